@@ -1,0 +1,139 @@
+"""LClipSeg's configuration: which backbone, which guidance, where class vectors come from."""
+
+import math
+
+from huggingface_hub.dataclasses import strict
+from transformers import CLIPTextConfig, PreTrainedConfig
+from transformers.models.auto import CONFIG_MAPPING, AutoConfig
+
+GUIDANCES = ("fusion", "none")
+DEFAULT_BACKBONE = {"model_type": "timm_backbone", "backbone": "mobilenetv3_large_100", "out_indices": [1, 2, 3, 4]}
+
+
+@strict
+class LClipSegConfig(PreTrainedConfig):
+    r"""
+    Configuration of [`LClipSegForSemanticSegmentation`]. Every field is checked for its type, and their combination
+    for sense, when the configuration is built.
+
+    Args:
+        backbone_config (`dict` or `PreTrainedConfig`, *optional*, defaults to timm's MobileNetV3-large):
+            Any backbone that [`AutoBackbone`] builds and that gives four feature maps at strides 4, 8, 16 and 32.
+        backbone_kwargs (`dict`, *optional*):
+            Arguments of `timm.create_model` that `TimmBackboneConfig` has no field for, for example
+            `{"img_size": [512, 512]}` for backbones built for one image size.
+        text_config (`dict` or `CLIPTextConfig`, *optional*):
+            The CLIP text tower inside this checkpoint; `None` (default) for a checkpoint without one, which segments
+            into the class vectors that it stores.
+        text_model_name_or_path (`str`, *optional*, defaults to `"openai/clip-vit-base-patch16"`):
+            The tower whose space the class vectors live in, and where it and its tokenizer are loaded from when
+            words without a vector are asked for.
+        class_embed_dim (`int`, *optional*, defaults to 512):
+            Width D of a class vector (CLIP's projection width).
+        guidance (`str`, *optional*, defaults to `"fusion"`):
+            `"fusion"`: the two-way fusion of image features and class vectors. `"none"`: the same backbone and decoder
+            with a plain per-pixel classifier, without text.
+        hidden_size (`int`, *optional*, defaults to 128):
+            Width d of the coarse map and the class tokens in the fusion module.
+        num_fusion_layers (`int`, *optional*, defaults to 1):
+            Number of fusion blocks.
+        num_attention_heads (`int`, *optional*, defaults to 4):
+            Heads of every attention in the fusion module; must divide `hidden_size`.
+        fusion_stride (`int`, *optional*, defaults to 16):
+            Stride of the coarse map at which image and text meet, 16 or 32.
+        decoder_hidden_size (`int`, *optional*, defaults to 96):
+            Width c of the decoder and of the pixel embeddings that are compared with the class tokens.
+        prompt_templates (`list[str]`, *optional*, defaults to `["a photo of a {}"]`):
+            Sentences that a class name is put into before it is embedded; their vectors are averaged.
+        logit_scale_init_value (`float`, *optional*, defaults to log(1 / 0.07)):
+            Natural logarithm of the initial scale of the cosine logits. It is learned and clamped at log(100).
+        auxiliary_loss_weight (`float`, *optional*, defaults to 0.4):
+            Weight of the cross-entropy of the coarse score map; 0 switches it off.
+        semantic_loss_ignore_index (`int`, *optional*, defaults to 255):
+            Label value that the loss leaves out.
+
+    Example:
+
+    ```python
+    >>> from modeling_lclipseg import LClipSegConfig, LClipSegForSemanticSegmentation
+
+    >>> config = LClipSegConfig(id2label={0: "sky", 1: "road"})
+    >>> model = LClipSegForSemanticSegmentation(config)
+    ```"""
+
+    model_type = "lclipseg"
+    sub_configs = {"text_config": CLIPTextConfig, "backbone_config": AutoConfig}
+
+    backbone_config: dict | PreTrainedConfig | None = None
+    backbone_kwargs: dict | None = None
+    text_config: dict | PreTrainedConfig | None = None
+    text_model_name_or_path: str | None = "openai/clip-vit-base-patch16"
+    class_embed_dim: int = 512
+    guidance: str = "fusion"
+    hidden_size: int = 128
+    num_fusion_layers: int = 1
+    num_attention_heads: int = 4
+    fusion_stride: int = 16
+    decoder_hidden_size: int = 96
+    prompt_templates: list[str] | tuple[str, ...] = ("a photo of a {}",)
+    logit_scale_init_value: float = math.log(1 / 0.07)
+    auxiliary_loss_weight: float = 0.4
+    semantic_loss_ignore_index: int = 255
+    initializer_range: float = 0.02
+
+    def __post_init__(self, **kwargs):
+        if self.backbone_config is None:
+            self.backbone_config = dict(DEFAULT_BACKBONE)
+        if isinstance(self.backbone_config, dict):
+            self.backbone_config = _backbone_config_from_dict(self.backbone_config)
+        if isinstance(self.text_config, dict):
+            self.text_config = CLIPTextConfig(**self.text_config)
+        if self.text_config is not None:
+            self.class_embed_dim = self.text_config.projection_dim
+        self.prompt_templates = list(self.prompt_templates)
+        num_labels = kwargs.get("num_labels")
+        if self.id2label is not None and num_labels not in (None, len(self.id2label)):
+            raise ValueError(
+                f"`num_labels` is {num_labels} but `id2label` names {len(self.id2label)} classes; leave `num_labels` "
+                "out, `id2label` alone decides."
+            )
+        super().__post_init__(**kwargs)
+
+    def validate_guidance(self):
+        if self.guidance not in GUIDANCES:
+            raise ValueError(f"`guidance` is {self.guidance!r}; allowed: {', '.join(map(repr, GUIDANCES))}.")
+
+    def validate_fusion(self):
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"`hidden_size` ({self.hidden_size}) is not a multiple of `num_attention_heads` "
+                f"({self.num_attention_heads})."
+            )
+        if self.fusion_stride not in (16, 32):
+            raise ValueError(f"`fusion_stride` is {self.fusion_stride}; allowed: 16 or 32.")
+        if self.num_fusion_layers < 1:
+            raise ValueError(
+                f"`num_fusion_layers` is {self.num_fusion_layers}; at least 1 is needed (without fusion: "
+                "`guidance='none'`)."
+            )
+
+    def validate_prompt_templates(self):
+        wrong = [template for template in self.prompt_templates if template.count("{}") != 1]
+        if wrong or not self.prompt_templates:
+            raise ValueError(
+                f"`prompt_templates` is {list(self.prompt_templates)}; every template holds `{{}}` once, for example "
+                "'a photo of a {}'."
+            )
+
+
+def _backbone_config_from_dict(backbone_config: dict) -> PreTrainedConfig:
+    model_type = backbone_config.get("model_type")
+    if model_type not in CONFIG_MAPPING:
+        raise ValueError(
+            f"`backbone_config['model_type']` is {model_type!r}; give 'timm_backbone' (with 'backbone' naming a timm "
+            "model) or the model type of a transformers backbone, for example 'resnet' or 'swin'."
+        )
+    return CONFIG_MAPPING[model_type].from_dict(backbone_config)
+
+
+__all__ = ["LClipSegConfig"]

@@ -1,0 +1,188 @@
+"""The two-way fusion of an image's coarse map and its class tokens.
+
+Our reconstruction of the fusion module that *CLIP for Lightweight Semantic Segmentation* (Jin and Yang, PRCV 2023,
+arXiv 2310.07394) describes in its abstract: a CNN branch over image features in parallel with a transformer branch over
+text embeddings, joined by a two-way bridge. The order inside a block follows Mobile-Former (CVPR 2022), with class
+vectors where that has learned tokens. Nothing here depends on the number or the order of the classes.
+
+Notation: B batch, K classes, d width, h w coarse map, n = h * w.
+"""
+
+import torch
+from torch import nn
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from .configuration_lclipseg import LClipSegConfig
+
+
+def eager_attention_forward(module, query, key, value, attention_mask, scaling, dropout=0.0, **kwargs):
+    """Plain attention: (B, heads, L, d / heads) queries to (B, L, heads, d / heads) and weights (B, heads, L, S)."""
+    weights = query @ key.transpose(-1, -2) * scaling
+    if attention_mask is not None:
+        weights = weights + attention_mask
+    weights = nn.functional.softmax(weights, dim=-1, dtype=torch.float32).to(query.dtype)
+    weights = nn.functional.dropout(weights, p=dropout, training=module.training)
+    return (weights @ value).transpose(1, 2).contiguous(), weights
+
+
+class LClipSegAttention(nn.Module):
+    """Multi-head attention between whatever its subclasses project: they supply queries, keys and values."""
+
+    is_causal = False
+
+    def __init__(self, config: LClipSegConfig):
+        super().__init__()
+        self.config = config
+        self.num_heads = config.num_attention_heads
+        self.head_dim = config.hidden_size // config.num_attention_heads
+
+    def heads(self, sequence: torch.Tensor) -> torch.Tensor:
+        return sequence.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)  # (B, heads, L, d / heads)
+
+    def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **kwargs):
+        attention = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
+        output, weights = attention(
+            self,
+            self.heads(query),
+            self.heads(key),
+            self.heads(value),
+            None,
+            scaling=self.head_dim**-0.5,
+            dropout=0.0,
+            **kwargs,
+        )
+        return output.flatten(2), weights  # (B, L, d), (B, heads, L, S)
+
+
+class LClipSegImageToTextAttention(LClipSegAttention):
+    """First half of the bridge: every class token reads the image. The pixels, the many side, are not projected."""
+
+    def __init__(self, config: LClipSegConfig):
+        super().__init__(config)
+        self.query = nn.Linear(config.hidden_size, config.hidden_size)
+        self.output = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(self, tokens: torch.Tensor, pixels: torch.Tensor, **kwargs):
+        output, weights = self.attend(self.query(tokens), pixels, pixels, **kwargs)
+        return self.output(output), weights  # (B, K, d), (B, heads, K, n)
+
+
+class LClipSegTextToImageAttention(LClipSegAttention):
+    """Second half of the bridge: every pixel reads the class tokens. Again only the tokens are projected."""
+
+    def __init__(self, config: LClipSegConfig):
+        super().__init__(config)
+        self.key = nn.Linear(config.hidden_size, config.hidden_size)
+        self.value = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(self, pixels: torch.Tensor, tokens: torch.Tensor, **kwargs):
+        return self.attend(pixels, self.key(tokens), self.value(tokens), **kwargs)  # (B, n, d), (B, heads, n, K)
+
+
+class LClipSegTokenAttention(LClipSegAttention):
+    """Self-attention among the class tokens. There is no position: a class list has no order."""
+
+    def __init__(self, config: LClipSegConfig):
+        super().__init__(config)
+        self.query_key_value = nn.Linear(config.hidden_size, 3 * config.hidden_size)
+        self.output = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(self, tokens: torch.Tensor, **kwargs):
+        output, weights = self.attend(*self.query_key_value(tokens).chunk(3, dim=-1), **kwargs)
+        return self.output(output), weights  # (B, K, d), (B, heads, K, K)
+
+
+class LClipSegTextBranch(nn.Module):
+    """The transformer branch: class tokens compare notes, then each is worked over. Post-norm, as in Mobile-Former."""
+
+    def __init__(self, config: LClipSegConfig):
+        super().__init__()
+        self.attention = LClipSegTokenAttention(config)
+        self.attention_norm = nn.LayerNorm(config.hidden_size)
+        self.feed_forward = nn.Sequential(
+            nn.Linear(config.hidden_size, 2 * config.hidden_size),
+            nn.GELU(),
+            nn.Linear(2 * config.hidden_size, config.hidden_size),
+        )
+        self.feed_forward_norm = nn.LayerNorm(config.hidden_size)
+
+    def forward(self, tokens: torch.Tensor, **kwargs) -> torch.Tensor:
+        tokens = self.attention_norm(tokens + self.attention(tokens, **kwargs)[0])
+        return self.feed_forward_norm(tokens + self.feed_forward(tokens))  # (B, K, d)
+
+
+class LClipSegImageBranch(nn.Sequential):
+    """The CNN branch: an inverted bottleneck whose large depthwise kernel brings in spatial context."""
+
+    def __init__(self, config: LClipSegConfig, expansion: int = 2, kernel_size: int = 5):
+        width, inner = config.hidden_size, expansion * config.hidden_size
+        super().__init__(
+            nn.Conv2d(width, inner, 1, bias=False),
+            nn.BatchNorm2d(inner),
+            nn.ReLU(),
+            nn.Conv2d(inner, inner, kernel_size, padding=kernel_size // 2, groups=inner, bias=False),
+            nn.BatchNorm2d(inner),
+            nn.ReLU(),
+            nn.Conv2d(inner, width, 1, bias=False),
+            nn.BatchNorm2d(width),
+        )
+
+
+class LClipSegFusionLayer(GradientCheckpointingLayer):
+    """One block: tokens read the image, both branches work side by side, the image reads the tokens back.
+
+    What the image reads back passes a per-channel gate that starts at zero, so that a pre-trained backbone starts
+    undisturbed.
+    """
+
+    def __init__(self, config: LClipSegConfig):
+        super().__init__()
+        self.image_to_text = LClipSegImageToTextAttention(config)
+        self.image_to_text_norm = nn.LayerNorm(config.hidden_size)
+        self.text_branch = LClipSegTextBranch(config)
+        self.image_branch = LClipSegImageBranch(config)
+        self.text_to_image = LClipSegTextToImageAttention(config)
+        self.gate = nn.Parameter(torch.zeros(config.hidden_size))
+
+    def forward(
+        self, feature_map: torch.Tensor, tokens: torch.Tensor, **kwargs
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        pixels = feature_map.flatten(2).transpose(1, 2)  # (B, n, d)
+        tokens = self.image_to_text_norm(tokens + self.image_to_text(tokens, pixels, **kwargs)[0])  # (B, K, d)
+        tokens = self.text_branch(tokens, **kwargs)
+        feature_map = feature_map + self.image_branch(feature_map)  # (B, d, h, w)
+        pixels = feature_map.flatten(2).transpose(1, 2)
+        read = self.text_to_image(pixels, tokens, **kwargs)[0] * self.gate  # (B, n, d)
+        return feature_map + read.transpose(1, 2).unflatten(2, feature_map.shape[-2:]), tokens
+
+
+class LClipSegFusion(nn.Module):
+    """The fusion module: class vectors become tokens, and L blocks fuse them with the coarse map."""
+
+    def __init__(self, config: LClipSegConfig):
+        super().__init__()
+        self.token_projection = nn.Linear(config.class_embed_dim, config.hidden_size)
+        self.token_norm = nn.LayerNorm(config.hidden_size)
+        self.layers = nn.ModuleList(LClipSegFusionLayer(config) for _ in range(config.num_fusion_layers))
+
+    def forward(
+        self, feature_map: torch.Tensor, class_vectors: torch.Tensor, **kwargs
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """
+        Args:
+            feature_map (`torch.Tensor` of shape `(batch_size, hidden_size, height, width)`): The coarse map.
+            class_vectors (`torch.Tensor` of shape `(num_classes, class_embed_dim)`): One vector a class.
+
+        Returns:
+            The fused map, of the same shape, and the fused class tokens of this batch's images, a `torch.Tensor` of
+            shape `(batch_size, num_classes, hidden_size)`.
+        """
+        tokens = self.token_norm(self.token_projection(class_vectors))
+        tokens = tokens.expand(feature_map.shape[0], -1, -1)  # (B, K, d)
+        for layer in self.layers:
+            feature_map, tokens = layer(feature_map, tokens, **kwargs)
+        return feature_map, tokens
+
+
+__all__ = ["LClipSegFusion", "LClipSegFusionLayer"]

@@ -1,0 +1,299 @@
+"""LClipSeg for semantic segmentation: backbone, head, loss, and the life of the class vectors."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from transformers import AutoBackbone, CLIPTextModelWithProjection, PreTrainedModel
+from transformers import initialization as init
+from transformers.modeling_outputs import SemanticSegmenterOutput
+from transformers.processing_utils import Unpack
+from transformers.utils import TransformersKwargs
+from transformers.utils.generic import merge_with_config_defaults
+from transformers.utils.output_capturing import OutputRecorder, capture_outputs
+
+from .class_vectors_lclipseg import check_class_embeddings, check_class_names, embed_class_names, load_text_tower
+from .configuration_lclipseg import LClipSegConfig
+from .decoder_lclipseg import STRIDES
+from .fusion_lclipseg import LClipSegFusionLayer, LClipSegImageToTextAttention
+from .heads_lclipseg import HEADS, LClipSegFusionHead, LClipSegSimilarity
+
+
+class LClipSegPreTrainedModel(PreTrainedModel):
+    """What LClipSeg shares with transformers: how weights are initialised, split, recorded and loaded."""
+
+    config: LClipSegConfig
+    base_model_prefix = "lclipseg"
+    main_input_name = "pixel_values"
+    input_modalities = ("image", "text")
+    supports_gradient_checkpointing = True
+    # The loss counts its pixels itself; a trainer's count of label entries would include ignored ones.
+    accepts_loss_kwargs = False
+    _no_split_modules = ["LClipSegFusionLayer"]
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _can_record_outputs = {
+        "hidden_states": LClipSegFusionLayer,
+        "attentions": OutputRecorder(LClipSegImageToTextAttention, index=1),
+    }
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module):
+        super()._init_weights(module)
+        if isinstance(module, LClipSegFusionLayer):
+            init.zeros_(module.gate)
+        elif isinstance(module, LClipSegFusionHead):
+            init.zeros_(module.token_gate)
+        elif isinstance(module, LClipSegSimilarity):
+            init.constant_(module.logit_scale, self.config.logit_scale_init_value)
+        elif isinstance(module, LClipSegForSemanticSegmentation) and module.open_vocabulary:
+            init.zeros_(module.class_embeddings)
+            init.zeros_(module.class_center)
+
+
+class LClipSegForSemanticSegmentation(LClipSegPreTrainedModel):
+    """
+    Semantic segmentation into classes given as text: a light backbone, and a head that fuses its features with one
+    CLIP text vector per class.
+
+    The class vectors of a checkpoint are stored in it (buffer `class_embeddings`, `(num_labels, class_embed_dim)`), so
+    it segments into its own classes without a text tower. Other classes come per call (`class_embeddings` or
+    `input_ids`) or for good ([`~LClipSegForSemanticSegmentation.set_classes`]).
+
+    CLIP's text vectors share one large common direction: cosines between different classes lie at 0.7 to 0.9. The mean
+    vector `class_center` is therefore subtracted here, for every source of vectors alike, and stored with the weights,
+    so that training and inference cannot differ.
+
+    Args:
+        config ([`LClipSegConfig`]): The configuration. The weights are random; see `from_pretrained` for trained ones.
+    """
+
+    def __init__(self, config: LClipSegConfig):
+        super().__init__(config)
+        self.backbone = AutoBackbone.from_config(config.backbone_config, **(config.backbone_kwargs or {}))
+        self._check_backbone_strides()
+        self.head = HEADS[config.guidance](config, self.backbone.channels)
+        self.text_model = None
+        if config.text_config is not None:
+            self.text_model = CLIPTextModelWithProjection._from_config(config.text_config)
+        if self.open_vocabulary:
+            self.register_buffer("class_embeddings", torch.zeros(config.num_labels, config.class_embed_dim))
+            self.register_buffer("class_center", torch.zeros(config.class_embed_dim))
+        self.post_init()
+
+    @property
+    def open_vocabulary(self) -> bool:
+        """Whether the head takes any list of classes (`True`) or only the ones it was trained on (`False`)."""
+        return self.head.open_vocabulary
+
+    def get_input_embeddings(self) -> nn.Module:
+        if self.text_model is None:
+            raise NotImplementedError("This checkpoint has no text tower, so there are no input embeddings.")
+        return self.text_model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module):
+        self.text_model.set_input_embeddings(value)
+
+    @merge_with_config_defaults
+    @capture_outputs(tie_last_hidden_states=False)
+    def forward(
+        self,
+        pixel_values: torch.FloatTensor,
+        labels: torch.LongTensor | None = None,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.LongTensor | None = None,
+        class_embeddings: torch.FloatTensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> SemanticSegmenterOutput:
+        r"""
+        The classes come from one place: `class_embeddings`, else `input_ids` through the text tower, else the vectors
+        stored in the checkpoint.
+
+        Args:
+            pixel_values (`torch.FloatTensor` of shape `(batch_size, 3, height, width)`):
+                Images as the image processor makes them. Any size from 32 pixels up.
+            labels (`torch.LongTensor` of shape `(batch_size, height, width)`, *optional*):
+                Class index of every pixel; `config.semantic_loss_ignore_index` is left out of the loss.
+            input_ids (`torch.LongTensor` of shape `(num_classes, sequence_length)`, *optional*):
+                One tokenized prompt per class, shared by all images of the batch. Needs a text tower inside.
+            attention_mask (`torch.LongTensor` of shape `(num_classes, sequence_length)`, *optional*):
+                1 for tokens, 0 for padding.
+            class_embeddings (`torch.FloatTensor` of shape `(num_classes, class_embed_dim)`, *optional*):
+                CLIP text vectors of the classes, of any length (they are normalised).
+
+        Returns:
+            [`~transformers.modeling_outputs.SemanticSegmenterOutput`]: `logits` of shape `(batch_size, num_classes,
+            height / 4, width / 4)`, rounded up, and `loss` where `labels` are given.
+
+        Raises:
+            ValueError: two sources of classes at once, text given to a head without text, `input_ids` without a tower,
+                vectors of another width, or no class vectors at all.
+        """
+        class_vectors = self._class_vectors(input_ids, attention_mask, class_embeddings)
+        # Backbones reject or ignore requests for attentions that are meant for the fusion layers.
+        feature_maps = self.backbone(pixel_values, output_hidden_states=False, output_attentions=False).feature_maps
+        logits, auxiliary_logits = self.head(feature_maps, class_vectors, **kwargs)
+        loss = None if labels is None else self._loss(logits, auxiliary_logits, labels)
+        return SemanticSegmenterOutput(loss=loss, logits=logits)
+
+    def get_text_features(
+        self, input_ids: torch.LongTensor, attention_mask: torch.LongTensor | None = None
+    ) -> torch.FloatTensor:
+        """
+        CLIP text vectors of tokenized prompts.
+
+        Args:
+            input_ids (`torch.LongTensor` of shape `(num_classes, sequence_length)`): One prompt per class.
+            attention_mask (`torch.LongTensor` of shape `(num_classes, sequence_length)`, *optional*): 0 for padding.
+
+        Returns:
+            `torch.FloatTensor` of shape `(num_classes, class_embed_dim)`, of unit length.
+
+        Raises:
+            ValueError: this checkpoint has no text tower.
+        """
+        if self.text_model is None:
+            raise ValueError(
+                "`input_ids` need a text tower, and this checkpoint has none. Pass `class_embeddings`, or call "
+                "`set_classes(names)` once, which loads the tower from "
+                f"{self.config.text_model_name_or_path!r}."
+            )
+        features = self.text_model(input_ids=input_ids, attention_mask=attention_mask).text_embeds
+        return nn.functional.normalize(features, dim=-1)
+
+    def set_classes(
+        self, names: Sequence[str], embeddings: torch.Tensor | None = None, tokenizer=None
+    ) -> "LClipSegForSemanticSegmentation":
+        """
+        Replace the classes for good: names, `config.id2label`, `config.label2id` and the stored vectors together.
+
+        Args:
+            names (sequence of `str`): The class names, in the order of the class indices.
+            embeddings (`torch.Tensor` of shape `(num_classes, class_embed_dim)`, *optional*):
+                Their vectors. Without them the names go through the text tower, with `config.prompt_templates`: the
+                tower of this checkpoint with `tokenizer`, else the one at `config.text_model_name_or_path`.
+            tokenizer (`CLIPTokenizer`, *optional*): Needed with a tower inside the checkpoint.
+
+        Returns:
+            The model itself.
+
+        Raises:
+            ValueError: an empty list, blank or duplicate names, vectors of another count or width or not finite, or a
+                head that is bound to the classes it was trained on.
+        """
+        if not self.open_vocabulary:
+            raise ValueError(
+                f"This checkpoint has guidance={self.config.guidance!r}: its classifier is bound to the "
+                f"{self.config.num_labels} classes it was trained on ({_some(self.config.id2label.values())}) and "
+                "cannot take others. Use a checkpoint with guidance='fusion'."
+            )
+        names = check_class_names(names)
+        if embeddings is None:
+            embeddings = self._embed(names, tokenizer)
+        embeddings = check_class_embeddings(embeddings, len(names), self.config.class_embed_dim)
+        self.class_embeddings = embeddings.to(self.class_embeddings)
+        self.config.id2label = dict(enumerate(names))
+        self.config.label2id = {name: index for index, name in enumerate(names)}
+        return self
+
+    def set_class_center(self, embeddings: torch.Tensor) -> "LClipSegForSemanticSegmentation":
+        """
+        Choose the common direction that is subtracted from every class vector: the mean of `embeddings`. Call it before
+        training, best with the vectors of many words, and leave it alone afterwards.
+
+        Args:
+            embeddings (`torch.Tensor` of shape `(num_words, class_embed_dim)`): CLIP text vectors.
+
+        Returns:
+            The model itself.
+        """
+        embeddings = check_class_embeddings(embeddings, len(embeddings), self.config.class_embed_dim)
+        self.class_center = embeddings.mean(dim=0).to(self.class_center)
+        return self
+
+    def drop_text_model(self) -> "LClipSegForSemanticSegmentation":
+        """Remove the text tower; the checkpoint keeps segmenting by its stored vectors. Returns the model itself."""
+        self.text_model = None
+        self.config.text_config = None
+        return self
+
+    def _embed(self, names: list[str], tokenizer) -> torch.Tensor:
+        if self.text_model is not None:
+            if tokenizer is None:
+                raise ValueError("`set_classes` with this checkpoint's own text tower needs its `tokenizer`.")
+            text_model = self.text_model
+        elif self.config.text_model_name_or_path is not None:
+            text_model, tokenizer = load_text_tower(self.config.text_model_name_or_path)
+        else:
+            raise ValueError(
+                f"No vectors for {_some(names)} and no text tower to make them: pass `embeddings`, or set "
+                "`config.text_model_name_or_path` to the tower that this model was trained with."
+            )
+        return embed_class_names(names, text_model, tokenizer, self.config.prompt_templates)
+
+    def _class_vectors(self, input_ids, attention_mask, class_embeddings) -> torch.Tensor | None:
+        """The one source of classes, as centred vectors of unit length (K, D); None for a head without text."""
+        given = [
+            name for name, value in (("input_ids", input_ids), ("class_embeddings", class_embeddings)) if value is not None
+        ]
+        if not self.open_vocabulary:
+            if given:
+                raise ValueError(
+                    f"guidance={self.config.guidance!r} takes no text, but {given[0]} was given; leave it out, or use a "
+                    "checkpoint with guidance='fusion'."
+                )
+            return None
+        if len(given) == 2:
+            raise ValueError("Classes were given twice, as `input_ids` and as `class_embeddings`; give one of them.")
+        if input_ids is not None:
+            class_embeddings = self.get_text_features(input_ids, attention_mask)
+        elif class_embeddings is None:
+            class_embeddings = self._stored_class_embeddings()
+        if class_embeddings.ndim != 2 or class_embeddings.shape[-1] != self.config.class_embed_dim:
+            raise ValueError(
+                f"`class_embeddings` has shape {tuple(class_embeddings.shape)}; expected (num_classes, "
+                f"{self.config.class_embed_dim}). Are they from another text tower than "
+                f"{self.config.text_model_name_or_path!r}?"
+            )
+        centred = nn.functional.normalize(class_embeddings.to(self.class_center), dim=-1) - self.class_center
+        return nn.functional.normalize(centred, dim=-1)
+
+    def _stored_class_embeddings(self) -> torch.Tensor:
+        # Not inside a compiled or exported graph, which must not branch on values; nor on meta, where there are none.
+        if not (torch.compiler.is_compiling() or self.class_embeddings.is_meta) and not self.class_embeddings.any():
+            raise ValueError(
+                "This model has no class vectors yet: call `set_classes(names)`, or pass `class_embeddings` or `input_ids`."
+            )
+        return self.class_embeddings
+
+    def _loss(self, logits, auxiliary_logits, labels) -> torch.Tensor:
+        ignore_index = self.config.semantic_loss_ignore_index
+        return self.loss_function(
+            logits,
+            labels,
+            ignore_index=ignore_index,
+            # A mean over the counted pixels which is 0, not NaN, where there are none.
+            num_items_in_batch=(labels != ignore_index).sum().clamp(min=1),
+            auxiliary_logits=auxiliary_logits if self.config.auxiliary_loss_weight else None,
+            auxiliary_loss_weight=self.config.auxiliary_loss_weight,
+        )
+
+    def _check_backbone_strides(self):
+        wrapped = getattr(self.backbone, "_backbone", None)  # a timm network, which knows its strides
+        reductions = tuple(wrapped.feature_info.reduction()) if wrapped is not None else STRIDES
+        if len(self.backbone.channels) != len(STRIDES) or reductions != STRIDES:
+            found = reductions if wrapped is not None else f"{len(self.backbone.channels)} maps"
+            raise ValueError(
+                f"`backbone_config` must give four feature maps at strides {STRIDES}, but gives {found}. Choose them "
+                "by `out_indices` (or `out_features`); a network without a stride-4 map cannot be used."
+            )
+
+
+def _some(names) -> str:
+    names = list(names)
+    return ", ".join(names[:5]) + (f", ... {len(names)} in all" if len(names) > 5 else "")
+
+
+__all__ = ["LClipSegForSemanticSegmentation", "LClipSegPreTrainedModel"]

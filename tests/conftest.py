@@ -1,0 +1,71 @@
+"""Tiny models and where real data may be found. Nothing here touches the network."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+from modeling_lclipseg import LClipSegConfig, LClipSegForSemanticSegmentation  # noqa: E402
+
+TINY_BACKBONE = {"model_type": "timm_backbone", "backbone": "mobilenetv3_small_050", "out_indices": [1, 2, 3, 4]}
+TINY_TEXT = {
+    "vocab_size": 24,
+    "hidden_size": 16,
+    "intermediate_size": 16,
+    "projection_dim": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "max_position_embeddings": 16,
+    "bos_token_id": 22,
+    "eos_token_id": 23,
+}
+NAMES = ["sky", "road", "car"]
+
+
+def tiny_config(**overrides) -> LClipSegConfig:
+    fields = {
+        "backbone_config": dict(TINY_BACKBONE),
+        "class_embed_dim": 32,
+        "hidden_size": 16,
+        "num_fusion_layers": 1,
+        "num_attention_heads": 2,
+        "decoder_hidden_size": 16,
+        "text_model_name_or_path": None,
+        "id2label": dict(enumerate(NAMES)),
+    }
+    return LClipSegConfig(**{**fields, **overrides})
+
+
+def tiny_model(**overrides) -> LClipSegForSemanticSegmentation:
+    """In eval mode. Vectors are random, and the gates are open: at zero, most of the fusion module would be untested."""
+    torch.manual_seed(0)
+    model = LClipSegForSemanticSegmentation(tiny_config(**overrides)).eval()
+    if model.open_vocabulary:
+        model.set_classes(NAMES, torch.randn(len(NAMES), model.config.class_embed_dim))
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if name.endswith("gate"):
+                    parameter.fill_(0.5)
+    return model
+
+
+@pytest.fixture
+def model() -> LClipSegForSemanticSegmentation:
+    return tiny_model()
+
+
+@pytest.fixture
+def pixel_values() -> torch.Tensor:
+    return torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """The folder of real data sets that LCLIPSEG_TEST_DATA names; the test is skipped where there is none."""
+    folder = os.environ.get("LCLIPSEG_TEST_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("LCLIPSEG_TEST_DATA does not name a folder with real data")
+    return Path(folder)

@@ -1,0 +1,90 @@
+"""The head contract, held by every head, and the arithmetic of the similarity."""
+
+import math
+
+import pytest
+import torch
+from conftest import tiny_config
+from torch import nn
+
+from modeling_lclipseg.heads_lclipseg import HEADS, LClipSegSimilarity
+
+CHANNELS = (8, 12, 20, 24)
+
+
+def maps(height: int = 64, width: int = 96) -> tuple[torch.Tensor, ...]:
+    generator = torch.Generator().manual_seed(0)
+    return tuple(
+        torch.randn(2, channels, -(-height // stride), -(-width // stride), generator=generator)
+        for channels, stride in zip(CHANNELS, (4, 8, 16, 32), strict=True)
+    )
+
+
+def build(guidance: str, **overrides) -> nn.Module:
+    torch.manual_seed(0)
+    return HEADS[guidance](tiny_config(guidance=guidance, **overrides), CHANNELS).eval()
+
+
+@pytest.mark.parametrize("guidance", HEADS)
+@pytest.mark.parametrize("fusion_stride", [16, 32])
+def test_logits_are_at_stride_4_with_one_channel_a_class(guidance, fusion_stride):
+    logits, auxiliary = build(guidance, fusion_stride=fusion_stride)(maps(), torch.randn(3, 32))
+    assert logits.shape == (2, 3, 16, 24)
+    assert auxiliary is None or auxiliary.shape == (2, 3, 64 // fusion_stride, 96 // fusion_stride)
+
+
+@pytest.mark.parametrize("guidance", HEADS)
+def test_sizes_that_no_stride_divides_work(guidance):
+    logits, _ = build(guidance)(maps(70, 101), torch.randn(3, 32))
+    assert logits.shape == (2, 3, 18, 26)
+
+
+@pytest.mark.parametrize("guidance", HEADS)
+def test_every_parameter_gets_a_gradient(guidance):
+    head = build(guidance).train()
+    with torch.no_grad():  # closed gates would hide what lies behind them
+        for name, parameter in head.named_parameters():
+            if name.endswith("gate"):
+                parameter.fill_(0.5)
+    logits, auxiliary = head(maps(), torch.randn(3, 32))
+    loss = (logits * torch.randn_like(logits)).sum()
+    if auxiliary is not None:
+        loss = loss + (auxiliary * torch.randn_like(auxiliary)).sum()
+    loss.backward()
+    without = [name for name, parameter in head.named_parameters() if parameter.grad is None or not parameter.grad.any()]
+    # A key's bias shifts all scores of a query alike, which softmax does not see.
+    assert [name for name in without if not name.endswith("text_to_image.key.bias")] == []
+
+
+@pytest.mark.parametrize("guidance", [name for name, head in HEADS.items() if head.open_vocabulary])
+@pytest.mark.parametrize("num_classes", [1, 7])
+def test_open_vocabulary_head_takes_another_number_of_classes(guidance, num_classes):
+    assert build(guidance)(maps(), torch.randn(num_classes, 32))[0].shape[1] == num_classes
+
+
+@pytest.mark.parametrize("guidance", [name for name, head in HEADS.items() if head.open_vocabulary])
+def test_open_vocabulary_head_has_no_parameter_per_class(guidance):
+    few, many = (build(guidance, id2label={i: f"class {i}" for i in range(count)}) for count in (2, 9))
+    assert {name: p.shape for name, p in few.named_parameters()} == {name: p.shape for name, p in many.named_parameters()}
+
+
+def test_fusion_starts_from_the_geometry_of_the_class_vectors():
+    head = build("fusion")
+    vectors = torch.randn(3, 32)
+    pixels, _ = head.decoder(head.neck(maps()) + head.fusion.layers[0].image_branch(head.neck(maps())), maps())
+    expected = head.similarity(pixels, head.text_projection(vectors))
+    torch.testing.assert_close(head(maps(), vectors)[0], expected, atol=1e-4, rtol=1e-4)
+
+
+def test_similarity_equals_scaled_cosine():
+    similarity = LClipSegSimilarity(tiny_config())
+    pixels, tokens = torch.randn(2, 16, 3, 4), torch.randn(2, 5, 16)
+    logits = similarity(pixels, tokens)
+    expected = torch.cosine_similarity(pixels[1, :, 2, 3], tokens[1, 4], dim=0) / 0.07
+    torch.testing.assert_close(logits[1, 4, 2, 3], expected)
+
+
+def test_similarity_is_clamped_at_100():
+    similarity = LClipSegSimilarity(tiny_config(logit_scale_init_value=math.log(1e6)))
+    vector = torch.randn(1, 16)
+    assert similarity(vector[:, :, None, None], vector[:, None]).item() == pytest.approx(100, rel=1e-4)
