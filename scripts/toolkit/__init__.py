@@ -1,0 +1,1 @@
+"""What the commands share: data, class lists, metrics, inference, command-line plumbing."""

@@ -1,0 +1,163 @@
+"""Training samples: which picture comes when, and how it is scaled, cropped, mirrored and recoloured.
+
+Everything random about a sample follows from the run's seed and the sample's position in the run, not from the state
+of a generator: workers, processes and a resumed run all draw the same.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset, Sampler
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from scripts.toolkit.data import IGNORE_INDEX, SegmentationData
+
+
+class RandomScaledCrop(v2.Transform):
+    """
+    Crop of a fixed size from the picture scaled by a random factor, the padding ignored where the picture is smaller.
+
+    Args:
+        size (`tuple[int, int]`): Height and width of the crop in pixels.
+        scale (`tuple[float, float]`): Range of the factor, drawn log-uniformly.
+        max_class_share (`float`): A crop in which one class holds a larger share of the labelled pixels is drawn again,
+            up to ten times (DenseCLIP and others train with 0.75).
+        fill (`Sequence[float]`): Colour of the padding, 0 to 255 a channel.
+    """
+
+    ATTEMPTS = 10
+
+    def __init__(
+        self,
+        size: tuple[int, int],
+        scale: tuple[float, float] = (0.5, 2.0),
+        max_class_share: float = 0.75,
+        fill: Sequence[float] = (0, 0, 0),
+    ):
+        super().__init__()
+        self.size = size
+        self.scale = scale
+        self.max_class_share = max_class_share
+        self.fill = list(fill)
+
+    def make_params(self, flat_inputs: list) -> dict[str, int]:
+        mask = next(item for item in flat_inputs if isinstance(item, tv_tensors.Mask))
+        image_height, image_width = mask.shape[-2:]
+        low, high = np.log(self.scale)
+        factor = float(np.exp(low + (high - low) * torch.rand(()).item()))
+        # The region of the unscaled picture that becomes the crop: only that much is resized.
+        height, width = (max(1, round(side / factor)) for side in self.size)
+        for _ in range(self.ATTEMPTS):
+            top = _offset(image_height, height)
+            left = _offset(image_width, width)
+            if _largest_share(mask[..., max(top, 0) : top + height, max(left, 0) : left + width]) <= self.max_class_share:
+                break
+        return {"top": top, "left": left, "height": height, "width": width}
+
+    def transform(self, inpt: torch.Tensor, params: dict[str, int]) -> torch.Tensor:
+        top, left, height, width = params["top"], params["left"], params["height"], params["width"]
+        image_height, image_width = inpt.shape[-2:]
+        padding = [
+            max(-left, 0),
+            max(-top, 0),
+            max(left + width - image_width, 0),
+            max(top + height - image_height, 0),
+        ]
+        if any(padding):
+            fill = IGNORE_INDEX if isinstance(inpt, tv_tensors.Mask) else self.fill
+            inpt = v2.functional.pad(inpt, padding, fill=fill)
+        return v2.functional.resized_crop(
+            inpt, max(top, 0), max(left, 0), height, width, list(self.size), antialias=True
+        )
+
+
+def _offset(available: int, wanted: int) -> int:
+    """Where the crop begins: anywhere inside, or, where the picture is smaller, anywhere that holds all of it."""
+    low, high = sorted((0, available - wanted))
+    return int(torch.randint(low, high + 1, ()))
+
+
+def _largest_share(mask: torch.Tensor) -> float:
+    counts = torch.bincount(mask.flatten().long(), minlength=IGNORE_INDEX + 1)
+    counts[IGNORE_INDEX] = 0
+    return (counts.max() / counts.sum().clamp(min=1)).item()
+
+
+def training_transform(
+    crop_size: tuple[int, int],
+    scale: tuple[float, float],
+    max_class_share: float,
+    image_mean: Sequence[float],
+    image_std: Sequence[float],
+) -> v2.Transform:
+    """Scale, crop, mirror, photometric distortion, normalisation as the backbone was pre-trained with."""
+    return v2.Compose(
+        [
+            RandomScaledCrop(crop_size, scale, max_class_share, fill=[255 * value for value in image_mean]),
+            v2.RandomHorizontalFlip(),
+            v2.RandomPhotometricDistort(brightness=(0.7, 1.3), contrast=(0.6, 1.4), saturation=(0.6, 1.4)),
+            v2.ToDtype({tv_tensors.Image: torch.float32, "others": None}, scale=True),
+            v2.Normalize(mean=list(image_mean), std=list(image_std)),
+        ]
+    )
+
+
+class TrainingSamples(Dataset):
+    """
+    The data set repeated without end, augmented anew in each repetition. Position `p` is image `p % len(data)`.
+
+    Items are dicts with `pixel_values` (3, H, W), float32, and `labels` (H, W), int64 with 255 where ignored.
+    """
+
+    def __init__(self, data: SegmentationData, transform: v2.Transform, seed: int):
+        self.data = data
+        self.transform = transform
+        self.seed = seed
+
+    def __getitem__(self, position: int) -> dict[str, torch.Tensor]:
+        sample = self.data[position % len(self.data)]
+        image = tv_tensors.Image(v2.functional.pil_to_tensor(sample.image))
+        mask = tv_tensors.Mask(torch.from_numpy(sample.mask)[None])
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(_mix(self.seed, position))
+            image, mask = self.transform(image, mask)
+        return {
+            "pixel_values": image.as_subclass(torch.Tensor),
+            "labels": mask[0].as_subclass(torch.Tensor).long(),
+        }
+
+
+class PositionSampler(Sampler[int]):
+    """
+    The positions of a whole run: every repetition of the data set in an order of its own. A resumed run starts later.
+
+    Args:
+        num_images (`int`): Length of the data set.
+        num_samples (`int`): How many samples the run takes in all.
+        seed (`int`): The run's seed.
+        start (`int`): How many samples have been taken before.
+    """
+
+    def __init__(self, num_images: int, num_samples: int, seed: int, start: int = 0):
+        self.num_images = num_images
+        self.num_samples = num_samples
+        self.seed = seed
+        self.start = start
+
+    def __len__(self) -> int:
+        return self.num_samples - self.start
+
+    def __iter__(self) -> Iterator[int]:
+        for repetition in range(self.start // self.num_images, -(-self.num_samples // self.num_images)):
+            generator = torch.Generator().manual_seed(_mix(self.seed, repetition))
+            first = repetition * self.num_images
+            for offset, index in enumerate(torch.randperm(self.num_images, generator=generator).tolist()):
+                if self.start <= first + offset < self.num_samples:
+                    yield first + index
+
+
+def _mix(seed: int, number: int) -> int:
+    """A well-mixed seed from two numbers; neighbours would give related random streams."""
+    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])

@@ -1,0 +1,94 @@
+"""From a preset, a class list and class vectors to a model and an image processor ready for training."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from modeling_lclipseg import LClipSegForSemanticSegmentation, LClipSegImageProcessor, WordBank
+from modeling_lclipseg.class_vectors_lclipseg import embed_class_names, load_text_tower
+from scripts.toolkit.backbones import load_backbone_weights
+from scripts.toolkit.class_list import ClassList
+from scripts.toolkit.cli import InputError
+from scripts.toolkit.presets import Preset
+
+logger = logging.getLogger("lclipseg")
+
+# Everyday words whose mean vector stands for what all of CLIP's text vectors have in common.
+COMMON_WORDS = Path(__file__).resolve().parents[2] / "configuration" / "common_words.txt"
+
+
+@dataclass(frozen=True)
+class ClassVectors:
+    """
+    Where a model's text side starts.
+
+    Args:
+        classes (`torch.Tensor` of shape `(num_classes, class_embed_dim)`): One vector per class.
+        words (`torch.Tensor` of shape `(num_words, class_embed_dim)`): Vectors of many words of the same tower, whose
+            mean is the centre that the model subtracts.
+        text_model (`str`, *optional*): The tower's name.
+    """
+
+    classes: torch.Tensor
+    words: torch.Tensor
+    text_model: str | None
+
+
+def vectors_from_bank(classes: ClassList, bank: str) -> ClassVectors:
+    """Look the classes' words up in a word bank (`FILE.safetensors` or `FILE.safetensors#key`)."""
+    try:
+        words = WordBank.load(bank)
+        return ClassVectors(words.lookup(classes.prompts), words.embeddings, words.text_model)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
+
+def vectors_from_tower(classes: ClassList, text_model: str, prompt_templates: Sequence[str]) -> ClassVectors:
+    """Put the classes' words, and the common words, through a CLIP text tower (Hub name or folder)."""
+    words = COMMON_WORDS.read_text(encoding="utf-8").split("\n")
+    try:
+        tower, tokenizer = load_text_tower(text_model)
+        return ClassVectors(
+            embed_class_names(classes.prompts, tower, tokenizer, prompt_templates),
+            embed_class_names([word for word in words if word], tower, tokenizer, prompt_templates),
+            text_model,
+        )
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
+
+def build_model(
+    preset: Preset, guidance: str, classes: ClassList, vectors: ClassVectors | None, backbone_weights: str
+) -> LClipSegForSemanticSegmentation:
+    """
+    A model for `classes`, its backbone pre-trained (`backbone_weights`: file, Hub name, or "none"), its class vectors
+    and their centre set. `vectors` is None for a guidance without text.
+    """
+    overrides = {"guidance": guidance, "id2label": classes.id2label}
+    if vectors is not None:
+        overrides["class_embed_dim"] = vectors.classes.shape[1]
+        if vectors.text_model is not None:
+            overrides["text_model_name_or_path"] = vectors.text_model
+    try:
+        model = LClipSegForSemanticSegmentation(preset.build_config(**overrides))
+    except (ValueError, RuntimeError) as error:  # timm raises RuntimeError for a model that it does not know
+        raise InputError(f"the model of preset {preset.name!r} cannot be built: {error}") from error
+    if backbone_weights != "none":
+        load_backbone_weights(model, backbone_weights)
+    if vectors is not None:
+        model.set_class_center(vectors.words)
+        model.set_classes(classes.names, vectors.classes)
+    return model
+
+
+def build_image_processor(preset: Preset, shortest_edge: int | None) -> LClipSegImageProcessor:
+    """The processor for a preset: its backbone's normalisation; pictures resized to `shortest_edge`, or kept."""
+    normalisation = {"image_mean": list(preset.image_mean), "image_std": list(preset.image_std)}
+    if shortest_edge is None:
+        return LClipSegImageProcessor(do_resize=False, **normalisation)
+    return LClipSegImageProcessor(
+        size={"shortest_edge": shortest_edge, "longest_edge": 4 * shortest_edge}, **normalisation
+    )

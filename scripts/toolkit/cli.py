@@ -1,0 +1,22 @@
+"""The frame of every command: one way to report a user's mistake."""
+
+import logging
+import sys
+from collections.abc import Callable
+
+logger = logging.getLogger("lclipseg")
+
+
+class InputError(ValueError):
+    """What the user gave cannot be used. The message says what was given, what is allowed and the nearest fix."""
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a command's `main`. An [`InputError`] ends it with its message on stderr and exit status 2, without a
+    traceback; any other exception is a defect of ours and keeps its traceback."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        main()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

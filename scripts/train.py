@@ -1,0 +1,276 @@
+"""Train LClipSeg on your own pictures, or repeat a published run.
+
+    accelerate launch scripts/train.py --data my_folder --output_dir runs/mine
+    accelerate launch scripts/train.py configuration/recipes/camvid-mbv3s-fusion.yaml --data data/camvid --bank words.safetensors
+
+A folder holds images/, masks/ (same stems, class indices) and classes.json; see scripts/toolkit/data.py. A recipe is a
+YAML file of the fields below; what stands on the command line wins.
+"""
+
+import logging
+import math
+import os
+import platform
+from dataclasses import asdict, dataclass, field
+from datetime import date
+from typing import Any
+
+import timm
+import torch
+import transformers
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from scripts.toolkit import arguments, building, cli
+from scripts.toolkit import training as core
+from scripts.toolkit.augmentation import TrainingSamples, training_transform
+from scripts.toolkit.class_list import ClassList
+from scripts.toolkit.cli import InputError
+from scripts.toolkit.data import load_segmentation_data
+from scripts.toolkit.evaluation import evaluate_model
+from scripts.toolkit.metrics import SegmentationScores
+from scripts.toolkit.presets import Preset, load_preset
+
+logger = logging.getLogger("lclipseg")
+TEXT_GUIDANCES = ("fusion",)
+
+
+@dataclass
+class ModelArguments:
+    """What is trained."""
+
+    model: str = field(default="lclipseg-mbv3", metadata={"help": "Preset of configuration/models, or a YAML file."})
+    guidance: str = field(default="fusion", metadata={"help": "fusion (text-guided) or none (plain classifier)."})
+    backbone_weights: str | None = field(
+        default=None,
+        metadata={"help": "Hub name or .safetensors file; 'none' for random weights. Default: the preset's, from the Hub."},
+    )
+    bank: str | None = field(
+        default=None, metadata={"help": "Word bank with the classes' vectors: FILE.safetensors or FILE.safetensors#key."}
+    )
+    text_model: str | None = field(
+        default=None, metadata={"help": "CLIP text tower, Hub name or folder. Default: the preset's; unused with --bank."}
+    )
+
+
+@dataclass
+class DataArguments:
+    """What it is trained on."""
+
+    data: str = field(default="", metadata={"help": "Folder, parquet or zip file, or Hub data set name."})
+    classes: str | None = field(default=None, metadata={"help": "classes.json to use instead of the data's own."})
+    train_split: str = field(default="train", metadata={"help": "Split to train on."})
+    eval_split: str = field(default="val", metadata={"help": "Split to validate on."})
+    image_column: str | None = field(default=None, metadata={"help": "Image column of a table, where not obvious."})
+    mask_column: str | None = field(default=None, metadata={"help": "Mask column of a table, where not obvious."})
+    crop_size: list[int] = field(
+        default_factory=lambda: [512, 512], metadata={"help": "Height and width of training crops in pixels."}
+    )
+    scale: list[float] = field(
+        default_factory=lambda: [0.5, 2.0], metadata={"help": "Range of the random factor that pictures are scaled by."}
+    )
+    max_class_share: float = field(
+        default=0.75, metadata={"help": "Largest share of a crop that one class may have before it is drawn again."}
+    )
+    shortest_edge: int | None = field(
+        default=None,
+        metadata={"help": "Size that the finished model resizes pictures to. Default: it keeps their size."},
+    )
+    cache: bool = field(default=False, metadata={"help": "Keep decoded pictures in memory (each worker its own)."})
+    num_workers: int = field(default=0, metadata={"help": "Processes that read and augment ahead of the training."})
+
+
+@dataclass
+class RunArguments:
+    """How, how long, and where the result goes."""
+
+    output_dir: str = field(default="", metadata={"help": "Folder of the run."})
+    epochs: float = field(default=100, metadata={"help": "Passes over the training pictures."})
+    batch_size: int = field(default=8, metadata={"help": "Pictures a process takes at once."})
+    accumulation_steps: int = field(default=1, metadata={"help": "Batches whose gradients make one step."})
+    learning_rate: float = field(default=1e-3, metadata={"help": "Peak rate of AdamW."})
+    backbone_lr_scale: float = field(default=0.25, metadata={"help": "The backbone's rate as a share of it."})
+    weight_decay: float = field(default=0.01, metadata={"help": "AdamW's decay of matrices and kernels."})
+    warmup_steps: int = field(default=100, metadata={"help": "Steps of linear warm-up; polynomial decay follows."})
+    power: float = field(default=0.9, metadata={"help": "Exponent of the polynomial decay."})
+    max_grad_norm: float = field(default=1.0, metadata={"help": "Gradient clipping."})
+    mixed_precision: str = field(default="no", metadata={"help": "no, fp16 or bf16."})
+    channels_last: bool = field(default=False, metadata={"help": "Keep pictures and kernels channels-last."})
+    seed: int = field(default=0, metadata={"help": "Seed of weights, order and augmentation."})
+    eval_every: float = field(default=10, metadata={"help": "Passes between validations (and checkpoints)."})
+    resume: bool = field(default=False, metadata={"help": "Go on where the run in output_dir stopped."})
+    trackers: str | None = field(
+        default="tensorboard", metadata={"help": "Tracker that accelerate knows by name, or 'none'."}
+    )
+    expected_processes: int | None = field(
+        default=None, metadata={"help": "Fail unless so many processes run (launchers may silently start one)."}
+    )
+
+    def __post_init__(self):
+        for name in ("epochs", "batch_size", "accumulation_steps", "learning_rate", "eval_every"):
+            if getattr(self, name) <= 0:
+                raise InputError(f"--{name} is {getattr(self, name)}; it must be above 0.")
+        if self.mixed_precision not in ("no", "fp16", "bf16"):
+            raise InputError(f"--mixed_precision is {self.mixed_precision!r}; allowed: no, fp16, bf16.")
+
+
+def main(model_arguments: ModelArguments, data_arguments: DataArguments, run_arguments: RunArguments) -> None:
+    """Run one training from beginning (or checkpoint) to end."""
+    for name, value in (("data", data_arguments.data), ("output_dir", run_arguments.output_dir)):
+        if not value:
+            raise InputError(f"--{name} is missing; see --help.")
+    tracker = None if run_arguments.trackers == "none" else run_arguments.trackers
+    accelerator = Accelerator(
+        mixed_precision=run_arguments.mixed_precision,
+        gradient_accumulation_steps=run_arguments.accumulation_steps,
+        log_with=tracker,
+        project_dir=run_arguments.output_dir,
+    )
+    if run_arguments.expected_processes not in (None, accelerator.num_processes):
+        raise InputError(
+            f"{run_arguments.expected_processes} processes were asked for but {accelerator.num_processes} run; see "
+            "configuration/accelerate/ for launch settings that start several."
+        )
+    folder = core.RunFolder(run_arguments.output_dir)
+    folder.start(run_arguments.resume)
+    set_seed(run_arguments.seed)
+
+    preset = load_preset(model_arguments.model)
+    table = {name: getattr(data_arguments, name) for name in ("classes", "image_column", "mask_column")}
+    train_data = load_segmentation_data(
+        data_arguments.data, data_arguments.train_split, cache=data_arguments.cache, **table
+    )
+    eval_data = load_segmentation_data(data_arguments.data, data_arguments.eval_split, **table)
+    model = _model(model_arguments, preset, train_data.classes)
+    if run_arguments.channels_last:
+        model = model.to(memory_format=torch.channels_last)
+    image_processor = building.build_image_processor(preset, data_arguments.shortest_edge)
+
+    samples_per_step = run_arguments.batch_size * run_arguments.accumulation_steps * accelerator.num_processes
+    steps_per_epoch = len(train_data) / samples_per_step
+    schedule = core.Schedule(
+        steps=max(1, round(run_arguments.epochs * steps_per_epoch)),
+        **{
+            name: getattr(run_arguments, name)
+            for name in core.Schedule.__dataclass_fields__
+            if name != "steps"
+        },
+    )
+    transform = training_transform(
+        _pair("crop_size", data_arguments.crop_size),
+        _pair("scale", data_arguments.scale),
+        data_arguments.max_class_share,
+        preset.image_mean,
+        preset.image_std,
+    )
+    training = core.Training(
+        accelerator,
+        model,
+        TrainingSamples(train_data, transform, run_arguments.seed),
+        schedule,
+        run_arguments.seed,
+        data_arguments.num_workers,
+    )
+    progress = folder.load(accelerator) if run_arguments.resume else core.Progress()
+    if accelerator.is_main_process and not run_arguments.resume:
+        folder.describe(
+            {
+                "arguments": {**asdict(model_arguments), **asdict(data_arguments), **asdict(run_arguments)},
+                "steps": schedule.steps,
+                "images": {"train": len(train_data), "eval": len(eval_data)},
+                "parameters": sum(parameter.numel() for parameter in model.parameters()),
+                "processes": accelerator.num_processes,
+                **environment(accelerator.device),
+            }
+        )
+    if tracker:
+        accelerator.init_trackers("tensorboard" if tracker == "tensorboard" else "lclipseg")
+
+    def validate() -> SegmentationScores:
+        return evaluate_model(accelerator.unwrap_model(training.model), image_processor, eval_data, accelerator=accelerator)
+
+    _train(training, folder, image_processor, progress, round(run_arguments.eval_every * steps_per_epoch), validate)
+    accelerator.end_training()
+
+
+def _model(model_arguments: ModelArguments, preset: Preset, classes: ClassList):
+    vectors = None
+    if model_arguments.guidance in TEXT_GUIDANCES:
+        if model_arguments.bank is not None:
+            vectors = building.vectors_from_bank(classes, model_arguments.bank)
+        else:
+            config = preset.build_config()
+            text_model = model_arguments.text_model or config.text_model_name_or_path
+            vectors = building.vectors_from_tower(classes, text_model, config.prompt_templates)
+    weights = model_arguments.backbone_weights or preset.backbone_weights
+    return building.build_model(preset, model_arguments.guidance, classes, vectors, weights)
+
+
+def _train(training: core.Training, folder: core.RunFolder, image_processor, progress, eval_every: int, validate) -> None:
+    """Steps, with a bar; every `eval_every` steps and at the end a validation and a checkpoint."""
+    accelerator, total = training.accelerator, training.schedule.steps
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("loss {task.fields[loss]:.3f}  lr {task.fields[rate]:.1e}  data {task.fields[data]:.0%}"),
+        TextColumn("val mIoU {task.fields[iou]}"),
+        TimeRemainingColumn(),
+        disable=not accelerator.is_main_process,
+    )
+    with bar:
+        task = bar.add_task("step", total=total, completed=progress.step, loss=math.nan, rate=0.0, data=0.0, iou="-")
+        for report in training.steps(progress.step):
+            progress.step = report.step
+            if report.step % 10 == 0 or report.step == total:
+                loss = report.loss.item()
+                accelerator.log({"loss": loss, "learning_rate": report.learning_rate}, step=report.step)
+                bar.update(task, loss=loss, rate=report.learning_rate, data=report.data_share)
+            bar.update(task, completed=report.step)
+            if report.step % max(1, eval_every) == 0 or report.step == total:
+                scores = validate()
+                best = scores.mean_iou > progress.best_mean_iou
+                if best:
+                    progress.best_mean_iou, progress.best_step = scores.mean_iou, report.step
+                accelerator.log({"val_mean_iou": scores.mean_iou}, step=report.step)
+                bar.update(task, iou=f"{100 * scores.mean_iou:.1f}")
+                if accelerator.is_main_process:
+                    folder.log({"step": report.step, "loss": report.loss.item(), **scores.to_dict()})
+                    bar.console.print(f"step {report.step}: val mIoU {100 * scores.mean_iou:.2f}")
+                folder.save("last", accelerator, training.model, image_processor, progress, training_state=True)
+                if best:
+                    folder.save("best", accelerator, training.model, image_processor, progress, training_state=False)
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """What a number depends on besides the code: versions, machine, date."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    return {
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "timm": timm.__version__,
+        },
+        "machine": {"device": name, "cores": os.cpu_count(), "threads": torch.get_num_threads()},
+        "date": date.today().isoformat(),
+    }
+
+
+def _pair(name: str, values: list) -> tuple:
+    if len(values) != 2 or min(values) <= 0 or (name == "scale" and values[0] > values[1]):
+        raise InputError(f"--{name} is {values}; give two numbers above 0" + (", the smaller one first." if name == "scale" else "."))
+    return values[0], values[1]
+
+
+def parse() -> tuple[Any, ...]:
+    return arguments.parse(__doc__, ModelArguments, DataArguments, RunArguments)
+
+
+def command() -> None:
+    cli.run(lambda: main(*parse()))
+
+
+if __name__ == "__main__":
+    command()

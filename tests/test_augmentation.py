@@ -1,0 +1,118 @@
+"""Training samples: image and mask move together, and what is drawn follows from seed and position alone."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision import tv_tensors
+
+from scripts.toolkit.augmentation import PositionSampler, RandomScaledCrop, TrainingSamples, training_transform
+from scripts.toolkit.class_list import ClassList
+from scripts.toolkit.data import Sample, SegmentationData
+
+GREY = (0.5, 0.5, 0.5)
+
+
+class Blocks(SegmentationData):
+    """Pictures whose every pixel's colour is ten times its class id."""
+
+    def __init__(self, num_images: int = 5, size: tuple[int, int] = (40, 60)):
+        names = tuple("abcdefgh")
+        super().__init__(ClassList(names, names), [str(i) for i in range(num_images)])
+        self.size = size
+
+    def _read(self, index: int) -> Sample:
+        blocks = np.random.default_rng(index).integers(0, 8, (4, 6), dtype=np.uint8)
+        mask = np.kron(blocks, np.ones((self.size[0] // 4, self.size[1] // 6), dtype=np.uint8))
+        return Sample(Image.fromarray(np.stack(3 * [10 * mask], axis=-1)), mask, str(index))
+
+
+def samples(seed: int = 0, **crop) -> TrainingSamples:
+    transform = training_transform(crop.get("size", (32, 48)), crop.get("scale", (0.5, 2.0)), 0.75, GREY, GREY)
+    return TrainingSamples(Blocks(), transform, seed)
+
+
+def test_crops_have_the_asked_size_and_types():
+    sample = samples()[3]
+    assert sample["pixel_values"].shape == (3, 32, 48)
+    assert sample["pixel_values"].dtype == torch.float32
+    assert sample["labels"].shape == (32, 48)
+    assert sample["labels"].dtype == torch.int64
+
+
+def test_image_and_mask_stay_together():
+    crop = RandomScaledCrop((24, 36), scale=(0.5, 2.0), fill=(255, 255, 255))
+    for index in range(20):
+        sample = Blocks()[index % 5]
+        torch.manual_seed(index)
+        image, mask = crop(
+            tv_tensors.Image(torch.from_numpy(np.array(sample.image)).permute(2, 0, 1)),
+            tv_tensors.Mask(torch.from_numpy(sample.mask)[None]),
+        )
+        labelled = mask[0] != 255
+        difference = (image[0].int() - 10 * mask[0].int()).abs()[labelled]
+        assert (difference <= 1).float().mean() > 0.6  # the rest is blended at the edges of the blocks
+
+
+def test_padding_is_ignored_and_has_the_fill_colour():
+    crop = RandomScaledCrop((80, 120), scale=(0.5, 0.5), fill=(200, 200, 200))
+    sample = Blocks()[0]
+    image, mask = crop(
+        tv_tensors.Image(torch.from_numpy(np.array(sample.image)).permute(2, 0, 1)),
+        tv_tensors.Mask(torch.from_numpy(sample.mask)[None]),
+    )
+    ignored = mask[0] == 255
+    assert ignored.sum() == 80 * 120 - 20 * 30
+    assert (image[0][ignored] == 200).float().mean() > 0.95
+
+
+def test_labels_are_never_blended():
+    for position in range(20):
+        assert set(samples()[position]["labels"].unique().tolist()) <= {*range(8), 255}
+
+
+def test_crop_full_of_one_class_is_drawn_again():
+    mask = torch.zeros(1, 40, 200, dtype=torch.uint8)
+    mask[:, :, 180:] = 1
+    crop = RandomScaledCrop((40, 40), scale=(1.0, 1.0), max_class_share=0.75)
+    torch.manual_seed(0)
+    mixed = [crop.make_params([tv_tensors.Mask(mask)])["left"] > 140 for _ in range(100)]
+    crop.max_class_share = 1.0
+    plain = [crop.make_params([tv_tensors.Mask(mask)])["left"] > 140 for _ in range(100)]
+    assert sum(mixed) > 2 * sum(plain)
+
+
+def test_same_seed_and_position_give_the_same_sample():
+    torch.manual_seed(1)
+    one = samples()[7]
+    torch.manual_seed(2)
+    torch.testing.assert_close(samples()[7], one)
+
+
+def test_another_seed_or_repetition_gives_another_sample():
+    one = samples()[2]["pixel_values"]
+    assert not torch.equal(samples()[7]["pixel_values"], one)  # the same picture, next repetition
+    assert not torch.equal(samples(seed=1)[2]["pixel_values"], one)
+
+
+def test_drawing_a_sample_leaves_the_global_generator_alone():
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    samples()[0]
+    torch.testing.assert_close(torch.rand(4), expected)
+
+
+def test_every_repetition_takes_every_image_once():
+    positions = list(PositionSampler(num_images=5, num_samples=15, seed=0))
+    for repetition in range(3):
+        assert sorted(positions[5 * repetition : 5 * repetition + 5]) == list(range(5 * repetition, 5 * repetition + 5))
+    assert [p % 5 for p in positions[:5]] != [p % 5 for p in positions[5:10]]
+
+
+@pytest.mark.parametrize("start", [0, 3, 5, 11])
+def test_a_resumed_order_is_the_rest_of_the_whole(start):
+    whole = list(PositionSampler(5, 12, seed=4))
+    rest = PositionSampler(5, 12, seed=4, start=start)
+    assert list(rest) == whole[start:]
+    assert len(rest) == 12 - start

@@ -1,0 +1,60 @@
+"""The presets of configuration/models."""
+
+import pytest
+import timm
+import torch
+
+from modeling_lclipseg import LClipSegForSemanticSegmentation
+from scripts.toolkit.cli import InputError
+from scripts.toolkit.presets import IMAGENET_MEAN, load_preset, preset_names
+
+EXPECTED = {
+    f"lclipseg-{name}"
+    for name in (
+        "mbv3 mbv3s mbv2 mbv4s efficientvit-b0 efficientvit-b1 repvit-m0-9 efficientformerv2-s0 xception41 resnet50 swin-t"
+    ).split()
+}
+
+
+def test_the_promised_presets_are_there():
+    assert set(preset_names()) == EXPECTED
+
+
+@pytest.mark.parametrize("name", sorted(EXPECTED))
+def test_preset_builds_on_meta(name):
+    with torch.device("meta"):
+        model = LClipSegForSemanticSegmentation(load_preset(name).build_config())
+    assert len(model.backbone.channels) == 4
+
+
+@pytest.mark.parametrize("name", sorted(EXPECTED))
+def test_normalisation_is_that_of_the_weights(name):
+    preset = load_preset(name)
+    if preset.config["backbone_config"]["model_type"] == "timm_backbone":
+        weights = timm.get_pretrained_cfg(preset.backbone_weights.removeprefix("timm/"))
+        assert (preset.image_mean, preset.image_std) == (tuple(weights.mean), tuple(weights.std))
+        assert preset.licence == weights.license
+    else:
+        assert preset.image_mean == IMAGENET_MEAN
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(EXPECTED))
+def test_preset_runs_forward_and_backward_at_512(name):
+    config = load_preset(name).build_config(id2label={0: "sky", 1: "road"})
+    model = LClipSegForSemanticSegmentation(config).set_classes(["sky", "road"], torch.randn(2, 512))
+    outputs = model(torch.randn(2, 3, 512, 512), labels=torch.randint(0, 2, (2, 512, 512)))
+    outputs.loss.backward()
+    assert outputs.logits.shape == (2, 2, 128, 128)
+    assert all(p.grad is not None and p.grad.isfinite().all() for n, p in model.named_parameters() if "backbone" in n)
+
+
+def test_unknown_preset_suggests_the_nearest():
+    with pytest.raises(InputError, match="Did you mean 'lclipseg-mbv3s'"):
+        load_preset("lclipseg-mb3s")
+
+
+def test_preset_of_another_form_is_refused(tmp_path):
+    (tmp_path / "own.yaml").write_text("backbone: resnet50\n")
+    with pytest.raises(InputError, match=r"own\.yaml is not a preset"):
+        load_preset(str(tmp_path / "own.yaml"))
