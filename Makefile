@@ -1,0 +1,44 @@
+# make help lists the targets. PYTHON (3.11 or newer) makes the virtual environment VENV.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+CHECKPOINT := checkpoints/lclipseg-mbv3s-camvid
+
+.PHONY: help demo test test-slow lint format models
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.installed  ## segment a photograph by text classes with the checkpoint that ships here
+	$(BIN)/python scripts/segment.py docs/demo/street.jpg --model $(CHECKPOINT) \
+		--classes "sky, building, road, pavement, tree, pole, sign symbol, car" --out demo-output
+
+test: $(VENV)/.installed-dev  ## the test suite: offline, minutes on two cores
+	$(BIN)/python -m pytest
+
+test-slow: $(VENV)/.installed-dev  ## the tests that take minutes each
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/.installed-dev  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-dev  ## let ruff put the files in order
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+models: $(VENV)/.installed-dev  ## renew the table of presets in README.md
+	$(BIN)/python scripts/model_table.py --write README.md
+
+# Each stamp is newer than setup.cfg while the environment has what setup.cfg asks for.
+$(VENV)/.installed: setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable .
+	touch $@
+
+$(VENV)/.installed-dev: setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable ".[dev]"
+	touch $@ $(VENV)/.installed
