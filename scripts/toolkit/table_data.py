@@ -1,0 +1,205 @@
+"""Labelled images from what the `datasets` library reads: Hub data sets, parquet files, image folders and zips with a
+metadata file. The only file that needs the library."""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import datasets
+import torch
+from datasets.exceptions import DatasetsError
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError
+from PIL import Image
+
+from scripts.toolkit.class_list import CLASSES_FILE, ClassList
+from scripts.toolkit.cli import InputError
+from scripts.toolkit.data import Sample, SegmentationData, check_sample, same_split
+
+MASK_COLUMNS = ("mask", "label", "segmentation_map", "annotation")
+FILE_BUILDERS = {".parquet": "parquet", ".zip": "imagefolder"}
+# What Pillow raises on files that are truncated, no images, or too large to be harmless.
+IMAGE_ERRORS = (OSError, EOFError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError)
+METADATA_HINT = (
+    'A folder or zip of images needs a metadata.jsonl of lines like {"file_name": "a.jpg", "mask_file_name": "a.png"}'
+)
+SPLIT_WORDS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+
+
+@dataclass(frozen=True)
+class TableColumns:
+    """Which columns of a table are images and masks, and what the mask ids mean."""
+
+    image: str
+    mask: str
+    classes: ClassList
+
+    @classmethod
+    def find(
+        cls,
+        features: datasets.Features,
+        source: str,
+        classes: str | Path | None,
+        image_column: str | None,
+        mask_column: str | None,
+    ) -> "TableColumns":
+        """Find columns by name where none are given. Raises [`InputError`] if a column or the classes are missing."""
+        image = _column(features, "image", image_column, ("image",), source)
+        mask = _column(features, "mask", mask_column, MASK_COLUMNS, source)
+        return cls(image, mask, _classes(features, source, classes))
+
+    def decoded(self, rows):
+        """`rows` (`datasets.Dataset` or `datasets.IterableDataset`) without other columns, images to be decoded."""
+        rows = rows.select_columns([self.image, self.mask])
+        for name in (self.image, self.mask):
+            rows = rows.cast_column(name, datasets.Image())
+        return rows
+
+    def sample(self, row: dict, name: str, source: str) -> Sample:
+        where = f"{name} of {source}, column "
+        return check_sample(
+            row[self.image], row[self.mask], self.classes, name, where + repr(self.image), where + repr(self.mask)
+        )
+
+
+class TableData(SegmentationData):
+    """The rows of a `datasets.Dataset`."""
+
+    def __init__(self, rows: datasets.Dataset, columns: TableColumns, split: str, source: str, cache: bool = False):
+        super().__init__(columns.classes, [f"{split}-{index:06d}" for index in range(len(rows))], cache)
+        self.rows, self.columns, self.source = columns.decoded(rows), columns, source
+
+    @classmethod
+    def open(
+        cls,
+        source: str,
+        split: str,
+        classes: str | Path | None = None,
+        image_column: str | None = None,
+        mask_column: str | None = None,
+        cache: bool = False,
+    ) -> "TableData":
+        rows = _load(source, split, streaming=False)
+        columns = TableColumns.find(rows.features, source, classes, image_column, mask_column)
+        return cls(rows, columns, split, source, cache)
+
+    def _read(self, index: int) -> Sample:
+        try:
+            row = self.rows[index]
+        except IMAGE_ERRORS as error:
+            raise InputError(f"{self.names[index]} of {self.source} cannot be read as an image: {error}") from error
+        return self.columns.sample(row, self.names[index], self.source)
+
+
+class StreamedData(torch.utils.data.IterableDataset):
+    """The rows of a `datasets.IterableDataset`, in turn; the workers of a `DataLoader` share its shards."""
+
+    def __init__(self, rows: datasets.IterableDataset, columns: TableColumns, split: str, source: str):
+        self.rows, self.columns, self.split, self.source = columns.decoded(rows), columns, split, source
+        self.classes = columns.classes
+
+    @classmethod
+    def open(
+        cls,
+        source: str,
+        split: str,
+        classes: str | Path | None = None,
+        image_column: str | None = None,
+        mask_column: str | None = None,
+    ) -> "StreamedData":
+        rows = _load(source, split, streaming=True)
+        if rows.features is None:
+            rows = rows._resolve_features()  # reads the first rows
+        return cls(rows, TableColumns.find(rows.features, source, classes, image_column, mask_column), split, source)
+
+    def shuffled(self, seed: int, buffer_size: int = 1000) -> "StreamedData":
+        """The same rows in another order: shards shuffled, and rows within a window of `buffer_size` rows."""
+        return StreamedData(self.rows.shuffle(seed, buffer_size=buffer_size), self.columns, self.split, self.source)
+
+    def __iter__(self) -> Iterator[Sample]:
+        rows = iter(self.rows)
+        count = 0
+        while True:
+            name = f"{self.split}-{count:06d}"  # rows as they come: a shuffled stream numbers them anew
+            try:
+                row = next(rows)
+            except StopIteration:
+                return
+            except IMAGE_ERRORS as error:
+                raise InputError(f"{name} of {self.source} cannot be read as an image: {error}") from error
+            yield self.columns.sample(row, name, self.source)
+            count += 1
+
+
+def _load(source: str, split: str, streaming: bool):
+    path = Path(source).expanduser()
+    if path.is_file():
+        if path.suffix.lower() not in FILE_BUILDERS:
+            raise InputError(f"{path} is no data set: give a folder, a .parquet or .zip file, or a Hub data set name")
+        builder, data_files = FILE_BUILDERS[path.suffix.lower()], {_split_of(path): str(path)}
+    elif path.is_dir():
+        builder, data_files = str(path), None
+    elif path.suffix or source.startswith(("/", ".", "~")) or source.count("/") > 1:
+        raise InputError(f"the data source {source} does not exist")
+    else:
+        builder, data_files = source, None
+    try:
+        splits = datasets.get_dataset_split_names(builder, data_files=data_files)
+        name = next((name for name in same_split(split) if name in splits), None)
+        if name is None:
+            raise InputError(f"{source} has no split {split!r}; it has {splits}")
+        return datasets.load_dataset(builder, data_files=data_files, split=name, streaming=streaming)
+    except InputError:
+        raise
+    except (DatasetsError, OSError, ValueError) as error:
+        raise InputError(f"`datasets` cannot read {source}: {error}. {METADATA_HINT}") from error
+
+
+def _split_of(path: Path) -> str:
+    """The split that a file's name tells ("val.parquet", "test-00000.zip"), else "train"."""
+    first = path.stem.replace("_", "-").replace(".", "-").split("-")[0].lower()
+    return SPLIT_WORDS.get(first, "train")
+
+
+def _column(
+    features: datasets.Features, role: str, given: str | None, candidates: tuple[str, ...], source: str
+) -> str:
+    name = given or next((candidate for candidate in candidates if candidate in features), None)
+    if name is None or name not in features:
+        wanted = repr(given) if given else " or ".join(map(repr, candidates))
+        raise InputError(
+            f"{source} has no column {wanted}; it has {list(features)}. Name one with {role}_column. {METADATA_HINT}"
+        )
+    feature = features[name]
+    encoded = isinstance(feature, dict) and "bytes" in feature  # parquet files that `datasets` did not write
+    if not encoded and feature != datasets.Value("binary") and not isinstance(feature, datasets.Image):
+        raise InputError(f"column {name!r} of {source} holds {feature}, not images. Name another with {role}_column")
+    return name
+
+
+def _classes(features: datasets.Features, source: str, classes: str | Path | None) -> ClassList:
+    """The class list given, beside the data, in the features, or in the Hub repository, in this order."""
+    if classes is not None:
+        return ClassList.load(classes)
+    path = Path(source).expanduser()
+    if path.exists():
+        beside = (path if path.is_dir() else path.parent) / CLASSES_FILE
+        if beside.is_file():
+            return ClassList.load(beside)
+    # A list of class labels names what a mask can hold; a single label would name the whole picture.
+    labels = [
+        feature.feature
+        for feature in features.values()
+        if isinstance(feature, datasets.List) and isinstance(feature.feature, datasets.ClassLabel)
+    ]
+    if len(labels) == 1:
+        return ClassList.parse(labels[0].names, where=f"the class labels of {source}")
+    if not path.exists():
+        try:
+            return ClassList.load(hf_hub_download(source, CLASSES_FILE, repo_type="dataset"))
+        except (EntryNotFoundError, OSError):
+            pass
+    raise InputError(
+        f'{source} does not say what its mask ids mean. Give a {CLASSES_FILE}, such as {{"classes": ["sky", "road"]}}'
+    )
