@@ -135,6 +135,7 @@ def main(model_arguments: ModelArguments, data_arguments: DataArguments, run_arg
     folder = core.RunFolder(run_arguments.output_dir)
     folder.start(run_arguments.resume)
     set_seed(run_arguments.seed)
+    transformers.logging.disable_progress_bar()  # of writing a few megabytes, in the middle of ours
 
     preset = load_preset(model_arguments.model)
     table = {name: getattr(data_arguments, name) for name in ("classes", "image_column", "mask_column")}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 
 from modeling_lclipseg import LClipSegForSemanticSegmentation, LClipSegImageProcessor, WordBank
 from modeling_lclipseg.class_vectors_lclipseg import embed_class_names, load_text_tower
@@ -74,7 +75,7 @@ def build_model(
             overrides["text_model_name_or_path"] = vectors.text_model
     try:
         model = LClipSegForSemanticSegmentation(preset.build_config(**overrides))
-    except (ValueError, RuntimeError) as error:  # timm raises RuntimeError for a model that it does not know
+    except (ValueError, RuntimeError, StrictDataclassError) as error:  # timm: RuntimeError for a name it does not know
         raise InputError(f"the model of preset {preset.name!r} cannot be built: {error}") from error
     if backbone_weights != "none":
         load_backbone_weights(model, backbone_weights)

@@ -11,10 +11,11 @@ class InputError(ValueError):
     """What the user gave cannot be used. The message says what was given, what is allowed and the nearest fix."""
 
 
-def run(main: Callable[[], None]) -> None:
+def run(main: Callable[[], object]) -> None:
     """Run a command's `main`. An [`InputError`] ends it with its message on stderr and exit status 2, without a
     traceback; any other exception is a defect of ours and keeps its traceback."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logger.setLevel(logging.INFO)
     try:
         main()
     except InputError as error:

@@ -1,0 +1,398 @@
+"""Names, vectors, the text tower and word banks. The towers and banks are tiny and made here."""
+
+import json
+import os
+import string
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import (
+    CLIPConfig,
+    CLIPModel,
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+)
+
+from modeling_lclipseg.class_vectors_lclipseg import (
+    WordBank,
+    check_class_embeddings,
+    check_class_names,
+    check_prompt_templates,
+    embed_class_names,
+    load_text_tower,
+)
+
+# Every letter, inside and at the end of a word: any word can be spelled, as with CLIP's bytes.
+LETTERS = string.ascii_lowercase
+TOKENS = ["<|startoftext|>", *LETTERS, *(f"{letter}</w>" for letter in LETTERS), "<|endoftext|>"]
+TEMPLATES = ["a photo of a {}", "the {}"]
+NAMES = ["sky", "road", "car"]
+
+
+def tiny_tokenizer(tokens=TOKENS) -> CLIPTokenizer:
+    return CLIPTokenizer(vocab={token: index for index, token in enumerate(tokens)}, merges=[], model_max_length=16)
+
+
+def tiny_text_config(**overrides) -> CLIPTextConfig:
+    end = len(TOKENS) - 1
+    fields = {"vocab_size": len(TOKENS), "bos_token_id": 0, "eos_token_id": end, "pad_token_id": end}
+    fields |= {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    fields |= {"max_position_embeddings": 16, "projection_dim": 8}
+    return CLIPTextConfig(**{**fields, **overrides})
+
+
+def tiny_tower(**overrides) -> CLIPTextModelWithProjection:
+    torch.manual_seed(0)
+    tower = CLIPTextModelWithProjection(tiny_text_config(**overrides)).eval()
+    with torch.no_grad():
+        for parameter in tower.parameters():  # as initialised, all words have almost the same vector
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return tower
+
+
+def save_tower(folder: Path) -> Path:
+    tiny_tower().save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def write_bank(folder: Path, tensors: dict[str, torch.Tensor], names: dict[str, list[str]], **content) -> Path:
+    save_file(tensors, folder / "bank.safetensors")
+    (folder / "bank_names.json").write_text(json.dumps({"names": names, **content}), encoding="utf-8")
+    return folder / "bank.safetensors"
+
+
+def random_rows(count: int, width: int = 8) -> torch.Tensor:
+    return torch.randn(count, width, generator=torch.Generator().manual_seed(0))
+
+
+# --------------------------------------------------------------------------------------------------------------- names
+
+
+def test_names_are_stripped_and_keep_their_order_and_case():
+    assert check_class_names((" Sky ", "traffic light", "car\n")) == ["Sky", "traffic light", "car"]
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ([], "empty"),
+        ("sky", r"got the one string 'sky'"),
+        (["sky", 5], r"Class name 2 of 2 is 5"),
+        (["sky", "  "], r"Class name 2 of 2 is '  '"),
+        (["sky", "car", "Sky "], r"Duplicate class names: 'sky', 'Sky '"),
+        (["traffic light", "traffic  Light"], "Duplicate class names"),
+    ],
+)
+def test_names_that_cannot_be_told_apart_or_read_are_errors(names, said):
+    with pytest.raises(ValueError, match=said):
+        check_class_names(names)
+
+
+@pytest.mark.parametrize("templates", [[], ["a photo"], ["a {} and a {}"], "a photo of a {}"])
+def test_templates_hold_the_place_of_the_name_once(templates):
+    with pytest.raises(ValueError, match="Prompt templates must"):
+        check_prompt_templates(templates)
+
+
+# ------------------------------------------------------------------------------------------------------------- vectors
+
+
+def test_vectors_come_back_as_float32_rows_of_unit_length():
+    rows = (10 * random_rows(3)).half()
+    found = check_class_embeddings(rows, 3, 8)
+    expected = rows.numpy().astype(np.float64)
+    expected /= np.sqrt((expected**2).sum(axis=1, keepdims=True))
+    assert found.dtype == torch.float32
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-6)
+
+
+def test_vectors_are_cut_off_from_what_they_were_computed_with():
+    assert not check_class_embeddings(random_rows(2).requires_grad_(), 2, 8).requires_grad
+
+
+def test_zero_rows_are_an_error_that_names_them():
+    rows = random_rows(4)
+    rows[2] = 0
+    with pytest.raises(ValueError, match=r"1 of 4 class vectors are zero \(row 2\)"):
+        check_class_embeddings(rows, 4, 8)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_rows_that_are_not_finite_are_an_error_that_names_them(value):
+    rows = random_rows(4)
+    rows[1, 3] = value
+    with pytest.raises(ValueError, match=r"1 of 4 class vectors hold NaN or infinity \(row 1\)"):
+        check_class_embeddings(rows, 4, 8)
+
+
+NOT_4_BY_8 = [
+    (random_rows(3), "3 class vectors for 4 classes"),
+    (random_rows(4, width=6), "6 wide, expected 8.*another text tower"),
+    (torch.ones(8), r"got \(8,\)"),
+    ([[1.0] * 8] * 4, "got list"),
+]
+
+
+@pytest.mark.parametrize(("rows", "said"), NOT_4_BY_8)
+def test_vectors_of_another_shape_are_an_error(rows, said):
+    with pytest.raises(ValueError, match=said):
+        check_class_embeddings(rows, 4, 8)
+
+
+# ----------------------------------------------------------------------------------------------------------- embedding
+
+
+def test_embedding_is_the_normalised_mean_of_normalised_template_vectors():
+    tower, tokenizer = tiny_tower(), tiny_tokenizer()
+    expected = []
+    projection = tower.text_projection.weight.detach().numpy()
+    for name in NAMES:  # one sentence at a time, so without padding, and from the last hidden state on by hand
+        vectors = []
+        for sentence in (f"a photo of a {name}", f"the {name}"):
+            states = tower.text_model(input_ids=torch.tensor([tokenizer(sentence)["input_ids"]])).last_hidden_state
+            vector = projection @ states[0, -1].detach().numpy()
+            vectors.append(vector / np.linalg.norm(vector))
+        mean = np.mean(vectors, axis=0)
+        expected.append(mean / np.linalg.norm(mean))
+    found = embed_class_names(NAMES, tower, tokenizer, TEMPLATES)
+    np.testing.assert_allclose(found.numpy(), np.stack(expected), atol=1e-5)
+
+
+def test_a_tower_of_the_old_end_token_reads_at_the_end_too():
+    expected = embed_class_names(NAMES, tiny_tower(), tiny_tokenizer(), TEMPLATES)
+    found = embed_class_names(NAMES, tiny_tower(eos_token_id=2), tiny_tokenizer(), TEMPLATES)
+    torch.testing.assert_close(found, expected)
+
+
+def test_embedding_switches_dropout_off_and_leaves_the_tower_as_it_was():
+    tower = tiny_tower(attention_dropout=0.5).train()
+    first, second = (embed_class_names(NAMES, tower, tiny_tokenizer(), TEMPLATES) for _ in range(2))
+    assert torch.equal(first, second)
+    assert tower.training
+
+
+def test_embeddings_can_take_part_in_training():
+    vectors = embed_class_names(NAMES, tiny_tower(), tiny_tokenizer(), TEMPLATES)
+    weight = torch.ones(8, requires_grad=True)
+    (vectors * weight).sum().backward()
+    assert torch.equal(weight.grad, vectors.sum(dim=0))
+
+
+def test_a_prompt_longer_than_the_tower_reads_is_an_error_with_the_count():
+    with pytest.raises(ValueError, match=r"'a photo of a pedestrian' has 21 tokens and the text tower reads 16"):
+        embed_class_names(["sky", "pedestrian"], tiny_tower(), tiny_tokenizer(), TEMPLATES)
+
+
+@pytest.mark.parametrize("overrides", [{"vocab_size": 40}, {"eos_token_id": 7}])
+def test_a_tokenizer_of_another_tower_is_an_error(overrides):
+    with pytest.raises(ValueError, match="The tokenizer is not this text tower's"):
+        embed_class_names(NAMES, tiny_tower(**overrides), tiny_tokenizer(), TEMPLATES)
+
+
+# ---------------------------------------------------------------------------------------------------- loading a tower
+
+
+def test_a_saved_tower_embeds_as_before(tmp_path):
+    expected = embed_class_names(NAMES, tiny_tower(), tiny_tokenizer(), TEMPLATES)
+    found = embed_class_names(NAMES, *load_text_tower(str(save_tower(tmp_path))), TEMPLATES)
+    torch.testing.assert_close(found, expected)
+
+
+def test_the_text_tower_of_a_whole_clip_model_is_found(tmp_path):
+    vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    vision |= {"image_size": 32, "patch_size": 16, "projection_dim": 8}
+    config = CLIPConfig(text_config=tiny_text_config().to_dict(), vision_config=vision, projection_dim=8)
+    clip = CLIPModel(config)
+    clip.save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    tower, _ = load_text_tower(str(tmp_path))
+    assert torch.equal(tower.text_projection.weight, clip.text_projection.weight)
+
+
+def test_a_tower_without_projection_is_an_error_rather_than_a_random_one(tmp_path):
+    CLIPTextModel(tiny_text_config()).save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"no CLIP text tower with projection: it lacks text_projection\.weight"):
+        load_text_tower(str(tmp_path))
+
+
+def test_a_tower_without_tokenizer_is_an_error_rather_than_an_empty_vocabulary(tmp_path):
+    tiny_tower().save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="no tokenizer files with a vocabulary"):
+        load_text_tower(str(tmp_path))
+
+
+def test_a_tower_that_is_not_there_is_an_error_that_names_both_ways(tmp_path):
+    with pytest.raises(ValueError, match=r"absent.*cannot be loaded: .* a name on the Hub.*or a local folder"):
+        load_text_tower(str(tmp_path / "absent"))
+
+
+def test_a_damaged_tower_is_an_error_that_names_it(tmp_path):
+    save_tower(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"not weights")
+    with pytest.raises(ValueError, match=f"{tmp_path.name}.*cannot be loaded"):
+        load_text_tower(str(tmp_path))
+
+
+# ---------------------------------------------------------------------------------------------------------- word banks
+
+
+def test_lookup_follows_the_asked_order_whatever_case_and_white_space():
+    bank = WordBank(("sky", "Traffic light", "car"), torch.eye(3))
+    assert torch.equal(bank.lookup([" CAR", "traffic   LIGHT"]), torch.eye(3)[[2, 1]])
+
+
+def test_of_a_word_that_stands_twice_the_first_row_counts():
+    bank = WordBank(("sky", "car", "Sky"), torch.eye(3))
+    assert torch.equal(bank.lookup(["sky"]), torch.eye(3)[:1])
+
+
+def test_missing_words_are_all_named_with_the_closest_ones_and_the_ways_out():
+    bank = WordBank(("aerosol_can", "sky", "Road"), torch.eye(3))
+    with pytest.raises(ValueError, match=r"lacks 3 of the 4.*lclipseg-embed.*a word bank that has them") as error:
+        bank.lookup(["aerosol can", "sky", "roads", "zzz"])
+    for said in ("'aerosol can' (closest: 'aerosol_can')", "'roads' (closest: 'Road')", "'zzz' (closest: none)"):
+        assert said in str(error.value)
+
+
+def test_center_is_the_mean_of_the_unit_rows():
+    bank = WordBank(("sky", "car"), torch.tensor([[3.0, 4.0], [0.0, 2.0]]))
+    torch.testing.assert_close(bank.center, torch.tensor([0.3, 0.9]))
+
+
+@pytest.mark.parametrize(("names", "rows"), [((), torch.zeros(0, 3)), (("sky",), torch.eye(2))])
+def test_a_bank_has_a_word_for_every_row(names, rows):
+    with pytest.raises(ValueError, match=f"{len(names)} words for {len(rows)} vectors"):
+        WordBank(names, rows)
+
+
+def test_a_bank_comes_back_as_it_was_saved(tmp_path):
+    bank = WordBank(("sky", "café"), random_rows(2), "openai/clip-vit-base-patch16", ("a photo of a {}",))
+    bank.save(tmp_path / "words.safetensors")
+    found = WordBank.load(tmp_path / "words.safetensors")
+    assert (found.names, found.text_model) == (("sky", "café"), "openai/clip-vit-base-patch16")
+    assert found.prompt_templates == ("a photo of a {}",)
+    torch.testing.assert_close(found.embeddings, bank.embeddings)
+
+
+def test_saving_replaces_a_bank_and_leaves_nothing_else(tmp_path):
+    WordBank(("sky", "car"), torch.eye(2)).save(tmp_path / "words.safetensors", key="old")
+    WordBank(("road",), torch.ones(1, 2)).save(tmp_path / "words.safetensors")
+    assert sorted(os.listdir(tmp_path)) == ["words.safetensors", "words_names.json"]
+    assert list(load_file(tmp_path / "words.safetensors")) == ["words"]
+    assert WordBank.load(tmp_path / "words.safetensors").names == ("road",)
+
+
+def test_a_failed_save_leaves_the_old_bank(tmp_path, monkeypatch):
+    WordBank(("sky", "car"), torch.eye(2)).save(tmp_path / "words.safetensors")
+
+    def disk_full(*_, **__):
+        raise OSError("no space left")
+
+    monkeypatch.setattr("pathlib.Path.write_text", disk_full)
+    with pytest.raises(OSError, match="no space left"):
+        WordBank(("road",), torch.ones(1, 2)).save(tmp_path / "words.safetensors")
+    assert WordBank.load(tmp_path / "words.safetensors").names == ("sky", "car")
+    assert sorted(os.listdir(tmp_path)) == ["words.safetensors", "words_names.json"]
+
+
+def test_vectors_of_a_new_bank_never_stand_beside_the_words_of_the_old_one(tmp_path, monkeypatch):
+    WordBank(("sky", "car"), torch.eye(2)).save(tmp_path / "words.safetensors")
+    replace = os.replace
+
+    def interrupted_at_the_words(source, target):
+        if str(target).endswith("_names.json"):
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr("os.replace", interrupted_at_the_words)
+    with pytest.raises(KeyboardInterrupt):
+        WordBank(("road", "tree"), torch.eye(2)).save(tmp_path / "words.safetensors")
+    with pytest.raises(ValueError, match=r"words_names\.json does not exist"):
+        WordBank.load(tmp_path / "words.safetensors")
+
+
+def test_rows_of_any_length_in_half_precision_are_read(tmp_path):
+    rows = (12 * random_rows(3, width=512)).half()
+    path = write_bank(tmp_path, {"a": rows}, {"a": NAMES})
+    expected = rows.double() / rows.double().norm(dim=1, keepdim=True)
+    torch.testing.assert_close(WordBank.load(path).embeddings, expected.float(), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("keys", "ask", "chosen"),
+    [
+        (["any"], "", "any"),
+        (["other", "words", "bank.single"], "", "words"),
+        (["other", "bank.single"], "", "bank.single"),
+        (["words", "other"], "#other", "other"),
+    ],
+)
+def test_the_tensor_is_the_one_asked_for_or_the_default(tmp_path, keys, ask, chosen):
+    path = write_bank(tmp_path, {key: torch.eye(1) for key in keys}, {key: [f"word of {key}"] for key in keys})
+    assert WordBank.load(f"{path}{ask}").names == (f"word of {chosen}",)
+
+
+@pytest.mark.parametrize(("ask", "said"), [("", "No key is chosen"), ("#c", "There is no key 'c'")])
+def test_without_a_clear_tensor_the_keys_are_listed(tmp_path, ask, said):
+    path = write_bank(tmp_path, {key: torch.eye(1) for key in "ab"}, {key: ["sky"] for key in "ab"})
+    with pytest.raises(ValueError, match=rf"{said}.*#KEY with one of: a, b"):
+        WordBank.load(f"{path}{ask}")
+
+
+def test_the_text_tower_of_a_bank_may_be_unknown(tmp_path):
+    path = write_bank(tmp_path, {"words": torch.eye(1)}, {"words": ["sky"]})
+    assert WordBank.load(path).text_model is None
+
+
+def test_words_and_rows_of_a_file_must_go_together(tmp_path):
+    path = write_bank(tmp_path, {"words": torch.eye(3)}, {"words": ["sky", "car"]})
+    with pytest.raises(ValueError, match=r"bank\.safetensors, key 'words': 2 words for 3 vectors"):
+        WordBank.load(path)
+
+
+NO_WORDS = ["{", "[]", '{"names": ["sky"]}', '{"names": {"other": ["sky"]}}', '{"names": {"words": [5]}}']
+
+
+@pytest.mark.parametrize("content", NO_WORDS)
+def test_a_wrong_list_of_words_is_an_error_that_names_the_file(tmp_path, content):
+    path = write_bank(tmp_path, {"words": torch.eye(1)}, {})
+    (tmp_path / "bank_names.json").write_text(content)
+    with pytest.raises(ValueError, match=r"The list of words .*bank_names\.json"):
+        WordBank.load(path)
+
+
+@pytest.mark.parametrize("fields", [{"text_model": 5}, {"prompt_templates": "a {}"}])
+def test_a_wrong_field_beside_the_words_is_an_error_that_names_the_file(tmp_path, fields):
+    path = write_bank(tmp_path, {"words": torch.eye(1)}, {"words": ["sky"]}, **fields)
+    with pytest.raises(ValueError, match=r"In .*bank_names\.json, `text_model` must be a name"):
+        WordBank.load(path)
+
+
+def test_a_damaged_bank_is_an_error_that_names_the_file(tmp_path):
+    path = write_bank(tmp_path, {"words": torch.eye(1)}, {"words": ["sky"]})
+    path.write_bytes(path.read_bytes()[:-2])
+    with pytest.raises(ValueError, match=r"bank\.safetensors cannot be read as safetensors"):
+        WordBank.load(path)
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [("no.safetensors", "no.safetensors does not"), ("no/b.safetensors", "no of"), ("b.npz", "ends")],
+)
+def test_a_bank_that_is_not_there_is_an_error_that_names_it(tmp_path, source, said):
+    with pytest.raises(ValueError, match=said):
+        WordBank.load(tmp_path / source)
+
+
+def test_clips_own_vectors_of_road_scene_classes_are_close_together(real_data):
+    bank = WordBank.load(f"{real_data / 'clip_text' / 'clip_vitb16_text.safetensors'}#camvid11.single")
+    cosines = (bank.embeddings @ bank.embeddings.T)[~torch.eye(11, dtype=torch.bool)]
+    assert bank.embeddings.shape == (11, 512)
+    assert cosines.min() > 0.7 and cosines.max() < 0.9

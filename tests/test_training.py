@@ -1,0 +1,211 @@
+"""train.py end to end on a tiny folder: a run, its files, exact resume, recipes, and what it refuses."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
+
+from modeling_lclipseg import WordBank
+from scripts import train
+from scripts.toolkit import arguments
+from scripts.toolkit.cli import InputError
+from scripts.toolkit.training import Schedule
+
+PRESET = """
+backbone_weights: none
+licence: apache-2.0
+config:
+  backbone_config: {model_type: timm_backbone, backbone: mobilenetv3_small_050, out_indices: [1, 2, 3, 4]}
+  hidden_size: 16
+  num_attention_heads: 2
+  decoder_hidden_size: 16
+"""
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory) -> Path:
+    """A data folder, a preset and a word bank."""
+    root = tmp_path_factory.mktemp("workspace")
+    random = np.random.default_rng(0)
+    for split, count in (("train", 6), ("val", 2)):
+        for kind in ("images", "masks"):
+            (root / "data" / split / kind).mkdir(parents=True)
+        for index in range(count):
+            mask = np.zeros((48, 64), dtype=np.uint8)
+            mask[random.integers(10, 38) :] = 1
+            pixels = np.stack([60 + 120 * mask, 90 + 0 * mask, 200 - 150 * mask], -1) + random.integers(0, 20, (48, 64, 3))
+            Image.fromarray(pixels.astype(np.uint8)).save(root / "data" / split / "images" / f"{index}.png")
+            Image.fromarray(mask).save(root / "data" / split / "masks" / f"{index}.png")
+    (root / "data" / "classes.json").write_text('["sky", "road"]')
+    (root / "tiny.yaml").write_text(PRESET)
+    words = ("sky", "road", "tree", "car")
+    WordBank(words, torch.randn(4, 32, generator=torch.Generator().manual_seed(0)), "some/tower").save(
+        root / "bank.safetensors"
+    )
+    return root
+
+
+def run(workspace: Path, output: Path, *options: str) -> dict:
+    """Run train.py; the last line of its metrics."""
+    fixed = {
+        "model": workspace / "tiny.yaml", "data": workspace / "data", "bank": workspace / "bank.safetensors",
+        "output_dir": output, "crop_size": "32 32", "batch_size": 2, "epochs": 2, "eval_every": 1,
+        "warmup_steps": 2, "trackers": "none",
+    }  # fmt: skip
+    argv = [token for name, value in fixed.items() for token in (f"--{name}", *str(value).split())]
+    train.main(*arguments.parse("", train.ModelArguments, train.DataArguments, train.RunArguments, argv=[*argv, *options]))
+    return json.loads((output / "metrics.jsonl").read_text().splitlines()[-1])
+
+
+def test_run_leaves_a_loadable_model_with_its_classes_and_vectors(workspace, tmp_path):
+    run(workspace, tmp_path / "run")
+    model = AutoModelForSemanticSegmentation.from_pretrained(tmp_path / "run" / "best")
+    bank = WordBank.load(workspace / "bank.safetensors")
+    assert model.config.id2label == {0: "sky", 1: "road"}
+    assert model.config.text_model_name_or_path == "some/tower"
+    torch.testing.assert_close(model.class_embeddings, bank.lookup(["sky", "road"]))
+    torch.testing.assert_close(model.class_center, bank.center)
+    assert AutoImageProcessor.from_pretrained(tmp_path / "run" / "best").do_resize is False
+
+
+def test_run_describes_itself(workspace, tmp_path):
+    run(workspace, tmp_path / "run")
+    description = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert description["arguments"]["seed"] == 0
+    assert description["arguments"]["batch_size"] == 2
+    assert description["versions"]["torch"] == torch.__version__
+    assert description["steps"] == 6
+
+
+@pytest.mark.parametrize("guidance", ["fusion", "none"])
+def test_training_learns_two_colours(workspace, tmp_path, guidance):
+    scores = run(
+        workspace, tmp_path / "run", "--guidance", guidance, "--epochs", "40", "--eval_every", "40", "--batch_size", "6",
+        "--crop_size", "64", "64", "--scale", "1", "1", "--learning_rate", "0.01", "--backbone_lr_scale", "1",
+    )  # fmt: skip
+    assert scores["mean_iou"] > 0.8
+
+
+def test_resumed_run_equals_an_uninterrupted_one(workspace, tmp_path, monkeypatch):
+    options = ("--accumulation_steps", "2", "--epochs", "4", "--eval_every", "2")  # stops in the middle of a pass
+    whole = run(workspace, tmp_path / "whole", *options)
+    original, saved = train.core.RunFolder.save, []
+
+    def stop_after_first_checkpoint(self, name, *args, **kwargs):
+        original(self, name, *args, **kwargs)
+        saved.append(name)
+        if "best" in saved:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(train.core.RunFolder, "save", stop_after_first_checkpoint)
+    with pytest.raises(KeyboardInterrupt):
+        run(workspace, tmp_path / "halves", *options)
+    monkeypatch.setattr(train.core.RunFolder, "save", original)
+    halves = run(workspace, tmp_path / "halves", *options, "--resume", "true")
+    assert halves == whole
+    one, other = (load_file(tmp_path / name / "last" / "model.safetensors") for name in ("whole", "halves"))
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_workers_do_not_change_the_result(workspace, tmp_path):
+    alone = run(workspace, tmp_path / "alone")
+    assert run(workspace, tmp_path / "workers", "--num_workers", "2") == alone
+
+
+def test_stop_between_two_renames_leaves_a_checkpoint_to_resume(workspace, tmp_path):
+    run(workspace, tmp_path / "run", "--epochs", "1")
+    (tmp_path / "run" / "last").rename(tmp_path / "run" / "last.old")
+    assert run(workspace, tmp_path / "run", "--resume", "true")["step"] == 6
+
+
+def test_existing_run_is_not_overwritten(workspace, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text("{}")
+    with pytest.raises(InputError, match="--resume true"):
+        run(workspace, tmp_path / "run")
+
+
+def test_schedule_rises_then_falls_to_zero():
+    schedule = Schedule(100, 1, 1, 1.0, 1.0, 0.0, warmup_steps=10, power=0.9, max_grad_norm=1.0)
+    rates = [schedule.rate(step) for step in range(101)]
+    assert rates[:3] == pytest.approx([0.1, 0.2, 0.3])
+    assert rates[10] == 1
+    assert rates[55] == pytest.approx(0.5**0.9)
+    assert rates[100] == 0
+
+
+def test_backbone_learns_slower_and_vectors_do_not_decay(model):
+    from scripts.toolkit.training import build_optimizer
+
+    optimizer, _ = build_optimizer(model, Schedule(10, 1, 1, 0.1, 0.25, 0.5, 0, 1.0, 1.0))
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            in_backbone = names.pop(id(parameter)).startswith("backbone.")
+            assert group["initial_lr"] == pytest.approx(0.025 if in_backbone else 0.1)
+            assert group["weight_decay"] == (0.5 if parameter.ndim > 1 else 0)
+    assert not names  # every parameter is in a group
+
+
+# ----------------------------------------------------------------------------------------------- recipes and bad input
+
+
+def parse(*argv: str):
+    return arguments.parse("", train.ModelArguments, train.DataArguments, train.RunArguments, argv=argv)
+
+
+def test_command_line_wins_over_the_recipe(tmp_path):
+    (tmp_path / "recipe.yaml").write_text("epochs: 7\nseed: 3\ncrop_size: [64, 96]\ncache: true\n")
+    _, data, options = parse(str(tmp_path / "recipe.yaml"), "--epochs", "9")
+    assert (options.epochs, options.seed, data.crop_size, data.cache) == (9, 3, [64, 96], True)
+
+
+@pytest.mark.parametrize("recipe", sorted(Path("configuration/recipes").glob("*.yaml")), ids=lambda path: path.stem)
+def test_published_recipes_parse(recipe):
+    assert parse(str(recipe))[0].model.startswith("lclipseg-")
+
+
+def test_unknown_recipe_field_suggests_the_nearest(tmp_path):
+    (tmp_path / "recipe.yaml").write_text("epoch: 7\n")
+    with pytest.raises(InputError, match="'epochs'"):
+        parse(str(tmp_path / "recipe.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--data", "nowhere"), "nowhere"),
+        (("--model", "lclipseg-nope"), "no preset"),
+        (("--bank", "nowhere.safetensors"), "nowhere.safetensors"),
+        (("--crop_size", "32"), "--crop_size"),
+        (("--epochs", "0"), "--epochs"),
+        (("--guidance", "fuson"), "guidance"),
+        (("--mixed_precision", "fp8"), "mixed_precision"),
+        (("--resume", "true"), "nothing to resume"),
+        (("--expected_processes", "2"), "2 processes"),
+    ],
+)
+def test_bad_argument_is_an_input_error(workspace, tmp_path, options, message):
+    with pytest.raises(InputError, match=message):
+        run(workspace, tmp_path / "run", *options)
+
+
+def test_class_without_a_vector_is_named(workspace, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(workspace / "data", data)
+    (data / "classes.json").write_text('["sky", "zebra"]')
+    with pytest.raises(InputError, match="zebra"):
+        run(workspace, tmp_path / "run", "--data", str(data))
+
+
+def test_text_tower_that_cannot_be_had_is_named(workspace, tmp_path):
+    with pytest.raises(InputError, match="some-org/no-such-tower"):
+        argv = ["--model", str(workspace / "tiny.yaml"), "--data", str(workspace / "data"), "--text_model",
+                "some-org/no-such-tower", "--output_dir", str(tmp_path / "run"), "--trackers", "none"]  # fmt: skip
+        train.main(*parse(*argv))
