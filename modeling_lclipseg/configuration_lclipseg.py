@@ -99,6 +99,12 @@ class LClipSegConfig(PreTrainedConfig):
             )
         super().__post_init__(**kwargs)
 
+    @property
+    def class_names(self) -> list[str]:
+        """The names of the classes, in the order of their indices."""
+        id2label: dict = self.id2label or {}
+        return [id2label[index] for index in sorted(id2label)]
+
     def validate_guidance(self):
         if self.guidance not in GUIDANCES:
             raise ValueError(f"`guidance` is {self.guidance!r}; allowed: {', '.join(map(repr, GUIDANCES))}.")
@@ -127,7 +133,7 @@ class LClipSegConfig(PreTrainedConfig):
 
 
 def _backbone_config_from_dict(backbone_config: dict) -> PreTrainedConfig:
-    model_type = backbone_config.get("model_type")
+    model_type = str(backbone_config.get("model_type"))
     if model_type not in CONFIG_MAPPING:
         raise ValueError(
             f"`backbone_config['model_type']` is {model_type!r}; give 'timm_backbone' (with 'backbone' naming a timm "

@@ -75,9 +75,7 @@ class LClipSegDecoder(nn.Module):
         self.merges = nn.ModuleList(LClipSegSeparableConv(width, kernel_size=3) for _ in finer)
         self.output = nn.Conv2d(width, width, 1)
 
-    def forward(
-        self, coarse: torch.Tensor, feature_maps: Sequence[torch.Tensor]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, coarse: torch.Tensor, feature_maps: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         """
         Args:
             coarse (`torch.Tensor` of shape `(batch_size, hidden_size, height, width)`): The (fused) coarse map.

@@ -1,9 +1,9 @@
 """The two-way fusion of an image's coarse map and its class tokens.
 
 Our reconstruction of the fusion module that *CLIP for Lightweight Semantic Segmentation* (Jin and Yang, PRCV 2023,
-arXiv 2310.07394) describes in its abstract: a CNN branch over image features in parallel with a transformer branch over
-text embeddings, joined by a two-way bridge. The order inside a block follows Mobile-Former (CVPR 2022), with class
-vectors where that has learned tokens. Nothing here depends on the number or the order of the classes.
+arXiv 2310.07394) describes in its abstract: a CNN branch over image features in parallel with a transformer branch
+over text embeddings, joined by a two-way bridge. The order inside a block follows Mobile-Former (CVPR 2022), with
+class vectors where that has learned tokens. Nothing here depends on the number or the order of the classes.
 
 Notation: B batch, K classes, d width, h w coarse map, n = h * w.
 """
@@ -145,9 +145,7 @@ class LClipSegFusionLayer(GradientCheckpointingLayer):
         self.text_to_image = LClipSegTextToImageAttention(config)
         self.gate = nn.Parameter(torch.zeros(config.hidden_size))
 
-    def forward(
-        self, feature_map: torch.Tensor, tokens: torch.Tensor, **kwargs
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, feature_map: torch.Tensor, tokens: torch.Tensor, **kwargs) -> tuple[torch.Tensor, torch.Tensor]:
         pixels = feature_map.flatten(2).transpose(1, 2)  # (B, n, d)
         tokens = self.image_to_text_norm(tokens + self.image_to_text(tokens, pixels, **kwargs)[0])  # (B, K, d)
         tokens = self.text_branch(tokens, **kwargs)

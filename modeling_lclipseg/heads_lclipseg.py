@@ -73,7 +73,7 @@ class LClipSegPlainHead(nn.Module):
         super().__init__()
         self.neck = LClipSegNeck(config, channels)
         self.decoder = LClipSegDecoder(config, channels)
-        self.classifier = nn.Conv2d(config.decoder_hidden_size, config.num_labels, 1)
+        self.classifier = nn.Conv2d(config.decoder_hidden_size, len(config.class_names), 1)
 
     def forward(
         self, feature_maps: Sequence[torch.Tensor], class_vectors: None = None, **kwargs
@@ -82,6 +82,9 @@ class LClipSegPlainHead(nn.Module):
         return self.classifier(pixels), None
 
 
-HEADS = {"fusion": LClipSegFusionHead, "none": LClipSegPlainHead}
+HEADS: dict[str, type[LClipSegFusionHead] | type[LClipSegPlainHead]] = {
+    "fusion": LClipSegFusionHead,
+    "none": LClipSegPlainHead,
+}
 
 __all__ = ["HEADS", "LClipSegFusionHead", "LClipSegPlainHead"]

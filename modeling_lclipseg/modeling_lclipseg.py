@@ -16,7 +16,7 @@ from .class_vectors_lclipseg import check_class_embeddings, check_class_names, e
 from .configuration_lclipseg import LClipSegConfig
 from .decoder_lclipseg import STRIDES
 from .fusion_lclipseg import LClipSegFusionLayer, LClipSegImageToTextAttention
-from .heads_lclipseg import HEADS, LClipSegFusionHead, LClipSegSimilarity
+from .heads_lclipseg import HEADS, LClipSegFusionHead, LClipSegPlainHead, LClipSegSimilarity
 
 
 class LClipSegPreTrainedModel(PreTrainedModel):
@@ -25,7 +25,7 @@ class LClipSegPreTrainedModel(PreTrainedModel):
     config: LClipSegConfig
     base_model_prefix = "lclipseg"
     main_input_name = "pixel_values"
-    input_modalities = ("image", "text")
+    input_modalities = ["image", "text"]
     supports_gradient_checkpointing = True
     # The loss counts its pixels itself; a trainer's count of label entries would include ignored ones.
     accepts_loss_kwargs = False
@@ -70,6 +70,11 @@ class LClipSegForSemanticSegmentation(LClipSegPreTrainedModel):
         config ([`LClipSegConfig`]): The configuration. The weights are random; see `from_pretrained` for trained ones.
     """
 
+    head: LClipSegFusionHead | LClipSegPlainHead
+    text_model: CLIPTextModelWithProjection | None
+    class_embeddings: torch.Tensor
+    class_center: torch.Tensor
+
     def __init__(self, config: LClipSegConfig):
         super().__init__(config)
         self.backbone = AutoBackbone.from_config(config.backbone_config, **(config.backbone_kwargs or {}))
@@ -79,7 +84,7 @@ class LClipSegForSemanticSegmentation(LClipSegPreTrainedModel):
         if config.text_config is not None:
             self.text_model = CLIPTextModelWithProjection._from_config(config.text_config)
         if self.open_vocabulary:
-            self.register_buffer("class_embeddings", torch.zeros(config.num_labels, config.class_embed_dim))
+            self.register_buffer("class_embeddings", torch.zeros(len(config.class_names), config.class_embed_dim))
             self.register_buffer("class_center", torch.zeros(config.class_embed_dim))
         self.post_init()
 
@@ -94,6 +99,8 @@ class LClipSegForSemanticSegmentation(LClipSegPreTrainedModel):
         return self.text_model.get_input_embeddings()
 
     def set_input_embeddings(self, value: nn.Module):
+        if self.text_model is None:
+            raise NotImplementedError("This checkpoint has no text tower, so there are no input embeddings.")
         self.text_model.set_input_embeddings(value)
 
     @merge_with_config_defaults
@@ -140,7 +147,7 @@ class LClipSegForSemanticSegmentation(LClipSegPreTrainedModel):
 
     def get_text_features(
         self, input_ids: torch.LongTensor, attention_mask: torch.LongTensor | None = None
-    ) -> torch.FloatTensor:
+    ) -> torch.Tensor:
         """
         CLIP text vectors of tokenized prompts.
 
@@ -186,7 +193,7 @@ class LClipSegForSemanticSegmentation(LClipSegPreTrainedModel):
         if not self.open_vocabulary:
             raise ValueError(
                 f"This checkpoint has guidance={self.config.guidance!r}: its classifier is bound to the "
-                f"{self.config.num_labels} classes it was trained on ({_some(self.config.id2label.values())}) and "
+                f"{len(self.config.class_names)} classes it was trained on ({_some(self.config.class_names)}) and "
                 "cannot take others. Use a checkpoint with guidance='fusion'."
             )
         names = check_class_names(names)
@@ -200,8 +207,8 @@ class LClipSegForSemanticSegmentation(LClipSegPreTrainedModel):
 
     def set_class_center(self, embeddings: torch.Tensor) -> "LClipSegForSemanticSegmentation":
         """
-        Choose the common direction that is subtracted from every class vector: the mean of `embeddings`. Call it before
-        training, best with the vectors of many words, and leave it alone afterwards.
+        Choose the common direction that is subtracted from every class vector: the mean of `embeddings`. Call it
+        before training, best with the vectors of a hundred words or more, and leave it alone afterwards.
 
         Args:
             embeddings (`torch.Tensor` of shape `(num_words, class_embed_dim)`): CLIP text vectors.
@@ -236,13 +243,15 @@ class LClipSegForSemanticSegmentation(LClipSegPreTrainedModel):
     def _class_vectors(self, input_ids, attention_mask, class_embeddings) -> torch.Tensor | None:
         """The one source of classes, as centred vectors of unit length (K, D); None for a head without text."""
         given = [
-            name for name, value in (("input_ids", input_ids), ("class_embeddings", class_embeddings)) if value is not None
+            name
+            for name, value in (("input_ids", input_ids), ("class_embeddings", class_embeddings))
+            if value is not None
         ]
         if not self.open_vocabulary:
             if given:
                 raise ValueError(
-                    f"guidance={self.config.guidance!r} takes no text, but {given[0]} was given; leave it out, or use a "
-                    "checkpoint with guidance='fusion'."
+                    f"guidance={self.config.guidance!r} takes no text, but {given[0]} was given; leave it out, or use "
+                    "a checkpoint with guidance='fusion'."
                 )
             return None
         if len(given) == 2:
@@ -264,7 +273,8 @@ class LClipSegForSemanticSegmentation(LClipSegPreTrainedModel):
         # Not inside a compiled or exported graph, which must not branch on values; nor on meta, where there are none.
         if not (torch.compiler.is_compiling() or self.class_embeddings.is_meta) and not self.class_embeddings.any():
             raise ValueError(
-                "This model has no class vectors yet: call `set_classes(names)`, or pass `class_embeddings` or `input_ids`."
+                "This model has no class vectors yet: call `set_classes(names)`, or pass `class_embeddings` or "
+                "`input_ids`."
             )
         return self.class_embeddings
 

@@ -59,7 +59,7 @@ def count(preset_name: str, guidance: str, size: int, num_classes: int) -> Cost:
 def table(size: int, num_classes: int) -> str:
     """The Markdown table of all presets."""
     lines = [
-        f"| preset | backbone | parameters, M | GMACs at {size}x{size}, {num_classes} classes | of these the backbone |",
+        f"| preset | backbone | parameters, M | GMACs, {size}x{size}, {num_classes} classes | of these the backbone |",
         "|---|---|---|---|---|",
     ]
     for name in preset_names():

@@ -1,7 +1,7 @@
 """Train LClipSeg on your own pictures, or repeat a published run.
 
     accelerate launch scripts/train.py --data my_folder --output_dir runs/mine
-    accelerate launch scripts/train.py configuration/recipes/camvid-mbv3s-fusion.yaml --data data/camvid --bank words.safetensors
+    accelerate launch scripts/train.py configuration/recipes/camvid-mbv3s-fusion.yaml --data camvid --output_dir runs/1
 
 A folder holds images/, masks/ (same stems, class indices) and classes.json; see scripts/toolkit/data.py. A recipe is a
 YAML file of the fields below; what stands on the command line wins.
@@ -9,20 +9,17 @@ YAML file of the fields below; what stands on the command line wins.
 
 import logging
 import math
-import os
-import platform
 from dataclasses import asdict, dataclass, field
-from datetime import date
 from typing import Any
 
-import timm
 import torch
 import transformers
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torchvision.transforms import v2
 
-from scripts.toolkit import arguments, building, cli
+from scripts.toolkit import arguments, building, cli, environment
 from scripts.toolkit import training as core
 from scripts.toolkit.augmentation import TrainingSamples, training_transform
 from scripts.toolkit.class_list import ClassList
@@ -44,13 +41,17 @@ class ModelArguments:
     guidance: str = field(default="fusion", metadata={"help": "fusion (text-guided) or none (plain classifier)."})
     backbone_weights: str | None = field(
         default=None,
-        metadata={"help": "Hub name or .safetensors file; 'none' for random weights. Default: the preset's, from the Hub."},
+        metadata={
+            "help": "Hub name or .safetensors file; 'none': random weights. Default: the preset's, from the Hub."
+        },
     )
     bank: str | None = field(
-        default=None, metadata={"help": "Word bank with the classes' vectors: FILE.safetensors or FILE.safetensors#key."}
+        default=None,
+        metadata={"help": "Word bank with the classes' vectors: FILE.safetensors or FILE.safetensors#key."},
     )
-    text_model: str | None = field(
-        default=None, metadata={"help": "CLIP text tower, Hub name or folder. Default: the preset's; unused with --bank."}
+    text_model: str = field(
+        default="openai/clip-vit-base-patch16",
+        metadata={"help": "CLIP text tower, Hub name or folder; unused with --bank."},
     )
 
 
@@ -68,7 +69,8 @@ class DataArguments:
         default_factory=lambda: [512, 512], metadata={"help": "Height and width of training crops in pixels."}
     )
     scale: list[float] = field(
-        default_factory=lambda: [0.5, 2.0], metadata={"help": "Range of the random factor that pictures are scaled by."}
+        default_factory=lambda: [0.5, 2.0],
+        metadata={"help": "Range of the random factor that pictures are scaled by."},
     )
     max_class_share: float = field(
         default=0.75, metadata={"help": "Largest share of a crop that one class may have before it is drawn again."}
@@ -114,6 +116,20 @@ class RunArguments:
         if self.mixed_precision not in ("no", "fp16", "bf16"):
             raise InputError(f"--mixed_precision is {self.mixed_precision!r}; allowed: no, fp16, bf16.")
 
+    def schedule(self, steps: int) -> core.Schedule:
+        """The schedule of a run of so many optimiser steps."""
+        return core.Schedule(
+            steps=steps,
+            batch_size=self.batch_size,
+            accumulation_steps=self.accumulation_steps,
+            learning_rate=self.learning_rate,
+            backbone_lr_scale=self.backbone_lr_scale,
+            weight_decay=self.weight_decay,
+            warmup_steps=self.warmup_steps,
+            power=self.power,
+            max_grad_norm=self.max_grad_norm,
+        )
+
 
 def main(model_arguments: ModelArguments, data_arguments: DataArguments, run_arguments: RunArguments) -> None:
     """Run one training from beginning (or checkpoint) to end."""
@@ -138,41 +154,26 @@ def main(model_arguments: ModelArguments, data_arguments: DataArguments, run_arg
     transformers.logging.disable_progress_bar()  # of writing a few megabytes, in the middle of ours
 
     preset = load_preset(model_arguments.model)
-    table = {name: getattr(data_arguments, name) for name in ("classes", "image_column", "mask_column")}
-    train_data = load_segmentation_data(
-        data_arguments.data, data_arguments.train_split, cache=data_arguments.cache, **table
+    train_data, eval_data = (
+        load_segmentation_data(
+            data_arguments.data,
+            split,
+            classes=data_arguments.classes,
+            image_column=data_arguments.image_column,
+            mask_column=data_arguments.mask_column,
+            cache=data_arguments.cache,
+        )
+        for split in (data_arguments.train_split, data_arguments.eval_split)
     )
-    eval_data = load_segmentation_data(data_arguments.data, data_arguments.eval_split, **table)
     model = _model(model_arguments, preset, train_data.classes)
     if run_arguments.channels_last:
         model = model.to(memory_format=torch.channels_last)
     image_processor = building.build_image_processor(preset, data_arguments.shortest_edge)
-
+    samples = TrainingSamples(train_data, _transform(data_arguments, preset), run_arguments.seed)
     samples_per_step = run_arguments.batch_size * run_arguments.accumulation_steps * accelerator.num_processes
     steps_per_epoch = len(train_data) / samples_per_step
-    schedule = core.Schedule(
-        steps=max(1, round(run_arguments.epochs * steps_per_epoch)),
-        **{
-            name: getattr(run_arguments, name)
-            for name in core.Schedule.__dataclass_fields__
-            if name != "steps"
-        },
-    )
-    transform = training_transform(
-        _pair("crop_size", data_arguments.crop_size),
-        _pair("scale", data_arguments.scale),
-        data_arguments.max_class_share,
-        preset.image_mean,
-        preset.image_std,
-    )
-    training = core.Training(
-        accelerator,
-        model,
-        TrainingSamples(train_data, transform, run_arguments.seed),
-        schedule,
-        run_arguments.seed,
-        data_arguments.num_workers,
-    )
+    schedule = run_arguments.schedule(steps=max(1, round(run_arguments.epochs * steps_per_epoch)))
+    training = core.Training(accelerator, model, samples, schedule, run_arguments.seed, data_arguments.num_workers)
     progress = folder.load(accelerator) if run_arguments.resume else core.Progress()
     if accelerator.is_main_process and not run_arguments.resume:
         folder.describe(
@@ -182,14 +183,18 @@ def main(model_arguments: ModelArguments, data_arguments: DataArguments, run_arg
                 "images": {"train": len(train_data), "eval": len(eval_data)},
                 "parameters": sum(parameter.numel() for parameter in model.parameters()),
                 "processes": accelerator.num_processes,
-                **environment(accelerator.device),
+                "versions": environment.versions(),
+                "machine": environment.machine(accelerator.device),
+                "date": environment.now(),
             }
         )
     if tracker:
-        accelerator.init_trackers("tensorboard" if tracker == "tensorboard" else "lclipseg")
+        accelerator.init_trackers(tracker)
 
     def validate() -> SegmentationScores:
-        return evaluate_model(accelerator.unwrap_model(training.model), image_processor, eval_data, accelerator=accelerator)
+        return evaluate_model(
+            accelerator.unwrap_model(training.model), image_processor, eval_data, accelerator=accelerator
+        )
 
     _train(training, folder, image_processor, progress, round(run_arguments.eval_every * steps_per_epoch), validate)
     accelerator.end_training()
@@ -201,14 +206,16 @@ def _model(model_arguments: ModelArguments, preset: Preset, classes: ClassList):
         if model_arguments.bank is not None:
             vectors = building.vectors_from_bank(classes, model_arguments.bank)
         else:
-            config = preset.build_config()
-            text_model = model_arguments.text_model or config.text_model_name_or_path
-            vectors = building.vectors_from_tower(classes, text_model, config.prompt_templates)
+            vectors = building.vectors_from_tower(
+                classes, model_arguments.text_model, preset.build_config().prompt_templates
+            )
     weights = model_arguments.backbone_weights or preset.backbone_weights
     return building.build_model(preset, model_arguments.guidance, classes, vectors, weights)
 
 
-def _train(training: core.Training, folder: core.RunFolder, image_processor, progress, eval_every: int, validate) -> None:
+def _train(
+    training: core.Training, folder: core.RunFolder, image_processor, progress, eval_every: int, validate
+) -> None:
     """Steps, with a bar; every `eval_every` steps and at the end a validation and a checkpoint."""
     accelerator, total = training.accelerator, training.schedule.steps
     bar = Progress(
@@ -244,24 +251,20 @@ def _train(training: core.Training, folder: core.RunFolder, image_processor, pro
                     folder.save("best", accelerator, training.model, image_processor, progress, training_state=False)
 
 
-def environment(device: torch.device) -> dict[str, Any]:
-    """What a number depends on besides the code: versions, machine, date."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
-    return {
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-            "timm": timm.__version__,
-        },
-        "machine": {"device": name, "cores": os.cpu_count(), "threads": torch.get_num_threads()},
-        "date": date.today().isoformat(),
-    }
+def _transform(data_arguments: DataArguments, preset: Preset) -> v2.Transform:
+    return training_transform(
+        _pair("crop_size", data_arguments.crop_size),
+        _pair("scale", data_arguments.scale),
+        data_arguments.max_class_share,
+        preset.image_mean,
+        preset.image_std,
+    )
 
 
 def _pair(name: str, values: list) -> tuple:
     if len(values) != 2 or min(values) <= 0 or (name == "scale" and values[0] > values[1]):
-        raise InputError(f"--{name} is {values}; give two numbers above 0" + (", the smaller one first." if name == "scale" else "."))
+        order = ", the smaller one first" if name == "scale" else ""
+        raise InputError(f"--{name} is {values}; give two numbers above 0{order}.")
     return values[0], values[1]
 
 

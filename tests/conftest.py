@@ -8,7 +8,7 @@ import torch
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from modeling_lclipseg import LClipSegConfig, LClipSegForSemanticSegmentation  # noqa: E402
+from modeling_lclipseg import LClipSegConfig, LClipSegForSemanticSegmentation
 
 TINY_BACKBONE = {"model_type": "timm_backbone", "backbone": "mobilenetv3_small_050", "out_indices": [1, 2, 3, 4]}
 TINY_TEXT = {
@@ -40,7 +40,7 @@ def tiny_config(**overrides) -> LClipSegConfig:
 
 
 def tiny_model(**overrides) -> LClipSegForSemanticSegmentation:
-    """In eval mode. Vectors are random, and the gates are open: at zero, most of the fusion module would be untested."""
+    """In eval mode, with random vectors and open gates: at zero, most of the fusion module would be untested."""
     torch.manual_seed(0)
     model = LClipSegForSemanticSegmentation(tiny_config(**overrides)).eval()
     if model.open_vocabulary:

@@ -106,7 +106,9 @@ def test_drawing_a_sample_leaves_the_global_generator_alone():
 def test_every_repetition_takes_every_image_once():
     positions = list(PositionSampler(num_images=5, num_samples=15, seed=0))
     for repetition in range(3):
-        assert sorted(positions[5 * repetition : 5 * repetition + 5]) == list(range(5 * repetition, 5 * repetition + 5))
+        assert sorted(positions[5 * repetition : 5 * repetition + 5]) == list(
+            range(5 * repetition, 5 * repetition + 5)
+        )
     assert [p % 5 for p in positions[:5]] != [p % 5 for p in positions[5:10]]
 
 

@@ -45,7 +45,7 @@ def test_missing_tensor_is_an_error(tmp_path):
     state = random_state(TINY_BACKBONE["backbone"])
     del state["blocks.1.0.conv_dw.weight"]
     save_file(state, tmp_path / "weights.safetensors")
-    with pytest.raises(InputError, match="blocks.1.0.conv_dw.weight"):
+    with pytest.raises(InputError, match=r"blocks\.1\.0\.conv_dw\.weight"):
         load_backbone_weights(tiny_model(), str(tmp_path / "weights.safetensors"))
 
 

@@ -51,7 +51,9 @@ def test_every_parameter_gets_a_gradient(guidance):
     if auxiliary is not None:
         loss = loss + (auxiliary * torch.randn_like(auxiliary)).sum()
     loss.backward()
-    without = [name for name, parameter in head.named_parameters() if parameter.grad is None or not parameter.grad.any()]
+    without = [
+        name for name, parameter in head.named_parameters() if parameter.grad is None or not parameter.grad.any()
+    ]
     # A key's bias shifts all scores of a query alike, which softmax does not see.
     assert [name for name in without if not name.endswith("text_to_image.key.bias")] == []
 
@@ -65,7 +67,9 @@ def test_open_vocabulary_head_takes_another_number_of_classes(guidance, num_clas
 @pytest.mark.parametrize("guidance", [name for name, head in HEADS.items() if head.open_vocabulary])
 def test_open_vocabulary_head_has_no_parameter_per_class(guidance):
     few, many = (build(guidance, id2label={i: f"class {i}" for i in range(count)}) for count in (2, 9))
-    assert {name: p.shape for name, p in few.named_parameters()} == {name: p.shape for name, p in many.named_parameters()}
+    assert {name: p.shape for name, p in few.named_parameters()} == {
+        name: p.shape for name, p in many.named_parameters()
+    }
 
 
 def test_fusion_starts_from_the_geometry_of_the_class_vectors():

@@ -88,7 +88,7 @@ def test_loss_of_ignored_pixels_alone_is_zero_with_gradient(guidance, pixel_valu
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
 
 
-# ---------------------------------------------------------------------------------------------- where classes come from
+# --------------------------------------------------------------------------------------------- where classes come from
 
 
 def test_two_sources_of_classes_are_refused(pixel_values):
@@ -136,7 +136,8 @@ def test_set_classes_through_the_tower_equals_the_prompts_vectors(pixel_values):
     rows = []
     for name in ("cab", "dad"):
         per_template = [
-            model.get_text_features(**tokenizer()(prompt, return_tensors="pt"))[0] for prompt in (f"a {name}", f"{name} b")
+            model.get_text_features(**tokenizer()(prompt, return_tensors="pt"))[0]
+            for prompt in (f"a {name}", f"{name} b")
         ]
         rows.append(torch.nn.functional.normalize(torch.stack(per_template).mean(0), dim=0))
     torch.testing.assert_close(model.class_embeddings, torch.stack(rows), atol=1e-5, rtol=1e-4)

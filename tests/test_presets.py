@@ -10,9 +10,19 @@ from scripts.toolkit.presets import IMAGENET_MEAN, load_preset, preset_names
 
 EXPECTED = {
     f"lclipseg-{name}"
-    for name in (
-        "mbv3 mbv3s mbv2 mbv4s efficientvit-b0 efficientvit-b1 repvit-m0-9 efficientformerv2-s0 xception41 resnet50 swin-t"
-    ).split()
+    for name in [
+        "mbv3",
+        "mbv3s",
+        "mbv2",
+        "mbv4s",
+        "efficientvit-b0",
+        "efficientvit-b1",
+        "repvit-m0-9",
+        "efficientformerv2-s0",
+        "xception41",
+        "resnet50",
+        "swin-t",
+    ]
 }
 
 

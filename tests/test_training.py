@@ -39,7 +39,9 @@ def workspace(tmp_path_factory) -> Path:
         for index in range(count):
             mask = np.zeros((48, 64), dtype=np.uint8)
             mask[random.integers(10, 38) :] = 1
-            pixels = np.stack([60 + 120 * mask, 90 + 0 * mask, 200 - 150 * mask], -1) + random.integers(0, 20, (48, 64, 3))
+            pixels = np.stack([60 + 120 * mask, 90 + 0 * mask, 200 - 150 * mask], -1) + random.integers(
+                0, 20, (48, 64, 3)
+            )
             Image.fromarray(pixels.astype(np.uint8)).save(root / "data" / split / "images" / f"{index}.png")
             Image.fromarray(mask).save(root / "data" / split / "masks" / f"{index}.png")
     (root / "data" / "classes.json").write_text('["sky", "road"]')
@@ -59,7 +61,9 @@ def run(workspace: Path, output: Path, *options: str) -> dict:
         "warmup_steps": 2, "trackers": "none",
     }  # fmt: skip
     argv = [token for name, value in fixed.items() for token in (f"--{name}", *str(value).split())]
-    train.main(*arguments.parse("", train.ModelArguments, train.DataArguments, train.RunArguments, argv=[*argv, *options]))
+    train.main(
+        *arguments.parse("", train.ModelArguments, train.DataArguments, train.RunArguments, argv=[*argv, *options])
+    )
     return json.loads((output / "metrics.jsonl").read_text().splitlines()[-1])
 
 
@@ -86,8 +90,9 @@ def test_run_describes_itself(workspace, tmp_path):
 @pytest.mark.parametrize("guidance", ["fusion", "none"])
 def test_training_learns_two_colours(workspace, tmp_path, guidance):
     scores = run(
-        workspace, tmp_path / "run", "--guidance", guidance, "--epochs", "40", "--eval_every", "40", "--batch_size", "6",
-        "--crop_size", "64", "64", "--scale", "1", "1", "--learning_rate", "0.01", "--backbone_lr_scale", "1",
+        workspace, tmp_path / "run", "--guidance", guidance, "--epochs", "40", "--eval_every", "40",
+        "--batch_size", "6", "--crop_size", "64", "64", "--scale", "1", "1", "--learning_rate", "0.01",
+        "--backbone_lr_scale", "1",
     )  # fmt: skip
     assert scores["mean_iou"] > 0.8
 

@@ -13,20 +13,22 @@ from transformers import HfArgumentParser
 from scripts.toolkit.cli import InputError
 
 
-def parse(description: str, *groups: type, argv: Sequence[str] | None = None) -> tuple[Any, ...]:
+def parse(description: str, *groups: Any, argv: Sequence[str] | None = None) -> tuple[Any, ...]:
     """
     Parse `[RECIPE.yaml] [--field value ...]` into one instance of every dataclass in `groups`.
 
     Args:
         description (`str`): Shown by `--help`, usually the command's docstring.
-        groups (`type`): Dataclasses whose fields are the options; field names are unique over all of them.
+        groups (dataclasses): Classes whose fields are the options; field names are unique over all of them.
         argv (sequence of `str`, *optional*): The arguments; the process's own by default.
 
     Raises:
         [`InputError`]: the recipe is missing, is not a mapping, or has a field that no option has.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    parser = HfArgumentParser(groups, description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = HfArgumentParser(
+        list(groups), description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     if argv and argv[0].endswith((".yaml", ".yml")):
         argv = _options(Path(argv[0]), parser) + argv[1:]
     return parser.parse_args_into_dataclasses(args=argv, look_for_args_file=False)

@@ -22,8 +22,8 @@ class RandomScaledCrop(v2.Transform):
     Args:
         size (`tuple[int, int]`): Height and width of the crop in pixels.
         scale (`tuple[float, float]`): Range of the factor, drawn log-uniformly.
-        max_class_share (`float`): A crop in which one class holds a larger share of the labelled pixels is drawn again,
-            up to ten times (DenseCLIP and others train with 0.75).
+        max_class_share (`float`): A crop in which one class holds a larger share of the labelled pixels is drawn
+            again, up to ten times (DenseCLIP and others train with 0.75).
         fill (`Sequence[float]`): Colour of the padding, 0 to 255 a channel.
     """
 
@@ -52,7 +52,10 @@ class RandomScaledCrop(v2.Transform):
         for _ in range(self.ATTEMPTS):
             top = _offset(image_height, height)
             left = _offset(image_width, width)
-            if _largest_share(mask[..., max(top, 0) : top + height, max(left, 0) : left + width]) <= self.max_class_share:
+            if (
+                _largest_share(mask[..., max(top, 0) : top + height, max(left, 0) : left + width])
+                <= self.max_class_share
+            ):
                 break
         return {"top": top, "left": left, "height": height, "width": width}
 

@@ -1,7 +1,8 @@
-"""Pre-trained weights for a model's backbone: by name from the Hub, or from a safetensors file. All of it, or an error."""
+"""Pre-trained backbone weights, by name from the Hub or from a safetensors file: all of them, or an error."""
 
 import logging
 from pathlib import Path
+from typing import cast
 
 import torch
 from safetensors import SafetensorError
@@ -30,13 +31,10 @@ def load_backbone_weights(model: PreTrainedModel, source: str) -> None:
     """
     if Path(source).suffix in {".bin", ".pt", ".pth", ".tar"}:
         raise InputError(f"{source}: only safetensors files are read (a pickle can run code); convert it first.")
-    if Path(source).suffix == ".safetensors":
-        weights = _read(Path(source))
-    else:
-        weights = _download(model, source)
-    target = model.backbone.state_dict()
-    matched = _match(target, weights, source)
-    model.backbone.load_state_dict(matched, strict=False)
+    weights = _read(Path(source)) if Path(source).suffix == ".safetensors" else _download(model, source)
+    backbone = cast(PreTrainedModel, model.backbone)
+    matched = _match(backbone.state_dict(), weights, source)
+    backbone.load_state_dict(matched, strict=False)
     logger.info(f"backbone: {len(matched)} tensors from {source}, {len(weights) - len(matched)} in it not needed")
 
 
@@ -75,8 +73,8 @@ def _match(target: dict[str, torch.Tensor], weights: dict[str, torch.Tensor], so
         if found is not None:
             if found.shape != tensor.shape:
                 raise InputError(
-                    f"{source}: {name} has shape {tuple(found.shape)}, the backbone needs {tuple(tensor.shape)}; these "
-                    "are the weights of another network."
+                    f"{source}: {name} has shape {tuple(found.shape)}, the backbone needs {tuple(tensor.shape)}; "
+                    "these are the weights of another network."
                 )
             matched[name] = found.to(tensor.dtype)
         elif not name.endswith(COUNTER):

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
@@ -68,7 +69,7 @@ def build_model(
     A model for `classes`, its backbone pre-trained (`backbone_weights`: file, Hub name, or "none"), its class vectors
     and their centre set. `vectors` is None for a guidance without text.
     """
-    overrides = {"guidance": guidance, "id2label": classes.id2label}
+    overrides: dict[str, Any] = {"guidance": guidance, "id2label": classes.id2label}
     if vectors is not None:
         overrides["class_embed_dim"] = vectors.classes.shape[1]
         if vectors.text_model is not None:
@@ -87,9 +88,8 @@ def build_model(
 
 def build_image_processor(preset: Preset, shortest_edge: int | None) -> LClipSegImageProcessor:
     """The processor for a preset: its backbone's normalisation; pictures resized to `shortest_edge`, or kept."""
-    normalisation = {"image_mean": list(preset.image_mean), "image_std": list(preset.image_std)}
+    mean, std = list(preset.image_mean), list(preset.image_std)
     if shortest_edge is None:
-        return LClipSegImageProcessor(do_resize=False, **normalisation)
-    return LClipSegImageProcessor(
-        size={"shortest_edge": shortest_edge, "longest_edge": 4 * shortest_edge}, **normalisation
-    )
+        return LClipSegImageProcessor(do_resize=False, image_mean=mean, image_std=std)
+    size = {"shortest_edge": shortest_edge, "longest_edge": 4 * shortest_edge}
+    return LClipSegImageProcessor(size=size, image_mean=mean, image_std=std)

@@ -59,9 +59,9 @@ def load_preset(name: str) -> Preset:
         raise InputError(f"no preset {name!r}; there are {', '.join(preset_names())}, or a YAML file.{hint}")
     values = yaml.safe_load(path.read_text(encoding="utf-8"))
     try:
-        return Preset(
-            name=path.stem,
-            **{key: tuple(value) if key.startswith("image_") else value for key, value in values.items()},
-        )
+        fields: dict[str, Any] = {
+            key: tuple(value) if key.startswith("image_") else value for key, value in values.items()
+        }
+        return Preset(name=path.stem, **fields)
     except (TypeError, AttributeError) as error:
         raise InputError(f"{path} is not a preset: {error}") from error

@@ -88,7 +88,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class StepReport:
-    """What one optimiser step tells: loss (mean over its forward passes), rate, and the share of time spent on data."""
+    """What one optimiser step tells: loss (mean over its forward passes), rate, share of its time spent on data."""
 
     step: int
     loss: torch.Tensor
@@ -201,7 +201,12 @@ class Training:
         """Train from optimiser step `start` to the end, yielding after every step."""
         self.model.train()
         loader = self._loader(start)
-        step, loss_sum, waited, began = start, torch.zeros((), device=self.accelerator.device), 0.0, time.perf_counter()
+        step, loss_sum, waited, began = (
+            start,
+            torch.zeros((), device=self.accelerator.device),
+            0.0,
+            time.perf_counter(),
+        )
         asked = began
         for batch in loader:
             waited += time.perf_counter() - asked
@@ -214,7 +219,7 @@ class Training:
                 self.optimizer.zero_grad()
             loss_sum += loss.detach() / self.schedule.accumulation_steps
             if self.accelerator.sync_gradients:
-                rate = self.scheduler.get_last_lr()[-1]
+                rate = float(self.scheduler.get_last_lr()[-1])
                 self.scheduler.step()
                 step += 1
                 yield StepReport(step, loss_sum, rate, waited / (time.perf_counter() - began))

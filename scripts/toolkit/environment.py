@@ -1,0 +1,45 @@
+"""What a number depends on besides the code: versions, machine, date. Written beside every result."""
+
+import os
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+
+import torch
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that can change a result."""
+    found = {"python": platform.python_version()}
+    for package in ("torch", "torchvision", "transformers", "timm", "lclipseg"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # the project itself, used from a checkout
+            continue
+    return found
+
+
+def machine(device: torch.device) -> dict[str, str | int | None]:
+    """Processor, threads and, where `device` is one, GPU."""
+    return {
+        "system": platform.system(),
+        "processor": _processor(),
+        "cpu_count": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+    }
+
+
+def now() -> str:
+    """The time in UTC, to the second, as ISO 8601 has it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _processor() -> str:
+    """The processor's own name; `platform.processor` is empty on many Linux systems."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()
