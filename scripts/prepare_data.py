@@ -1,6 +1,6 @@
 """Turn a downloaded data set into the folder that training and evaluation read.
 
-    python -m scripts.prepare_data camvid --source downloads/CamVid --out data/camvid
+    python scripts/prepare_data.py camvid --source downloads/CamVid --out data/camvid
 
 The first argument names a recipe in configuration/data/ or the path of one's own YAML file:
 
