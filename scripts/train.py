@@ -53,6 +53,13 @@ class ModelArguments:
         default="openai/clip-vit-base-patch16",
         metadata={"help": "CLIP text tower, Hub name or folder; unused with --bank."},
     )
+    center: str = field(
+        default="words",
+        metadata={
+            "help": "What is subtracted from every class vector: the mean of many words (the bank, or common ones), "
+            "of the classes, or none."
+        },
+    )
 
 
 @dataclass
@@ -209,6 +216,7 @@ def _model(model_arguments: ModelArguments, preset: Preset, classes: ClassList):
             vectors = building.vectors_from_tower(
                 classes, model_arguments.text_model, preset.build_config().prompt_templates
             )
+        vectors = vectors.centred_by(model_arguments.center)
     weights = model_arguments.backbone_weights or preset.backbone_weights
     return building.build_model(preset, model_arguments.guidance, classes, vectors, weights)
 

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +29,21 @@ class ClassVectors:
 
     Args:
         classes (`torch.Tensor` of shape `(num_classes, class_embed_dim)`): One vector per class.
-        words (`torch.Tensor` of shape `(num_words, class_embed_dim)`): Vectors of many words of the same tower, whose
-            mean is the centre that the model subtracts.
+        words (`torch.Tensor` of shape `(num_words, class_embed_dim)`, *optional*): Vectors of many words of the same
+            tower, whose mean is the centre that the model subtracts; without them it subtracts nothing.
         text_model (`str`, *optional*): The tower's name.
     """
 
     classes: torch.Tensor
-    words: torch.Tensor
+    words: torch.Tensor | None
     text_model: str | None
+
+    def centred_by(self, center: str) -> "ClassVectors":
+        """The same with another centre: the mean of `"words"`, of the `"classes"` themselves, or `"none"`."""
+        choices = {"words": self.words, "classes": self.classes, "none": None}
+        if center not in choices:
+            raise InputError(f"--center is {center!r}; allowed: {', '.join(choices)}.")
+        return replace(self, words=choices[center])
 
 
 def vectors_from_bank(classes: ClassList, bank: str) -> ClassVectors:
@@ -81,7 +88,8 @@ def build_model(
     if backbone_weights != "none":
         load_backbone_weights(model, backbone_weights)
     if vectors is not None:
-        model.set_class_center(vectors.words)
+        if vectors.words is not None:
+            model.set_class_center(vectors.words)
         model.set_classes(classes.names, vectors.classes)
     return model
 
