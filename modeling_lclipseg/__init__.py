@@ -12,7 +12,7 @@ from .visualization_lclipseg import class_palette, draw_overlay
 AutoConfig.register("lclipseg", LClipSegConfig)
 AutoModel.register(LClipSegConfig, LClipSegForSemanticSegmentation)
 AutoModelForSemanticSegmentation.register(LClipSegConfig, LClipSegForSemanticSegmentation)
-AutoImageProcessor.register(LClipSegConfig, LClipSegImageProcessor)
+AutoImageProcessor.register(LClipSegConfig, image_processor_classes={"torchvision": LClipSegImageProcessor})
 AutoProcessor.register(LClipSegConfig, LClipSegProcessor)
 
 __all__ = [

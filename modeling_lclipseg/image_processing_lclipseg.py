@@ -1,0 +1,343 @@
+"""Images to padded batches, and logits back to label maps of the original sizes."""
+
+import math
+from collections.abc import Iterator, Sequence
+from os import PathLike
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as tvF
+from transformers.image_processing_backends import TorchvisionBackend
+from transformers.image_processing_outputs import SemanticSegmentationPostProcessorOutput
+from transformers.image_processing_utils import BatchFeature
+from transformers.image_utils import (
+    IMAGENET_DEFAULT_MEAN,
+    IMAGENET_DEFAULT_STD,
+    ChannelDimension,
+    ImageInput,
+    PILImageResampling,
+    SizeDict,
+    load_image,
+)
+from transformers.processing_utils import ImagesKwargs, Unpack
+from transformers.utils import TensorType
+
+from .inputs_lclipseg import flatten_images, open_image, to_image_tensor, to_mask
+from .sizing_lclipseg import Size, Sizing
+
+# The model's logits have a quarter of the height and width of the padded image, rounded up.
+LOGITS_STRIDE = 4
+# How many upsampled logits there may be at a time (64 MiB): those of 150 classes on a large photo would not fit.
+MAX_UPSAMPLED_VALUES = 16 * 2**20
+
+
+class LClipSegImageProcessorKwargs(ImagesKwargs, total=False):
+    r"""
+    pad_size_divisor (`int`, *optional*, defaults to `self.pad_size_divisor`):
+        Height and width of the batch are padded up to a multiple of this.
+    ignore_index (`int`, *optional*, defaults to `self.ignore_index`):
+        Label of the pixels that count in no loss and no measure: the padding gets it.
+    do_reduce_labels (`bool`, *optional*, defaults to `self.do_reduce_labels`):
+        For data sets whose id 0 means "unlabelled" (ADE20K): 0 becomes `ignore_index`, every other id is lowered by 1.
+        Only for masks as the data set has them; applied twice it shifts all classes.
+    """
+
+    pad_size_divisor: int | None
+    ignore_index: int | None
+    do_reduce_labels: bool | None
+
+
+class LClipSegImageProcessor(TorchvisionBackend):
+    """
+    Prepares images (and masks) for LClipSeg, and turns its logits into label maps.
+
+    An image keeps its aspect ratio: it is scaled by one factor, never stretched, and padded at the bottom and right
+    with the mean colour. What may be given as an image or mask, and how it is read, stands at the top of
+    inputs_lclipseg.py.
+
+    Args:
+        do_resize (`bool`, *optional*, defaults to `True`): `False` keeps the size of the image.
+        size (`dict[str, int]`, *optional*, defaults to `{"shortest_edge": 512, "longest_edge": 2048}`):
+            The shorter side is scaled to `shortest_edge`, or less where the longer one would exceed `longest_edge`.
+            Either key may be left out.
+        do_pad (`bool`, *optional*, defaults to `True`): Whether to pad. Without it a batch needs images of one size.
+        pad_size (`dict[str, int]`, *optional*):
+            A fixed `{"height", "width"}` to pad to. By default it is the largest height and width of the batch.
+        pad_size_divisor (`int`, *optional*, defaults to 32): See [`LClipSegImageProcessorKwargs`].
+        ignore_index (`int`, *optional*, defaults to 255): See [`LClipSegImageProcessorKwargs`].
+        do_reduce_labels (`bool`, *optional*, defaults to `False`): See [`LClipSegImageProcessorKwargs`].
+        resample, do_rescale, rescale_factor, do_normalize, image_mean, image_std, do_convert_rgb, device:
+            As in every image processor of transformers. Mean and standard deviation are ImageNet's by default.
+
+    Raises:
+        ValueError: `size` in a form that would stretch, sizes or a divisor below 1, or `do_center_crop`.
+    """
+
+    valid_kwargs = LClipSegImageProcessorKwargs
+    model_input_names = ["pixel_values"]
+    do_convert_rgb = True
+    do_resize = True
+    size: Any = {"shortest_edge": 512, "longest_edge": 2048}
+    default_to_square = False
+    resample = PILImageResampling.BILINEAR
+    do_rescale = True
+    rescale_factor = 1 / 255
+    do_normalize = True
+    image_mean = IMAGENET_DEFAULT_MEAN
+    image_std = IMAGENET_DEFAULT_STD
+    do_pad = True
+    pad_size: Any = None
+    pad_size_divisor = 32
+    ignore_index = 255
+    do_reduce_labels = False
+
+    def __init__(self, **kwargs: Unpack[LClipSegImageProcessorKwargs]):
+        super().__init__(**kwargs)  # type: ignore[misc]
+
+    @property
+    def sizing(self) -> Sizing:
+        """The rule for sizes; pre- and post-processing both ask it."""
+        return Sizing.from_settings(
+            do_resize=self.do_resize,
+            size=self.size,
+            do_pad=self.do_pad,
+            pad_size=self.pad_size,
+            pad_size_divisor=self.pad_size_divisor,
+        )
+
+    def preprocess(
+        self,
+        images: ImageInput,
+        segmentation_maps: ImageInput | None = None,
+        **kwargs: Unpack[LClipSegImageProcessorKwargs],
+    ) -> BatchFeature:
+        r"""
+        Args:
+            images (`ImageInput`):
+                One image or a list: PIL images of any mode, arrays, tensors, paths or URLs; sizes may differ.
+            segmentation_maps (`ImageInput`, *optional*):
+                The mask of each image, of the same height and width.
+
+        Returns:
+            [`BatchFeature`]: `pixel_values` of shape `(batch_size, 3, height, width)` and, with masks, `labels` of
+            shape `(batch_size, height, width)`, int64.
+
+        Raises:
+            ValueError: no images, an image or mask that cannot be used, another number of masks than of images, or a
+                mask of another size than its image.
+        """
+        return super().preprocess(images, segmentation_maps, **kwargs)
+
+    def fetch_images(self, image_url_or_urls: Any) -> Any:
+        """Read what is given as a path or URL; images pass through."""
+        if isinstance(image_url_or_urls, (list, tuple)):
+            return [self.fetch_images(entry) for entry in image_url_or_urls]
+        if isinstance(image_url_or_urls, str) and image_url_or_urls.startswith(("http://", "https://")):
+            return load_image(image_url_or_urls)
+        if isinstance(image_url_or_urls, (str, PathLike)):
+            return open_image(image_url_or_urls)
+        return image_url_or_urls
+
+    def process_image(  # type: ignore[misc]
+        self,
+        image: ImageInput,
+        do_convert_rgb: bool | None = None,
+        input_data_format: str | ChannelDimension | None = None,
+        device: str | torch.device | None = None,
+        **kwargs: Unpack[ImagesKwargs],
+    ) -> torch.Tensor:
+        """One image as (C, H, W): uint8, or float32 in [0, 1] where it was given so."""
+        # Only an explicit False keeps the channels: a checkpoint that says nothing means pictures.
+        tensor = to_image_tensor(image, convert_rgb=do_convert_rgb is not False, input_data_format=input_data_format)
+        return tensor if device is None else tensor.to(device)
+
+    def _prepare_images_structure(self, images: ImageInput, expected_ndims: int = 3) -> list[Any]:
+        # A grey image may come without a channel dimension; a mask always does.
+        return flatten_images(self.fetch_images(images), max_ndim=expected_ndims)
+
+    def _preprocess_image_like_inputs(  # type: ignore[override]
+        self,
+        images: ImageInput,
+        segmentation_maps: ImageInput | None,
+        do_convert_rgb: bool | None,
+        input_data_format: str | ChannelDimension | None,
+        return_tensors: str | TensorType | None,
+        device: str | torch.device | None = None,
+        **kwargs: Any,
+    ) -> BatchFeature:
+        prepared = self._prepare_image_like_inputs(
+            images=images, do_convert_rgb=do_convert_rgb, input_data_format=input_data_format, device=device
+        )
+        if not prepared:
+            raise ValueError("There are no images: `images` is empty; give at least one.")
+        data = {"pixel_values": self._preprocess(prepared, **kwargs)}
+        if segmentation_maps is not None:
+            masks = self._prepare_masks(segmentation_maps, prepared, kwargs["ignore_index"])
+            data["labels"] = self._preprocess_masks(masks, **kwargs)
+        return BatchFeature(data=data, tensor_type=return_tensors)
+
+    def _prepare_masks(
+        self, segmentation_maps: ImageInput, images: Sequence[torch.Tensor], ignore_index: int
+    ) -> list[torch.Tensor]:
+        """Masks as (1, H, W) int64, each checked against its image."""
+        masks = self._prepare_images_structure(segmentation_maps, expected_ndims=2)
+        if len(masks) != len(images):
+            raise ValueError(f"There are {len(images)} images but {len(masks)} segmentation maps; give one for each.")
+        tensors = []
+        for index, (mask, image) in enumerate(zip(masks, images, strict=True)):
+            ids = torch.from_numpy(to_mask(mask, ignore_index))
+            if ids.shape != image.shape[-2:]:
+                given, expected = tuple(ids.shape), tuple(image.shape[-2:])
+                turned = given == expected[::-1]
+                raise ValueError(
+                    f"segmentation_maps[{index}] has height and width {given}, but its image has {expected}; they "
+                    f"must be the same."
+                    f"{' Is the photo turned by its EXIF orientation, and the mask not?' if turned else ''}"
+                )
+            tensors.append(ids[None].to(image.device, torch.int64))
+        return tensors
+
+    def _preprocess(  # type: ignore[override]
+        self,
+        images: list[torch.Tensor],
+        resample: PILImageResampling | InterpolationMode | int | None,
+        do_rescale: bool,
+        rescale_factor: float,
+        do_normalize: bool,
+        image_mean: float | list[float],
+        image_std: float | list[float],
+        **kwargs: Any,
+    ) -> list[torch.Tensor]:
+        sizing = Sizing.from_settings(**kwargs)
+        normalized = [
+            self.rescale_and_normalize(
+                # Float images lie in [0, 1]: brought to the scale of 8-bit ones, no factor is applied twice.
+                image * 255 if do_rescale and image.is_floating_point() else image,
+                do_rescale,
+                rescale_factor,
+                do_normalize,
+                image_mean,
+                image_std,
+            )
+            for image in self._resize_all(images, sizing, resample)
+        ]
+        return _pad_all(normalized, sizing, fill=0)  # after normalisation, 0 is the mean colour
+
+    def _preprocess_masks(
+        self, masks: list[torch.Tensor], do_reduce_labels: bool, ignore_index: int, **kwargs: Any
+    ) -> list[torch.Tensor]:
+        sizing = Sizing.from_settings(**kwargs)
+        if do_reduce_labels:
+            masks = [
+                torch.where((mask == 0) | (mask == ignore_index), ignore_index, mask - 1) for mask in masks
+            ]  # fmt: skip
+        resized = self._resize_all(masks, sizing, InterpolationMode.NEAREST_EXACT)
+        return [mask[0] for mask in _pad_all(resized, sizing, fill=ignore_index)]
+
+    def _resize_all(self, images: list[torch.Tensor], sizing: Sizing, resample: Any) -> list[torch.Tensor]:
+        resized = []
+        for image in images:
+            height, width = sizing.resized(image.shape[-2], image.shape[-1])
+            unchanged = (height, width) == tuple(image.shape[-2:])
+            resized.append(image if unchanged else self.resize(image, SizeDict(height=height, width=width), resample))
+        return resized
+
+    def _standardize_kwargs(self, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
+        """Also checks what the base class does not, at construction and at every call."""
+        kwargs = super()._standardize_kwargs(**kwargs)
+        if kwargs.get("do_center_crop"):
+            raise ValueError("`do_center_crop` would cut off parts of the picture, which then get no label; leave it.")
+        Sizing.from_settings(**kwargs)
+        return kwargs
+
+    def post_process_semantic_segmentation(
+        self,
+        outputs: Any,
+        target_sizes: Sequence[Size] | torch.Tensor | None = None,
+        return_segmentation_scores: bool = False,
+    ) -> list[torch.Tensor] | list[SemanticSegmentationPostProcessorOutput]:
+        """
+        Label maps from the output of [`LClipSegForSemanticSegmentation`]. The padding is cut off and the rest brought
+        to the target size, bilinearly, in one step and a few rows at a time: no copy of the logits at full size is
+        made.
+
+        Args:
+            outputs ([`~transformers.modeling_outputs.SemanticSegmenterOutput`]): Output for a whole batch.
+            target_sizes (sequence of `tuple[int, int]`, *optional*):
+                Original height and width of every (upright) image of the batch. The processor derives from them how
+                the batch was resized and padded. Without them the maps have the size of the logits, with the padding.
+            return_segmentation_scores (`bool`, *optional*, defaults to `False`):
+                Return the logits at the target size, too. They take 4 * num_classes bytes a pixel.
+
+        Returns:
+            `list[torch.Tensor]`: for each image the class ids, of shape `(height, width)`, int64; or, with scores, a
+            list of [`SemanticSegmentationPostProcessorOutput`] with `segmentation` and `segmentation_scores` (of shape
+            `(num_classes, height, width)`).
+
+        Raises:
+            ValueError: another number of sizes than of images, or logits that do not belong to such a batch (images
+                prepared with other settings, or a part of a batch).
+        """
+        if target_sizes is None:
+            scores = list(outputs.logits)
+        else:
+            targets = [(int(height), int(width)) for height, width in target_sizes]
+            pictures = self._pictures(outputs.logits, targets)
+            jobs = list(zip(outputs.logits, pictures, targets, strict=True))
+            if not return_segmentation_scores:
+                return [torch.cat([rows.argmax(dim=0) for rows in _upsampled_rows(*job)]) for job in jobs]
+            scores = [torch.cat(list(_upsampled_rows(*job)), dim=1) for job in jobs]
+        segmented = [one.argmax(dim=0) for one in scores]
+        if not return_segmentation_scores:
+            return segmented
+        return [
+            SemanticSegmentationPostProcessorOutput(data={"segmentation": ids, "segmentation_scores": one})
+            for ids, one in zip(segmented, scores, strict=True)
+        ]
+
+    def _pictures(self, logits: torch.Tensor, targets: list[Size]) -> list[Size]:
+        """The size that each picture had inside the padded batch, checked against the logits (B, K, h, w)."""
+        if not targets or len(targets) != len(logits):
+            raise ValueError(
+                f"There are logits for {len(logits)} images but {len(targets)} target sizes; give (height, width) for "
+                "each image of the batch."
+            )
+        pictures = [self.sizing.resized(height, width) for height, width in targets]
+        padded = self.sizing.padded(pictures)
+        expected = tuple(math.ceil(side / LOGITS_STRIDE) for side in padded)
+        if expected != tuple(logits.shape[-2:]):
+            raise ValueError(
+                f"Images of height and width {targets} become a batch of {padded} with logits of {expected} in this "
+                f"processor, but these logits have {tuple(logits.shape[-2:])}. Give the original sizes of the whole "
+                "batch, and post-process with the settings (size, do_resize, do_pad, pad_size) that prepared it."
+            )
+        return pictures
+
+
+def _pad_all(images: list[torch.Tensor], sizing: Sizing, fill: int) -> list[torch.Tensor]:
+    height, width = sizing.padded([(image.shape[-2], image.shape[-1]) for image in images])
+    return [
+        tvF.pad(
+            image, [0, 0, width - image.shape[-1], height - image.shape[-2]], fill=fill
+        )  # left, top, right, bottom
+        for image in images
+    ]
+
+
+def _upsampled_rows(logits: torch.Tensor, picture: Size, target: Size) -> Iterator[torch.Tensor]:
+    """The picture's part of the logits (K, h, w) at the target size: (K, rows, W) for some rows after the other."""
+    # grid_sample sees the logits from -1 to 1. Each of them stands for LOGITS_STRIDE pixels of the padded image, and
+    # the picture is the upper left part of that.
+    spans = [2 * side / (LOGITS_STRIDE * cells) for side, cells in zip(picture, logits.shape[-2:], strict=True)]
+    rows, columns = (
+        (torch.arange(length, device=logits.device) + 0.5) * (span / length) - 1
+        for length, span in zip(target, spans, strict=True)
+    )
+    for some in rows.split(max(1, MAX_UPSAMPLED_VALUES // (len(logits) * target[1]))):
+        grid = torch.stack(torch.meshgrid(columns, some, indexing="xy"), dim=-1)[None]  # (1, rows, W, 2)
+        yield F.grid_sample(logits[None].float(), grid, mode="bilinear", padding_mode="border", align_corners=False)[0]
+
+
+__all__ = ["LClipSegImageProcessor", "LClipSegImageProcessorKwargs"]

@@ -1,0 +1,292 @@
+"""What counts as an image and as a mask: one set of rules for the processor, the scripts and the endpoint handler.
+
+| given | taken as |
+|---|---|
+| EXIF orientation of a photo | applied |
+| transparency (RGBA, LA, P or RGB with a transparent colour) | laid on white, as a browser page shows it |
+| grey, palette, CMYK, 1-bit, LAB, HSV, YCbCr images | converted to RGB |
+| 16-bit grey image, `uint16` array | scaled to 8 bits: 65535 becomes 255 |
+| float image or array | values in [0, 1], black to white; any other range, NaN or infinity is an error |
+| `bool` array | black and white |
+| wider integers | values in 0..255; anything else is an error |
+| animation, many-page file | its first frame |
+"""
+
+import warnings
+from collections.abc import Sequence
+from os import PathLike
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from transformers.image_utils import ChannelDimension, infer_channel_dimension_format
+
+# Twice Pillow's own limit, beyond which Pillow itself refuses: about 13,400 x 13,400 pixels.
+DEFAULT_MAX_PIXELS = 178_956_970
+
+
+def open_image(path: str | PathLike, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
+    """
+    Read an image file completely. Its size is checked in the header, before any pixel is decoded.
+
+    Args:
+        path (`str` or `PathLike`): The file.
+        max_pixels (`int`, *optional*, defaults to 178,956,970):
+            Largest width times height. More than the default needs `PIL.Image.MAX_IMAGE_PIXELS` raised as well.
+
+    Returns:
+        `PIL.Image.Image`: The decoded image in the mode of the file, not yet turned upright.
+
+    Raises:
+        ValueError: the file is missing, a folder, unreadable, no image, too large, damaged or cut short. The message
+            starts with the path.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `max_pixels` decides
+            image = Image.open(path)
+    except FileNotFoundError:
+        raise ValueError(f"{path}: there is no such file") from None
+    except UnidentifiedImageError:
+        raise ValueError(f"{path}: not an image, or of a format that Pillow does not read") from None
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"{path}: too large to be opened safely. {error}") from None
+    except Exception as error:  # Pillow's format plugins raise nearly anything on a damaged header
+        raise ValueError(f"{path}: cannot be read: {error}") from error
+    with image:
+        if image.width * image.height > max_pixels:
+            raise ValueError(
+                f"{path}: {image.width} x {image.height} pixels are more than the {max_pixels:,} allowed; scale it "
+                "down or raise `max_pixels`"
+            )
+        try:
+            image.load()
+        except Exception as error:  # as above, on damaged data
+            raise ValueError(f"{path}: damaged or cut short: {error}") from error
+    return image
+
+
+def to_image_tensor(
+    image: Any, convert_rgb: bool = True, input_data_format: str | ChannelDimension | None = None
+) -> torch.Tensor:
+    """
+    An image of any kind as a tensor, by the rules at the top of this file.
+
+    Args:
+        image (`PIL.Image.Image`, `np.ndarray` or `torch.Tensor`):
+            An image of any mode, or an array of shape `(height, width)`, `(height, width, channels)` or `(channels,
+            height, width)` with 1, 3 or 4 (transparency last) channels.
+        convert_rgb (`bool`, *optional*, defaults to `True`): `False` keeps the channels as they are.
+        input_data_format (`str` or `ChannelDimension`, *optional*):
+            Where the channels of an array are; found out from its shape by default.
+
+    Returns:
+        `torch.Tensor` of shape `(channels, height, width)`: uint8, or float32 in [0, 1] for float input. Three
+        channels unless `convert_rgb=False`.
+
+    Raises:
+        ValueError: another type or shape, no pixels, or values outside the range of the type.
+    """
+    if isinstance(image, Image.Image):
+        _check_has_pixels(image.size)
+        image = ImageOps.exif_transpose(image)
+        if image.mode.startswith("I"):
+            array = _sixteen_bit_values(image)
+        elif convert_rgb and image.mode != "F":
+            array = np.array(_pil_to_rgb(image))
+        else:
+            array = np.array(image)
+        values = torch.from_numpy(array)
+        input_data_format = ChannelDimension.LAST
+    elif isinstance(image, np.ndarray):
+        values = torch.from_numpy(_to_native_array(image))
+    elif isinstance(image, torch.Tensor):
+        values = image
+    else:
+        raise ValueError(
+            f"an image must be a PIL image, a NumPy array or a torch tensor, not {type(image).__name__}; "
+            "open_image reads a file"
+        )
+    _check_has_pixels(values.shape)
+    values = _to_valid_range(_channels_first(values, input_data_format))
+    return _tensor_to_rgb(values) if convert_rgb else values
+
+
+def to_rgb_image(image: Any) -> Image.Image:
+    """
+    An image of any kind as an upright 8-bit RGB image, by the rules at the top of this file.
+
+    Args:
+        image (`PIL.Image.Image`, `np.ndarray` or `torch.Tensor`): see [`to_image_tensor`].
+
+    Raises:
+        ValueError: see [`to_image_tensor`].
+    """
+    values = to_image_tensor(image)
+    if values.is_floating_point():
+        values = (values * 255).round().to(torch.uint8)
+    return Image.fromarray(values.permute(1, 2, 0).cpu().numpy())
+
+
+def to_mask(mask: Any, ignore_index: int = 255) -> np.ndarray:
+    """
+    A label mask as an array of class ids.
+
+    Args:
+        mask (`PIL.Image.Image`, `np.ndarray` or `torch.Tensor`):
+            One integer a pixel: an image of one channel (of a palette image the indices count, not the colours), or an
+            array of shape `(height, width)`, `(1, height, width)` or `(height, width, 1)`. Ids above 255 are fine.
+        ignore_index (`int`, *optional*, defaults to 255): The one id that may be negative.
+
+    Returns:
+        `np.ndarray` of shape `(height, width)`: uint8 where it was, else int64.
+
+    Raises:
+        ValueError: another type, several channels, no integers, no pixels, or negative ids.
+    """
+    if isinstance(mask, Image.Image):
+        if len(mask.getbands()) != 1 or mask.mode == "F":
+            raise ValueError(
+                f"a mask must have one channel, with a class id in every pixel, but this image has mode {mask.mode!r} "
+                f"({len(mask.getbands())} channels). If its channels are equal, keep one of them; if it shows classes "
+                "as colours, translate the colours into ids first"
+            )
+        ids = np.array(ImageOps.exif_transpose(mask))
+    elif isinstance(mask, (np.ndarray, torch.Tensor)):
+        if isinstance(mask, torch.Tensor):
+            mask = mask.detach().to("cpu", torch.float32 if mask.is_floating_point() else mask.dtype).numpy()
+        ids = _to_native_array(mask)
+        if ids.ndim == 3 and 1 in (ids.shape[0], ids.shape[-1]):
+            ids = ids[0] if ids.shape[0] == 1 else ids[..., 0]
+    else:
+        raise ValueError(f"a mask must be a PIL image, a NumPy array or a torch tensor, not {type(mask).__name__}")
+    _check_has_pixels(ids.shape)
+    if ids.ndim != 2:
+        raise ValueError(
+            f"a mask must have one channel, with a class id in every pixel, but this array has shape {ids.shape}; "
+            "expected (height, width)"
+        )
+    if not (np.issubdtype(ids.dtype, np.integer) or ids.dtype == bool):
+        raise ValueError(
+            f"a mask must hold integer class ids, but this array is of type {ids.dtype}; convert it to int32"
+        )
+    if ids.dtype in (np.uint8, bool):
+        return ids.astype(np.uint8)
+    ids = ids.astype(np.int64)
+    lowest = ids[ids != ignore_index].min(initial=0)
+    if lowest < 0:
+        raise ValueError(
+            f"this mask holds the negative id {lowest}; class ids start at 0, and only the ignore index "
+            f"({ignore_index}) may be negative"
+        )
+    return ids
+
+
+def flatten_images(images: Any, max_ndim: int) -> list[Any]:
+    """
+    One image, a batch or nested lists of them as a flat list.
+
+    Args:
+        images (`Any`): Images; an array of more than `max_ndim` dimensions is a batch along its first one.
+        max_ndim (`int`): How many dimensions a single image has at most.
+    """
+    is_batch = isinstance(images, (np.ndarray, torch.Tensor)) and images.ndim > max_ndim
+    if is_batch or isinstance(images, (list, tuple)):
+        return [image for entry in images for image in flatten_images(entry, max_ndim)]
+    return [images]
+
+
+def _check_has_pixels(shape: Sequence[int]):
+    if 0 in shape:
+        raise ValueError(f"an image must have at least one pixel, but this one has shape {tuple(shape)}")
+
+
+def _sixteen_bit_values(image: Image.Image) -> np.ndarray:
+    """The values of a grey image of mode I;16 or I (as which older Pillow opens 16-bit files) as uint16."""
+    values = np.asarray(image).astype(np.int64)
+    if values.min() < 0 or values.max() > 65535:
+        raise ValueError(
+            f"a grey image of mode {image.mode!r} must hold 16-bit values in 0..65535, but this one holds "
+            f"{values.min()}..{values.max()}; scale it"
+        )
+    return values.astype(np.uint16)
+
+
+def _to_native_array(array: np.ndarray) -> np.ndarray:
+    """A copy that torch can take: writable, not flipped, in this machine's byte order, of a type it computes in."""
+    if array.dtype.kind not in "buif":
+        raise ValueError(f"an image or mask must hold numbers, but this array is of type {array.dtype}")
+    dtype = (
+        np.dtype(np.int64) if array.dtype.kind == "u" and array.dtype.itemsize > 2 else array.dtype.newbyteorder("=")
+    )
+    return np.array(array, dtype=dtype, order="C")
+
+
+def _pil_to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "La":  # premultiplied grey converts to nothing but LA
+        image = image.convert("LA")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+
+
+def _channels_first(values: torch.Tensor, input_data_format: str | ChannelDimension | None) -> torch.Tensor:
+    if values.ndim == 2:
+        return values[None]
+    try:
+        if values.ndim != 3:
+            raise ValueError
+        layout = input_data_format or infer_channel_dimension_format(values, num_channels=(1, 3, 4))  # type: ignore[arg-type]
+    except ValueError:
+        raise ValueError(
+            f"an image array must have shape (height, width), (height, width, channels) or (channels, height, width) "
+            f"with 1, 3 or 4 channels, but this one has {tuple(values.shape)}"
+        ) from None
+    return values.permute(2, 0, 1) if ChannelDimension(layout) == ChannelDimension.LAST else values
+
+
+def _to_valid_range(values: torch.Tensor) -> torch.Tensor:
+    """uint8, or float32 in [0, 1]."""
+    if values.dtype == torch.uint8:
+        return values
+    if values.dtype == torch.bool:
+        return values.to(torch.uint8) * 255
+    if values.dtype == torch.uint16:
+        return torch.div(values.to(torch.int32) + 128, 257, rounding_mode="floor").to(torch.uint8)
+    low, high = values.min().item(), values.max().item()
+    if values.is_floating_point():
+        if values.isnan().any():
+            raise ValueError(
+                "this image holds NaN; replace it, or look for a division by zero where the image was made"
+            )
+        if low < 0 or high > 1:
+            raise ValueError(
+                f"a float image must hold values in [0, 1], but this one holds {low:g}..{high:g}; divide it by its "
+                "full scale, or convert it to uint8 if its scale is 0..255"
+            )
+        return values.to(torch.float32)
+    if low < 0 or high > 255:
+        raise ValueError(
+            f"an image of type {values.dtype} must hold values in 0..255, but this one holds {low}..{high}; convert "
+            "it to uint8, or to uint16 if its scale is 0..65535"
+        )
+    return values.to(torch.uint8)
+
+
+def _tensor_to_rgb(values: torch.Tensor) -> torch.Tensor:
+    """(1, 3 or 4, H, W) -> (3, H, W); transparency is laid on white."""
+    if len(values) == 1:
+        return values.expand(3, -1, -1)
+    if len(values) == 3:
+        return values
+    if len(values) != 4:
+        raise ValueError(f"an image must have 1, 3 or 4 channels, but this one has {len(values)}")
+    white = 1.0 if values.is_floating_point() else 255.0
+    colour, alpha = values[:3].float(), values[3:].float() / white
+    blended = colour * alpha + white * (1 - alpha)
+    return blended if values.is_floating_point() else blended.round().to(torch.uint8)
+
+
+__all__ = ["DEFAULT_MAX_PIXELS", "flatten_images", "open_image", "to_image_tensor", "to_mask", "to_rgb_image"]

@@ -1,0 +1,103 @@
+"""LClipSegProcessor: text and images together, prompt lengths, saving and loading."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import CLIPTokenizer
+from transformers.modeling_outputs import SemanticSegmenterOutput
+
+from modeling_lclipseg.image_processing_lclipseg import LClipSegImageProcessor
+from modeling_lclipseg.processing_lclipseg import LClipSegProcessor
+from modeling_lclipseg.visualization_lclipseg import draw_overlay
+
+NAMES = {0: "sky", 1: "road"}
+
+
+@pytest.fixture
+def processor() -> LClipSegProcessor:
+    letters = [*"abcdefghijk", *(f"{letter}</w>" for letter in "abcdefghijk")]
+    vocabulary = {token: index for index, token in enumerate([*letters, "<|startoftext|>", "<|endoftext|>"])}
+    tokenizer = CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=8)
+    return LClipSegProcessor(LClipSegImageProcessor(size={"shortest_edge": 32}), tokenizer)
+
+
+@pytest.fixture
+def image() -> Image.Image:
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8))
+
+
+def test_prompts_are_padded_to_the_longest(processor):
+    encoded = processor(text=["a", "bad"], return_tensors="pt")
+    assert encoded["input_ids"].shape == (2, 5)  # begin, b, a, d, end
+    assert encoded["attention_mask"].sum(dim=1).tolist() == [3, 5]
+
+
+def test_prompt_that_just_fits_is_taken(processor):
+    assert processor(text="abcdef", return_tensors="pt")["input_ids"].shape == (1, 8)
+
+
+def test_too_long_prompt_is_refused_with_its_count(processor):
+    with pytest.raises(ValueError, match=r"'abcdefg' has 9 tokens, but the text tower reads at most 8"):
+        processor(text=["a", "abcdefg"])
+
+
+def test_truncation_is_possible_when_asked_for(processor):
+    assert processor(text=["abcdefg"], truncation=True, return_tensors="pt")["input_ids"].shape == (1, 8)
+
+
+@pytest.mark.parametrize("text", [[], [1], ["a", None]])
+def test_unusable_text_is_refused(processor, text):
+    with pytest.raises(ValueError, match="text"):
+        processor(text=text)
+
+
+def test_nothing_is_refused(processor):
+    with pytest.raises(ValueError, match="nothing to process"):
+        processor()
+
+
+def test_masks_without_images_are_refused(processor):
+    with pytest.raises(ValueError, match="without their `images`"):
+        processor(text="a", segmentation_maps=np.zeros((4, 4), dtype=np.uint8))
+
+
+def test_images_text_and_masks_come_back_together(processor, image):
+    mask = np.ones((40, 60), dtype=np.uint8)
+    encoded = processor(images=image, text=["a", "b"], segmentation_maps=mask, return_tensors="pt")
+    alone = processor.image_processor(image, mask, return_tensors="pt")
+    assert set(encoded) == {"input_ids", "attention_mask", "pixel_values", "labels"}
+    assert torch.equal(encoded["pixel_values"], alone["pixel_values"])
+    assert torch.equal(encoded["labels"], alone["labels"])
+
+
+def test_image_settings_reach_the_image_processor(processor, image):
+    assert processor(images=image, size={"shortest_edge": 64}, return_tensors="pt")["pixel_values"].shape[2] == 64
+
+
+def test_model_inputs_are_those_it_names(processor, image):
+    assert set(processor(images=image, text="a", return_tensors="pt")) == set(processor.model_input_names)
+
+
+def test_saving_keeps_both_parts(processor, image, tmp_path):
+    processor.save_pretrained(tmp_path)
+    image_processor = LClipSegImageProcessor.from_pretrained(tmp_path)
+    reloaded = LClipSegProcessor(image_processor, CLIPTokenizer.from_pretrained(tmp_path))
+    before, after = (each(images=image, text=["a", "bad"], return_tensors="pt") for each in (processor, reloaded))
+    assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_post_processing_is_the_image_processors(processor):
+    outputs = SemanticSegmenterOutput(logits=torch.randn(1, 2, 8, 16))
+    (segmented,) = processor.post_process_semantic_segmentation(outputs, target_sizes=[(40, 60)])
+    (expected,) = processor.image_processor.post_process_semantic_segmentation(outputs, [(40, 60)])
+    assert torch.equal(segmented, expected)
+
+
+@pytest.mark.parametrize("kind", ["image", "array", "path"])
+def test_overlay_takes_what_can_be_processed(processor, image, kind, tmp_path):
+    image.save(tmp_path / "a.png")
+    given = {"image": image, "array": np.asarray(image), "path": tmp_path / "a.png"}[kind]
+    segmentation = torch.ones(40, 60, dtype=torch.int64)
+    expected = draw_overlay(image, segmentation, NAMES, opacity=0.3)
+    assert processor.overlay(given, segmentation, NAMES, opacity=0.3).tobytes() == expected.tobytes()
