@@ -82,9 +82,12 @@ class DataArguments:
     max_class_share: float = field(
         default=0.75, metadata={"help": "Largest share of a crop that one class may have before it is drawn again."}
     )
-    shortest_edge: int | None = field(
-        default=None,
-        metadata={"help": "Size that the finished model resizes pictures to. Default: it keeps their size."},
+    shortest_edge: int = field(
+        default=512,
+        metadata={
+            "help": "Shorter side that pictures are brought to: in training before scaling, and by the finished "
+            "model. 0: they keep their size."
+        },
     )
     cache: bool = field(default=False, metadata={"help": "Keep decoded pictures in memory (each worker its own)."})
     num_workers: int = field(default=0, metadata={"help": "Processes that read and augment ahead of the training."})
@@ -175,7 +178,7 @@ def main(model_arguments: ModelArguments, data_arguments: DataArguments, run_arg
     model = _model(model_arguments, preset, train_data.classes)
     if run_arguments.channels_last:
         model = model.to(memory_format=torch.channels_last)
-    image_processor = building.build_image_processor(preset, data_arguments.shortest_edge)
+    image_processor = building.build_image_processor(preset, data_arguments.shortest_edge or None)
     samples = TrainingSamples(train_data, _transform(data_arguments, preset), run_arguments.seed)
     samples_per_step = run_arguments.batch_size * run_arguments.accumulation_steps * accelerator.num_processes
     steps_per_epoch = len(train_data) / samples_per_step
@@ -262,6 +265,7 @@ def _train(
 def _transform(data_arguments: DataArguments, preset: Preset) -> v2.Transform:
     return training_transform(
         _pair("crop_size", data_arguments.crop_size),
+        data_arguments.shortest_edge or None,
         _pair("scale", data_arguments.scale),
         data_arguments.max_class_share,
         preset.image_mean,

@@ -27,8 +27,8 @@ class Blocks(SegmentationData):
         return Sample(Image.fromarray(np.stack(3 * [10 * mask], axis=-1)), mask, str(index))
 
 
-def samples(seed: int = 0, **crop) -> TrainingSamples:
-    transform = training_transform(crop.get("size", (32, 48)), crop.get("scale", (0.5, 2.0)), 0.75, GREY, GREY)
+def samples(seed: int = 0) -> TrainingSamples:
+    transform = training_transform((32, 48), None, (0.5, 2.0), 0.75, GREY, GREY)
     return TrainingSamples(Blocks(), transform, seed)
 
 
@@ -52,6 +52,15 @@ def test_image_and_mask_stay_together():
         labelled = mask[0] != 255
         difference = (image[0].int() - 10 * mask[0].int()).abs()[labelled]
         assert (difference <= 1).float().mean() > 0.6  # the rest is blended at the edges of the blocks
+
+
+@pytest.mark.parametrize("size", [(40, 60), (80, 120)])
+def test_pictures_of_any_size_are_brought_to_the_same_scale(size):
+    sample = Blocks(size=size)[0]
+    crop = RandomScaledCrop((20, 30), shortest_edge=20, scale=(1.0, 1.0), max_class_share=1.0)
+    (mask,) = crop(tv_tensors.Mask(torch.from_numpy(sample.mask)[None]))
+    expected = np.kron(sample.mask[:: size[0] // 4, :: size[1] // 6], np.ones((5, 5), dtype=np.uint8))
+    torch.testing.assert_close(mask.as_subclass(torch.Tensor), torch.from_numpy(expected))
 
 
 def test_padding_is_ignored_and_has_the_fill_colour():

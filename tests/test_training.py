@@ -58,7 +58,7 @@ def run(workspace: Path, output: Path, *options: str) -> dict:
     fixed = {
         "model": workspace / "tiny.yaml", "data": workspace / "data", "bank": workspace / "bank.safetensors",
         "output_dir": output, "crop_size": "32 32", "batch_size": 2, "epochs": 2, "eval_every": 1,
-        "warmup_steps": 2, "trackers": "none",
+        "warmup_steps": 2, "trackers": "none", "shortest_edge": 48,
     }  # fmt: skip
     argv = [token for name, value in fixed.items() for token in (f"--{name}", *str(value).split())]
     train.main(
@@ -75,7 +75,7 @@ def test_run_leaves_a_loadable_model_with_its_classes_and_vectors(workspace, tmp
     assert model.config.text_model_name_or_path == "some/tower"
     torch.testing.assert_close(model.class_embeddings, bank.lookup(["sky", "road"]))
     torch.testing.assert_close(model.class_center, bank.center)
-    assert AutoImageProcessor.from_pretrained(tmp_path / "run" / "best").do_resize is False
+    assert AutoImageProcessor.from_pretrained(tmp_path / "run" / "best").size.shortest_edge == 48
 
 
 @pytest.mark.parametrize("center", ["classes", "none"])

@@ -21,6 +21,8 @@ class RandomScaledCrop(v2.Transform):
 
     Args:
         size (`tuple[int, int]`): Height and width of the crop in pixels.
+        shortest_edge (`int`, *optional*): The shorter side that every picture is brought to before that, as the
+            image processor does it at inference; by default the picture keeps its size.
         scale (`tuple[float, float]`): Range of the factor, drawn log-uniformly.
         max_class_share (`float`): A crop in which one class holds a larger share of the labelled pixels is drawn
             again, up to ten times (DenseCLIP and others train with 0.75).
@@ -32,12 +34,14 @@ class RandomScaledCrop(v2.Transform):
     def __init__(
         self,
         size: tuple[int, int],
+        shortest_edge: int | None = None,
         scale: tuple[float, float] = (0.5, 2.0),
         max_class_share: float = 0.75,
         fill: Sequence[float] = (0, 0, 0),
     ):
         super().__init__()
         self.size = size
+        self.shortest_edge = shortest_edge
         self.scale = scale
         self.max_class_share = max_class_share
         self.fill = list(fill)
@@ -47,6 +51,8 @@ class RandomScaledCrop(v2.Transform):
         image_height, image_width = mask.shape[-2:]
         low, high = np.log(self.scale)
         factor = float(np.exp(low + (high - low) * torch.rand(()).item()))
+        if self.shortest_edge is not None:
+            factor *= self.shortest_edge / min(image_height, image_width)
         # The region of the unscaled picture that becomes the crop: only that much is resized.
         height, width = (max(1, round(side / factor)) for side in self.size)
         for _ in range(self.ATTEMPTS):
@@ -90,6 +96,7 @@ def _largest_share(mask: torch.Tensor) -> float:
 
 def training_transform(
     crop_size: tuple[int, int],
+    shortest_edge: int | None,
     scale: tuple[float, float],
     max_class_share: float,
     image_mean: Sequence[float],
@@ -98,7 +105,9 @@ def training_transform(
     """Scale, crop, mirror, photometric distortion, normalisation as the backbone was pre-trained with."""
     return v2.Compose(
         [
-            RandomScaledCrop(crop_size, scale, max_class_share, fill=[255 * value for value in image_mean]),
+            RandomScaledCrop(
+                crop_size, shortest_edge, scale, max_class_share, fill=[255 * value for value in image_mean]
+            ),
             v2.RandomHorizontalFlip(),
             v2.RandomPhotometricDistort(brightness=(0.7, 1.3), contrast=(0.6, 1.4), saturation=(0.6, 1.4)),
             v2.ToDtype({tv_tensors.Image: torch.float32, "others": None}, scale=True),
