@@ -184,20 +184,24 @@ def main(model_arguments: ModelArguments, data_arguments: DataArguments, run_arg
     steps_per_epoch = len(train_data) / samples_per_step
     schedule = run_arguments.schedule(steps=max(1, round(run_arguments.epochs * steps_per_epoch)))
     training = core.Training(accelerator, model, samples, schedule, run_arguments.seed, data_arguments.num_workers)
-    progress = folder.load(accelerator) if run_arguments.resume else core.Progress()
-    if accelerator.is_main_process and not run_arguments.resume:
-        folder.describe(
-            {
-                "arguments": {**asdict(model_arguments), **asdict(data_arguments), **asdict(run_arguments)},
-                "steps": schedule.steps,
-                "images": {"train": len(train_data), "eval": len(eval_data)},
-                "parameters": sum(parameter.numel() for parameter in model.parameters()),
-                "processes": accelerator.num_processes,
-                "versions": environment.versions(),
-                "machine": environment.machine(accelerator.device),
-                "date": environment.now(),
-            }
-        )
+    description = {
+        "arguments": {**asdict(model_arguments), **asdict(data_arguments), **asdict(run_arguments)},
+        "steps": schedule.steps,
+        "images": {"train": len(train_data), "eval": len(eval_data)},
+        "class_names": list(train_data.classes.names),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "processes": accelerator.num_processes,
+        "versions": environment.versions(),
+        "machine": environment.machine(accelerator.device),
+        "date": environment.now(),
+    }
+    if run_arguments.resume:
+        folder.check_same(description)
+        progress = folder.load(accelerator)
+    else:
+        progress = core.Progress()
+        if accelerator.is_main_process:
+            folder.describe(description)
     if tracker:
         accelerator.init_trackers(tracker)
 
@@ -257,9 +261,10 @@ def _train(
                 if accelerator.is_main_process:
                     folder.log({"step": report.step, "loss": report.loss.item(), **scores.to_dict()})
                     bar.console.print(f"step {report.step}: val mIoU {100 * scores.mean_iou:.2f}")
-                folder.save("last", accelerator, training.model, image_processor, progress, training_state=True)
                 if best:
                     folder.save("best", accelerator, training.model, image_processor, progress, training_state=False)
+                # Last, so that whoever resumes from it finds everything else of this step done.
+                folder.save("last", accelerator, training.model, image_processor, progress, training_state=True)
 
 
 def _transform(data_arguments: DataArguments, preset: Preset) -> v2.Transform:

@@ -113,7 +113,7 @@ def test_resumed_run_equals_an_uninterrupted_one(workspace, tmp_path, monkeypatc
     def stop_after_first_checkpoint(self, name, *args, **kwargs):
         original(self, name, *args, **kwargs)
         saved.append(name)
-        if "best" in saved:
+        if "last" in saved:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(train.core.RunFolder, "save", stop_after_first_checkpoint)
@@ -131,10 +131,22 @@ def test_workers_do_not_change_the_result(workspace, tmp_path):
     assert run(workspace, tmp_path / "workers", "--num_workers", "2") == alone
 
 
-def test_stop_between_two_renames_leaves_a_checkpoint_to_resume(workspace, tmp_path):
+@pytest.mark.parametrize(
+    ("option", "value"), [("--guidance", "none"), ("--epochs", "3"), ("--seed", "1"), ("--crop_size", "48 48")]
+)
+def test_run_is_not_resumed_as_another_one(workspace, tmp_path, option, value):
     run(workspace, tmp_path / "run", "--epochs", "1")
+    with pytest.raises(InputError, match=option.removeprefix("--")):
+        run(workspace, tmp_path / "run", "--epochs", "1", option, *value.split(), "--resume", "true")
+
+
+def test_stop_between_two_renames_leaves_a_checkpoint_to_resume(workspace, tmp_path):
+    options = ("--epochs", "1", "--eval_every", "0.34")
+    run(workspace, tmp_path / "run", *options)
     (tmp_path / "run" / "last").rename(tmp_path / "run" / "last.old")
-    assert run(workspace, tmp_path / "run", "--resume", "true")["step"] == 6
+    (tmp_path / "run" / "metrics.jsonl").unlink()
+    (tmp_path / "run" / "last.old" / "progress.json").write_text('{"step": 2}')
+    assert run(workspace, tmp_path / "run", *options, "--resume", "true")["step"] == 3
 
 
 def test_existing_run_is_not_overwritten(workspace, tmp_path):

@@ -22,6 +22,23 @@ from scripts.toolkit.cli import InputError
 
 logger = logging.getLogger("lclipseg")
 
+# What a resumed run may be told differently: paths, machine and reporting.
+MAY_CHANGE = frozenset(
+    {
+        "arguments",
+        "versions",
+        "machine",
+        "date",
+        "output_dir",
+        "resume",
+        "data",
+        "bank",
+        "text_model",
+        "backbone_weights",
+    }
+    | {"cache", "num_workers", "trackers", "eval_every", "expected_processes"}
+)
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -121,7 +138,24 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
 
     def describe(self, description: dict[str, Any]) -> None:
+        """Write what the run is; everything that its result depends on, and when and where it began."""
         (self.path / "run.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+
+    def check_same(self, description: dict[str, Any]) -> None:
+        """Refuse to resume a run under another description; where it runs, and how often it reports, may change."""
+        begun = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
+        now = json.loads(json.dumps(description))
+        before, after = ({**part, **part["arguments"]} for part in (begun, now))
+        changed = [
+            f"{name} was {before.get(name)!r} and is {after.get(name)!r}"
+            for name in after
+            if name not in MAY_CHANGE and before.get(name) != after.get(name)
+        ]
+        if changed:
+            raise InputError(
+                f"the run in {self.path} cannot be resumed as another one: {'; '.join(changed)}. Give the arguments it "
+                "was begun with, or another --output_dir."
+            )
 
     def log(self, line: dict[str, Any]) -> None:
         with self.metrics.open("a", encoding="utf-8") as file:
