@@ -153,8 +153,8 @@ class RunFolder:
         ]
         if changed:
             raise InputError(
-                f"the run in {self.path} cannot be resumed as another one: {'; '.join(changed)}. Give the arguments it "
-                "was begun with, or another --output_dir."
+                f"the run in {self.path} cannot be resumed as another one: {'; '.join(changed)}. Give the arguments "
+                "it was begun with, or another --output_dir."
             )
 
     def log(self, line: dict[str, Any]) -> None:
