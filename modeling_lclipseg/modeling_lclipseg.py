@@ -48,11 +48,9 @@ class LClipSegPreTrainedModel(PreTrainedModel):
             init.zeros_(module.token_gate)
         elif isinstance(module, LClipSegSimilarity):
             init.constant_(module.logit_scale, self.config.logit_scale_init_value)
-        elif isinstance(module, LClipSegForSemanticSegmentation):
-            init.zeros_(module.loss_bias)
-            if module.open_vocabulary:
-                init.zeros_(module.class_embeddings)
-                init.zeros_(module.class_center)
+        elif isinstance(module, LClipSegForSemanticSegmentation) and module.open_vocabulary:
+            init.zeros_(module.class_embeddings)
+            init.zeros_(module.class_center)
 
 
 class LClipSegForSemanticSegmentation(LClipSegPreTrainedModel):
@@ -76,7 +74,6 @@ class LClipSegForSemanticSegmentation(LClipSegPreTrainedModel):
     text_model: CLIPTextModelWithProjection | None
     class_embeddings: torch.Tensor
     class_center: torch.Tensor
-    loss_bias: torch.Tensor
 
     def __init__(self, config: LClipSegConfig):
         super().__init__(config)
@@ -89,8 +86,6 @@ class LClipSegForSemanticSegmentation(LClipSegPreTrainedModel):
         if self.open_vocabulary:
             self.register_buffer("class_embeddings", torch.zeros(len(config.class_names), config.class_embed_dim))
             self.register_buffer("class_center", torch.zeros(config.class_embed_dim))
-        # What the training loss adds to the logits; one zero stands for any number of classes.
-        self.register_buffer("loss_bias", torch.zeros(1), persistent=False)
         self.post_init()
 
     @property
@@ -208,7 +203,6 @@ class LClipSegForSemanticSegmentation(LClipSegPreTrainedModel):
         self.class_embeddings = embeddings.to(self.class_embeddings)
         self.config.id2label = dict(enumerate(names))
         self.config.label2id = {name: index for index, name in enumerate(names)}
-        self.loss_bias = torch.zeros_like(self.loss_bias[:1])  # it was for the classes before
         return self
 
     def set_class_center(self, embeddings: torch.Tensor) -> "LClipSegForSemanticSegmentation":
@@ -224,30 +218,6 @@ class LClipSegForSemanticSegmentation(LClipSegPreTrainedModel):
         """
         embeddings = check_class_embeddings(embeddings, len(embeddings), self.config.class_embed_dim)
         self.class_center = embeddings.mean(dim=0).to(self.class_center)
-        return self
-
-    def balance_loss(self, class_shares: torch.Tensor, strength: float) -> "LClipSegForSemanticSegmentation":
-        """
-        Let rare classes count for more in training: `strength * log(share)` is added to the logits inside the loss,
-        and only there (Menon et al., Long-tail learning via logit adjustment, ICLR 2021). It is not saved.
-
-        Args:
-            class_shares (`torch.Tensor` of shape `(num_classes,)`): Each class's part of the labelled training pixels.
-            strength (`float`): 0 for the plain loss, 1 for all classes as if they were equally frequent.
-
-        Returns:
-            The model itself.
-
-        Raises:
-            ValueError: another number of shares than classes.
-        """
-        if class_shares.shape != (len(self.config.class_names),):
-            raise ValueError(
-                f"`class_shares` has shape {tuple(class_shares.shape)}, but there are "
-                f"{len(self.config.class_names)} classes; give one share for each."
-            )
-        # A class that never occurs is treated like one of a single pixel in a million.
-        self.loss_bias = strength * class_shares.clamp(min=1e-6).log().to(self.loss_bias)
         return self
 
     def drop_text_model(self) -> "LClipSegForSemanticSegmentation":
@@ -310,16 +280,13 @@ class LClipSegForSemanticSegmentation(LClipSegPreTrainedModel):
 
     def _loss(self, logits, auxiliary_logits, labels) -> torch.Tensor:
         ignore_index = self.config.semantic_loss_ignore_index
-        bias = self.loss_bias[:, None, None]
-        if auxiliary_logits is not None:
-            auxiliary_logits = auxiliary_logits + bias if self.config.auxiliary_loss_weight else None
         return self.loss_function(
-            logits + bias,
+            logits,
             labels,
             ignore_index=ignore_index,
             # A mean over the counted pixels which is 0, not NaN, where there are none.
             num_items_in_batch=(labels != ignore_index).sum().clamp(min=1),
-            auxiliary_logits=auxiliary_logits,
+            auxiliary_logits=auxiliary_logits if self.config.auxiliary_loss_weight else None,
             auxiliary_loss_weight=self.config.auxiliary_loss_weight,
         )
 

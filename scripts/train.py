@@ -109,10 +109,6 @@ class RunArguments:
     max_grad_norm: float = field(default=1.0, metadata={"help": "Gradient clipping."})
     mixed_precision: str = field(default="no", metadata={"help": "no, fp16 or bf16."})
     channels_last: bool = field(default=False, metadata={"help": "Keep pictures and kernels channels-last."})
-    class_balance: float = field(
-        default=0.0,
-        metadata={"help": "How much rare classes gain in the loss: 0 nothing, 1 as if all were equally frequent."},
-    )
     seed: int = field(default=0, metadata={"help": "Seed of weights, order and augmentation."})
     eval_every: float = field(default=10, metadata={"help": "Passes between validations (and checkpoints)."})
     resume: bool = field(default=False, metadata={"help": "Go on where the run in output_dir stopped."})
@@ -182,8 +178,6 @@ def main(model_arguments: ModelArguments, data_arguments: DataArguments, run_arg
     model = _model(model_arguments, preset, train_data.classes)
     if run_arguments.channels_last:
         model = model.to(memory_format=torch.channels_last)
-    if run_arguments.class_balance:
-        model.balance_loss(torch.from_numpy(train_data.class_shares()), run_arguments.class_balance)
     image_processor = building.build_image_processor(preset, data_arguments.shortest_edge or None)
     samples = TrainingSamples(train_data, _transform(data_arguments, preset), run_arguments.seed)
     samples_per_step = run_arguments.batch_size * run_arguments.accumulation_steps * accelerator.num_processes

@@ -5,7 +5,9 @@ import pytest
 import torch
 from PIL import Image
 from torchvision import tv_tensors
+from torchvision.transforms import v2
 
+from modeling_lclipseg import LClipSegImageProcessor
 from scripts.toolkit.augmentation import PositionSampler, RandomScaledCrop, TrainingSamples, training_transform
 from scripts.toolkit.class_list import ClassList
 from scripts.toolkit.data import Sample, SegmentationData
@@ -73,6 +75,44 @@ def test_padding_is_ignored_and_has_the_fill_colour():
     ignored = mask[0] == 255
     assert ignored.sum() == 80 * 120 - 20 * 30
     assert (image[0][ignored] == 200).float().mean() > 0.95
+
+
+def test_mask_does_not_lag_behind_the_image():
+    ramp = np.tile(np.arange(240, dtype=np.uint8), (240, 1))
+    crop = RandomScaledCrop((60, 60), scale=(0.25, 0.25), max_class_share=1.0)
+    image, mask = crop(tv_tensors.Image(torch.from_numpy(ramp)[None]), tv_tensors.Mask(torch.from_numpy(ramp)[None]))
+    assert (image.float() - mask.float()).abs().mean() <= 1  # of 4 pixels that become one, one in the middle
+
+
+def test_colours_keep_their_names():
+    """Jitter changes shades; it must not turn the sky red, as a permutation of the channels would."""
+
+    class Red(Blocks):
+        def _read(self, index: int) -> Sample:
+            return Sample(Image.new("RGB", (60, 40), (200, 60, 60)), np.zeros((40, 60), dtype=np.uint8), str(index))
+
+    transform = training_transform((32, 48), None, (1.0, 1.0), 1.0, GREY, GREY)
+    for position in range(40):
+        red, green, blue = TrainingSamples(Red(), transform, 0)[position]["pixel_values"].mean((1, 2))
+        assert red > green + 0.2
+        assert red > blue + 0.2
+
+
+def test_training_and_inference_see_the_same_picture():
+    """Without anything random, a training sample equals what the image processor makes of the picture."""
+    sample = Blocks(size=(160, 240))[0]
+    crop = RandomScaledCrop((80, 120), shortest_edge=80, scale=(1.0, 1.0), max_class_share=1.0)
+    transform = v2.Compose(
+        [crop, v2.ToDtype({tv_tensors.Image: torch.float32, "others": None}, scale=True), v2.Normalize(GREY, GREY)]
+    )
+    image, mask = transform(
+        tv_tensors.Image(torch.from_numpy(np.array(sample.image)).permute(2, 0, 1)),
+        tv_tensors.Mask(torch.from_numpy(sample.mask)[None]),
+    )
+    processor = LClipSegImageProcessor(size={"shortest_edge": 80}, image_mean=GREY, image_std=GREY, pad_size_divisor=1)
+    expected = processor(sample.image, sample.mask, return_tensors="pt")
+    torch.testing.assert_close(image.as_subclass(torch.Tensor), expected["pixel_values"][0], atol=0.01, rtol=0)
+    assert torch.equal(mask[0].as_subclass(torch.Tensor).long(), expected["labels"][0])
 
 
 def test_labels_are_never_blended():

@@ -538,9 +538,3 @@ def test_folders_work_without_the_datasets_library(tmp_path, monkeypatch):
     assert len(load_segmentation_data(folder_with(tmp_path, mask_of(0)), "train")) == 1
     with pytest.raises(InputError, match="pip install datasets"):
         load_segmentation_data("someone/scenes", "train")
-
-
-def test_class_shares_count_labelled_pixels_alone(tmp_path):
-    mask = Image.fromarray(np.array([[0, 0, 0, 1, 255, 255]], dtype=np.uint8))
-    data = load_segmentation_data(folder_with(tmp_path, mask, picture(0, mask.size)), "train")
-    np.testing.assert_allclose(data.class_shares(), [0.75, 0.25, 0])

@@ -79,26 +79,6 @@ def test_loss_equals_cross_entropy_of_both_score_maps(model, pixel_values):
     torch.testing.assert_close(model(pixel_values, labels=labels).loss, expected[0] + 0.4 * expected[1])
 
 
-def test_balanced_loss_adds_the_log_shares_to_the_logits(pixel_values):
-    model = tiny_model(guidance="none")
-    labels, shares = torch.randint(0, 3, (2, 64, 96)), torch.tensor([0.7, 0.2, 0.1])
-    logits = torch.nn.functional.interpolate(model(pixel_values).logits, (64, 96), mode="bilinear")
-    expected = torch.nn.functional.cross_entropy(logits + 0.5 * shares.log()[:, None, None], labels)
-    torch.testing.assert_close(model.balance_loss(shares, 0.5)(pixel_values, labels=labels).loss, expected)
-
-
-def test_balanced_loss_changes_neither_logits_nor_checkpoint(model, pixel_values):
-    before, saved = model(pixel_values).logits, set(model.state_dict())
-    model.balance_loss(torch.tensor([0.7, 0.2, 0.1]), 1.0)
-    torch.testing.assert_close(model(pixel_values).logits, before)
-    assert set(model.state_dict()) == saved
-
-
-def test_set_classes_ends_the_balance_of_the_classes_before(model, pixel_values):
-    model.balance_loss(torch.tensor([0.7, 0.2, 0.1]), 1.0).set_classes(["tree", "pole"], torch.randn(2, 32))
-    assert model(pixel_values, labels=torch.zeros(2, 64, 96, dtype=torch.long)).loss.isfinite()
-
-
 @pytest.mark.parametrize("guidance", ["fusion", "none"])
 def test_loss_of_ignored_pixels_alone_is_zero_with_gradient(guidance, pixel_values):
     model = tiny_model(guidance=guidance)

@@ -74,12 +74,18 @@ class RandomScaledCrop(v2.Transform):
             max(left + width - image_width, 0),
             max(top + height - image_height, 0),
         ]
+        is_mask = isinstance(inpt, tv_tensors.Mask)
         if any(padding):
-            fill = IGNORE_INDEX if isinstance(inpt, tv_tensors.Mask) else self.fill
-            inpt = v2.functional.pad(inpt, padding, fill=fill)
-        return v2.functional.resized_crop(
-            inpt, max(top, 0), max(left, 0), height, width, list(self.size), antialias=True
+            inpt = v2.functional.pad(inpt, padding, fill=IGNORE_INDEX if is_mask else self.fill)
+        region = v2.functional.crop(inpt, max(top, 0), max(left, 0), height, width)
+        if not is_mask:
+            return v2.functional.resize(region, list(self.size), antialias=True)
+        # torchvision would take a mask's upper left pixels, and it would lag behind its picture; the image processor
+        # takes the middle ones, too.
+        ids = v2.functional.resize_image(
+            region.as_subclass(torch.Tensor), list(self.size), v2.InterpolationMode.NEAREST_EXACT
         )
+        return tv_tensors.wrap(ids, like=inpt)
 
 
 def _offset(available: int, wanted: int) -> int:
@@ -102,14 +108,14 @@ def training_transform(
     image_mean: Sequence[float],
     image_std: Sequence[float],
 ) -> v2.Transform:
-    """Scale, crop, mirror, photometric distortion, normalisation as the backbone was pre-trained with."""
+    """Scale, crop, mirror, colour jitter, normalisation as the backbone was pre-trained with."""
     return v2.Compose(
         [
             RandomScaledCrop(
                 crop_size, shortest_edge, scale, max_class_share, fill=[255 * value for value in image_mean]
             ),
             v2.RandomHorizontalFlip(),
-            v2.RandomPhotometricDistort(brightness=(0.7, 1.3), contrast=(0.6, 1.4), saturation=(0.6, 1.4)),
+            v2.ColorJitter(brightness=0.3, contrast=0.3, saturation=0.3, hue=0.03),
             v2.ToDtype({tv_tensors.Image: torch.float32, "others": None}, scale=True),
             v2.Normalize(mean=list(image_mean), std=list(image_std)),
         ]
@@ -133,7 +139,8 @@ class TrainingSamples(Dataset):
         image = tv_tensors.Image(v2.functional.pil_to_tensor(sample.image))
         mask = tv_tensors.Mask(torch.from_numpy(sample.mask)[None])
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(_mix(self.seed, position))
+            # Not `torch.manual_seed`, which would seed the GPUs as well and leave them so.
+            torch.default_generator.manual_seed(_mix(self.seed, position))
             image, mask = self.transform(image, mask)
         return {
             "pixel_values": image.as_subclass(torch.Tensor),

@@ -143,14 +143,6 @@ class SegmentationData(ABC):
     def __len__(self) -> int:
         return len(self.names)
 
-    def class_shares(self) -> np.ndarray:
-        """Each class's part of all labelled pixels, of shape `(num_classes,)`. Reads every sample once."""
-        counts = np.zeros(IGNORE_INDEX + 1, dtype=np.int64)
-        for index in range(len(self)):
-            counts += np.bincount(self[index].mask.ravel(), minlength=IGNORE_INDEX + 1)
-        labelled = counts[: len(self.classes.names)]
-        return labelled / max(1, labelled.sum())
-
     def __getitem__(self, index: int) -> Sample:
         if self._cached is None:
             return self._read(index)
