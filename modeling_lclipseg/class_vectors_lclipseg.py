@@ -50,7 +50,7 @@ def check_class_names(names: Sequence[str]) -> list[str]:
             raise ValueError(f"Class name {position} of {len(names)} is {name!r}; every name must be a word or more.")
     spellings: dict[str, list[str]] = {}
     for name in names:
-        spellings.setdefault(_folded(name), []).append(name)
+        spellings.setdefault(fold_name(name), []).append(name)
     repeated = [name for same in spellings.values() if len(same) > 1 for name in same]
     if repeated:
         raise ValueError(f"Duplicate class names: {_quoted(repeated)}; every class needs a name of its own.")
@@ -111,7 +111,8 @@ def _unit_rows(embeddings: torch.Tensor) -> torch.Tensor:
     return nn.functional.normalize(embeddings, dim=1)
 
 
-def _folded(name: str) -> str:
+def fold_name(name: str) -> str:
+    """What two spellings of one name have in common: case and the amount of white space do not matter."""
     return " ".join(name.split()).casefold()
 
 
@@ -276,19 +277,19 @@ class WordBank:
         names = check_class_names(names)
         rows: dict[str, int] = {}
         for row, word in enumerate(self.names):
-            rows.setdefault(_folded(word), row)
-        missing = [name for name in names if _folded(name) not in rows]
+            rows.setdefault(fold_name(word), row)
+        missing = [name for name in names if fold_name(name) not in rows]
         if missing:
             described = []
             for name in missing:
-                closest = [self.names[rows[word]] for word in difflib.get_close_matches(_folded(name), rows, n=3)]
+                closest = [self.names[rows[word]] for word in difflib.get_close_matches(fold_name(name), rows, n=3)]
                 described.append(f"{name!r} (closest: {_quoted(closest) or 'none'})")
             raise ValueError(
                 f"The word bank of {len(self.names)} words lacks {len(missing)} of the {len(names)} words asked for: "
                 f"{'; '.join(described)}. Embed them with a text tower (`lclipseg-embed WORDS --text-model "
                 f"{self.text_model or 'NAME_OR_PATH'} --out words.safetensors`), or give a word bank that has them."
             )
-        return self.embeddings[[rows[_folded(name)] for name in names]]
+        return self.embeddings[[rows[fold_name(name)] for name in names]]
 
     @classmethod
     def load(cls, source: str | os.PathLike) -> "WordBank":

@@ -6,6 +6,8 @@ from huggingface_hub.dataclasses import strict
 from transformers import CLIPTextConfig, PreTrainedConfig
 from transformers.models.auto import CONFIG_MAPPING, AutoConfig
 
+from .class_vectors_lclipseg import check_class_names, check_prompt_templates
+
 GUIDANCES = ("fusion", "none")
 DEFAULT_BACKBONE = {"model_type": "timm_backbone", "backbone": "mobilenetv3_large_100", "out_indices": [1, 2, 3, 4]}
 
@@ -124,11 +126,20 @@ class LClipSegConfig(PreTrainedConfig):
             )
 
     def validate_prompt_templates(self):
-        wrong = [template for template in self.prompt_templates if template.count("{}") != 1]
-        if wrong or not self.prompt_templates:
+        check_prompt_templates(self.prompt_templates)
+
+    def validate_classes(self):
+        indices = sorted(self.id2label or {})
+        if indices != list(range(len(indices))):
             raise ValueError(
-                f"`prompt_templates` is {list(self.prompt_templates)}; every template holds `{{}}` once, for example "
-                "'a photo of a {}'."
+                f"`id2label` must number the classes 0 to {len(indices) - 1}, but has the keys {indices}."
+            )
+        check_class_names(self.class_names)
+        if 0 <= self.semantic_loss_ignore_index < len(indices):
+            raise ValueError(
+                f"`semantic_loss_ignore_index` is {self.semantic_loss_ignore_index}, which is the class "
+                f"{self.class_names[self.semantic_loss_ignore_index]!r}; choose a number outside 0 to "
+                f"{len(indices) - 1}, such as 255 or -100."
             )
 
 

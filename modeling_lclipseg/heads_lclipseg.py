@@ -18,6 +18,7 @@ from .decoder_lclipseg import LClipSegDecoder, LClipSegNeck
 from .fusion_lclipseg import LClipSegFusion
 
 MAX_LOGIT_SCALE = math.log(100)
+SMALLEST_LENGTH = 1e-6  # still above zero in half precision
 
 
 class LClipSegSimilarity(nn.Module):
@@ -30,8 +31,10 @@ class LClipSegSimilarity(nn.Module):
 
     def forward(self, pixels: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """`pixels` (B, c, h, w) and `tokens` (B, K, c) give logits (B, K, h, w) in [-100, 100]."""
-        pixels = nn.functional.normalize(pixels, dim=1)
-        tokens = nn.functional.normalize(tokens, dim=-1) * self.logit_scale.clamp(max=MAX_LOGIT_SCALE).exp()
+        # Clamped in value alone: a gradient still flows, so that a scale beyond the limit can come back.
+        log_scale = self.logit_scale - (self.logit_scale - MAX_LOGIT_SCALE).clamp(min=0).detach()
+        pixels = nn.functional.normalize(pixels, dim=1, eps=SMALLEST_LENGTH)
+        tokens = nn.functional.normalize(tokens, dim=-1, eps=SMALLEST_LENGTH) * log_scale.exp()
         return (tokens @ pixels.flatten(2)).unflatten(2, pixels.shape[-2:])
 
 

@@ -1,5 +1,6 @@
 """LClipSeg for semantic segmentation: backbone, head, loss, and the life of the class vectors."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -139,8 +140,7 @@ class LClipSegForSemanticSegmentation(LClipSegPreTrainedModel):
                 vectors of another width, or no class vectors at all.
         """
         class_vectors = self._class_vectors(input_ids, attention_mask, class_embeddings)
-        # Backbones reject or ignore requests for attentions that are meant for the fusion layers.
-        feature_maps = self.backbone(pixel_values, output_hidden_states=False, output_attentions=False).feature_maps
+        feature_maps = self._feature_maps(pixel_values)
         logits, auxiliary_logits = self.head(feature_maps, class_vectors, **kwargs)
         loss = None if labels is None else self._loss(logits, auxiliary_logits, labels)
         return SemanticSegmenterOutput(loss=loss, logits=logits)
@@ -149,7 +149,8 @@ class LClipSegForSemanticSegmentation(LClipSegPreTrainedModel):
         self, input_ids: torch.LongTensor, attention_mask: torch.LongTensor | None = None
     ) -> torch.Tensor:
         """
-        CLIP text vectors of tokenized prompts.
+        CLIP text vectors of tokenized prompts. The tower is frozen: no gradient reaches it, so that its vectors stay
+        those of everybody's word banks.
 
         Args:
             input_ids (`torch.LongTensor` of shape `(num_classes, sequence_length)`): One prompt per class.
@@ -167,7 +168,8 @@ class LClipSegForSemanticSegmentation(LClipSegPreTrainedModel):
                 "`set_classes(names)` once, which loads the tower from "
                 f"{self.config.text_model_name_or_path!r}."
             )
-        features = self.text_model(input_ids=input_ids, attention_mask=attention_mask).text_embeds
+        with torch.no_grad():
+            features = self.text_model(input_ids=input_ids, attention_mask=attention_mask).text_embeds
         return nn.functional.normalize(features, dim=-1)
 
     def set_classes(
@@ -240,6 +242,22 @@ class LClipSegForSemanticSegmentation(LClipSegPreTrainedModel):
             )
         return embed_class_names(names, text_model, tokenizer, self.config.prompt_templates)
 
+    def _feature_maps(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        # Requests for hidden states and attentions are meant for the fusion layers; some backbones would reject them.
+        feature_maps = self.backbone(
+            pixel_values.to(self.dtype), output_hidden_states=False, output_attentions=False
+        ).feature_maps
+        if not torch.compiler.is_compiling():  # a compiled or exported graph has been run once before, unlike a config
+            expected = [tuple(math.ceil(side / stride) for side in pixel_values.shape[-2:]) for stride in STRIDES]
+            found = [tuple(feature_map.shape[-2:]) for feature_map in feature_maps]
+            if found != expected:
+                raise ValueError(
+                    f"For an image of {tuple(pixel_values.shape[-2:])} pixels the backbone gives maps of {found}, but "
+                    f"strides {STRIDES} would give {expected}. Choose its maps by `out_indices` or `out_features`; a "
+                    "network without these strides cannot be used."
+                )
+        return feature_maps
+
     def _class_vectors(self, input_ids, attention_mask, class_embeddings) -> torch.Tensor | None:
         """The one source of classes, as centred vectors of unit length (K, D); None for a head without text."""
         given = [
@@ -266,8 +284,10 @@ class LClipSegForSemanticSegmentation(LClipSegPreTrainedModel):
                 f"{self.config.class_embed_dim}). Are they from another text tower than "
                 f"{self.config.text_model_name_or_path!r}?"
             )
-        centred = nn.functional.normalize(class_embeddings.to(self.class_center), dim=-1) - self.class_center
-        return nn.functional.normalize(centred, dim=-1)
+        # In float32: the difference is small against both, and in half precision its length could underflow.
+        center = self.class_center.float()
+        centred = nn.functional.normalize(class_embeddings.to(center), dim=-1) - center
+        return nn.functional.normalize(centred, dim=-1).to(self.dtype)
 
     def _stored_class_embeddings(self) -> torch.Tensor:
         # Not inside a compiled or exported graph, which must not branch on values; nor on meta, where there are none.

@@ -38,7 +38,10 @@ WORD_FILE_SUFFIXES = (".json", ".txt")
 @dataclass
 class EmbedArguments:
     text_model: str = field(metadata={"help": "Text tower: a name on the Hub, or a local folder of a CLIP model."})
-    out: str = field(metadata={"help": "The word bank to write, NAME.safetensors; NAME_names.json comes beside it."})
+    out: str = field(
+        default="words.safetensors",
+        metadata={"help": "The word bank to write, NAME.safetensors; NAME_names.json comes beside it."},
+    )
     templates: list[str] = field(
         default_factory=lambda: ["a photo of a {}"],
         metadata={"help": "Sentences with {} in the place of the word; their vectors are averaged."},

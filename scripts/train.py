@@ -49,9 +49,12 @@ class ModelArguments:
         default=None,
         metadata={"help": "Word bank with the classes' vectors: FILE.safetensors or FILE.safetensors#key."},
     )
-    text_model: str = field(
-        default="openai/clip-vit-base-patch16",
-        metadata={"help": "CLIP text tower, Hub name or folder; unused with --bank."},
+    text_model: str | None = field(
+        default=None,
+        metadata={
+            "help": "CLIP text tower, Hub name or folder. Default: openai/clip-vit-base-patch16. With --bank: the "
+            "tower that made the bank, where the bank does not say."
+        },
     )
     center: str = field(
         default="words",
@@ -104,11 +107,18 @@ class RunArguments:
     learning_rate: float = field(default=1e-3, metadata={"help": "Peak rate of AdamW."})
     backbone_lr_scale: float = field(default=0.25, metadata={"help": "The backbone's rate as a share of it."})
     weight_decay: float = field(default=0.01, metadata={"help": "AdamW's decay of matrices and kernels."})
-    warmup_steps: int = field(default=100, metadata={"help": "Steps of linear warm-up; polynomial decay follows."})
+    warmup_steps: int | None = field(
+        default=None,
+        metadata={"help": "Steps of linear warm-up; polynomial decay follows. Default: a twentieth, 1500 at most."},
+    )
     power: float = field(default=0.9, metadata={"help": "Exponent of the polynomial decay."})
     max_grad_norm: float = field(default=1.0, metadata={"help": "Gradient clipping."})
-    mixed_precision: str = field(default="no", metadata={"help": "no, fp16 or bf16."})
-    channels_last: bool = field(default=False, metadata={"help": "Keep pictures and kernels channels-last."})
+    mixed_precision: str | None = field(
+        default=None, metadata={"help": "no, fp16 or bf16. Default: what accelerate launch says."}
+    )
+    channels_last: bool = field(
+        default=False, metadata={"help": "Keep kernels channels-last, which is faster on most processors."}
+    )
     seed: int = field(default=0, metadata={"help": "Seed of weights, order and augmentation."})
     eval_every: float = field(default=10, metadata={"help": "Passes between validations (and checkpoints)."})
     resume: bool = field(default=False, metadata={"help": "Go on where the run in output_dir stopped."})
@@ -120,10 +130,10 @@ class RunArguments:
     )
 
     def __post_init__(self):
-        for name in ("epochs", "batch_size", "accumulation_steps", "learning_rate", "eval_every"):
+        for name in ("epochs", "batch_size", "accumulation_steps", "learning_rate", "max_grad_norm", "eval_every"):
             if getattr(self, name) <= 0:
                 raise InputError(f"--{name} is {getattr(self, name)}; it must be above 0.")
-        if self.mixed_precision not in ("no", "fp16", "bf16"):
+        if self.mixed_precision not in (None, "no", "fp16", "bf16"):
             raise InputError(f"--mixed_precision is {self.mixed_precision!r}; allowed: no, fp16, bf16.")
 
     def schedule(self, steps: int) -> core.Schedule:
@@ -135,7 +145,7 @@ class RunArguments:
             learning_rate=self.learning_rate,
             backbone_lr_scale=self.backbone_lr_scale,
             weight_decay=self.weight_decay,
-            warmup_steps=self.warmup_steps,
+            warmup_steps=min(1500, steps // 20) if self.warmup_steps is None else self.warmup_steps,
             power=self.power,
             max_grad_norm=self.max_grad_norm,
         )
@@ -147,12 +157,15 @@ def main(model_arguments: ModelArguments, data_arguments: DataArguments, run_arg
         if not value:
             raise InputError(f"--{name} is missing; see --help.")
     tracker = None if run_arguments.trackers == "none" else run_arguments.trackers
-    accelerator = Accelerator(
-        mixed_precision=run_arguments.mixed_precision,
-        gradient_accumulation_steps=run_arguments.accumulation_steps,
-        log_with=tracker,
-        project_dir=run_arguments.output_dir,
-    )
+    try:
+        accelerator = Accelerator(
+            mixed_precision=run_arguments.mixed_precision,
+            gradient_accumulation_steps=run_arguments.accumulation_steps,
+            log_with=tracker,
+            project_dir=run_arguments.output_dir,
+        )
+    except ValueError as error:  # a tracker that accelerate does not know, a precision that the device has not
+        raise InputError(str(error)) from error
     if run_arguments.expected_processes not in (None, accelerator.num_processes):
         raise InputError(
             f"{run_arguments.expected_processes} processes were asked for but {accelerator.num_processes} run; see "
@@ -189,6 +202,8 @@ def main(model_arguments: ModelArguments, data_arguments: DataArguments, run_arg
         "steps": schedule.steps,
         "images": {"train": len(train_data), "eval": len(eval_data)},
         "class_names": list(train_data.classes.names),
+        "text_tower": model.config.text_model_name_or_path if model.open_vocabulary else None,
+        "prompt_templates": model.config.prompt_templates,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "processes": accelerator.num_processes,
         "versions": environment.versions(),
@@ -203,7 +218,10 @@ def main(model_arguments: ModelArguments, data_arguments: DataArguments, run_arg
         if accelerator.is_main_process:
             folder.describe(description)
     if tracker:
-        accelerator.init_trackers(tracker)
+        settings = {
+            name: value for name, value in description["arguments"].items() if isinstance(value, (int, float, str))
+        }
+        accelerator.init_trackers("lclipseg", config=settings)
 
     def validate() -> SegmentationScores:
         return evaluate_model(
@@ -218,11 +236,11 @@ def _model(model_arguments: ModelArguments, preset: Preset, classes: ClassList):
     vectors = None
     if model_arguments.guidance in TEXT_GUIDANCES:
         if model_arguments.bank is not None:
-            vectors = building.vectors_from_bank(classes, model_arguments.bank)
+            vectors = building.vectors_from_bank(classes, model_arguments.bank, model_arguments.text_model)
         else:
-            vectors = building.vectors_from_tower(
-                classes, model_arguments.text_model, preset.build_config().prompt_templates
-            )
+            config = preset.build_config()
+            text_model = model_arguments.text_model or config.text_model_name_or_path
+            vectors = building.vectors_from_tower(classes, str(text_model), config.prompt_templates)
         vectors = vectors.centred_by(model_arguments.center)
     weights = model_arguments.backbone_weights or preset.backbone_weights
     return building.build_model(preset, model_arguments.guidance, classes, vectors, weights)
@@ -268,6 +286,11 @@ def _train(
 
 
 def _transform(data_arguments: DataArguments, preset: Preset) -> v2.Transform:
+    if preset.image_size is not None and data_arguments.crop_size != [preset.image_size] * 2:
+        raise InputError(
+            f"the backbone of preset {preset.name!r} is built for {preset.image_size} x {preset.image_size} pixels, "
+            f"but --crop_size is {data_arguments.crop_size}; give that size, or another `img_size` in the preset."
+        )
     return training_transform(
         _pair("crop_size", data_arguments.crop_size),
         data_arguments.shortest_edge or None,

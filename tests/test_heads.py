@@ -91,4 +91,7 @@ def test_similarity_equals_scaled_cosine():
 def test_similarity_is_clamped_at_100():
     similarity = LClipSegSimilarity(tiny_config(logit_scale_init_value=math.log(1e6)))
     vector = torch.randn(1, 16)
-    assert similarity(vector[:, :, None, None], vector[:, None]).item() == pytest.approx(100, rel=1e-4)
+    logits = similarity(vector[:, :, None, None], vector[:, None])
+    assert logits.item() == pytest.approx(100, rel=1e-4)
+    logits.backward()
+    assert similarity.logit_scale.grad > 0  # it can come back

@@ -3,8 +3,10 @@
 import pytest
 import timm
 import torch
+from PIL import Image
 
 from modeling_lclipseg import LClipSegForSemanticSegmentation
+from scripts.toolkit.building import build_image_processor
 from scripts.toolkit.cli import InputError
 from scripts.toolkit.presets import IMAGENET_MEAN, load_preset, preset_names
 
@@ -46,6 +48,18 @@ def test_normalisation_is_that_of_the_weights(name):
         assert preset.licence == weights.license
     else:
         assert preset.image_mean == IMAGENET_MEAN
+
+
+@pytest.mark.parametrize("name", sorted(EXPECTED))
+def test_preset_takes_what_its_own_processor_makes_of_any_picture(name):
+    """On the meta device: shapes alone, at no cost."""
+    preset = load_preset(name)
+    processor = build_image_processor(preset, shortest_edge=64)
+    pixel_values = processor(Image.new("RGB", (90, 50)), return_tensors="pt")["pixel_values"]
+    with torch.device("meta"):
+        model = LClipSegForSemanticSegmentation(preset.build_config(id2label={0: "sky", 1: "road"})).eval()
+    logits = model(pixel_values.to("meta")).logits
+    assert logits.shape == (1, 2, pixel_values.shape[2] // 4, pixel_values.shape[3] // 4)
 
 
 @pytest.mark.slow

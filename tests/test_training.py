@@ -3,10 +3,12 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
@@ -78,6 +80,17 @@ def test_run_leaves_a_loadable_model_with_its_classes_and_vectors(workspace, tmp
     assert AutoImageProcessor.from_pretrained(tmp_path / "run" / "best").size.shortest_edge == 48
 
 
+def test_bank_tells_the_checkpoint_its_tower_and_templates(workspace, tmp_path):
+    words = WordBank.load(workspace / "bank.safetensors")
+    WordBank(words.names, words.embeddings, None, ("{} outdoors",)).save(tmp_path / "other.safetensors")
+    bank = ("--bank", str(tmp_path / "other.safetensors"), "--epochs", "0.4")
+    for name, options, tower in (("a", (), None), ("b", ("--text_model", "own/tower"), "own/tower")):
+        run(workspace, tmp_path / name, *bank, *options)
+        config = AutoModelForSemanticSegmentation.from_pretrained(tmp_path / name / "last").config
+        assert config.text_model_name_or_path == tower
+        assert config.prompt_templates == ["{} outdoors"]
+
+
 @pytest.mark.parametrize("center", ["classes", "none"])
 def test_centre_of_the_vectors_can_be_chosen(workspace, tmp_path, center):
     run(workspace, tmp_path / "run", "--center", center, "--epochs", "0.4")
@@ -122,8 +135,11 @@ def test_resumed_run_equals_an_uninterrupted_one(workspace, tmp_path, monkeypatc
     monkeypatch.setattr(train.core.RunFolder, "save", original)
     halves = run(workspace, tmp_path / "halves", *options, "--resume", "true")
     assert halves == whole
-    one, other = (load_file(tmp_path / name / "last" / "model.safetensors") for name in ("whole", "halves"))
-    assert all(torch.equal(one[key], other[key]) for key in one)
+    for checkpoint in ("last", "best"):
+        one, other = (load_file(tmp_path / name / checkpoint / "model.safetensors") for name in ("whole", "halves"))
+        assert all(torch.equal(one[key], other[key]) for key in one)
+    one, other = ((tmp_path / name / "last" / "progress.json").read_text() for name in ("whole", "halves"))
+    assert one == other
 
 
 def test_workers_do_not_change_the_result(workspace, tmp_path):
@@ -150,10 +166,59 @@ def test_stop_between_two_renames_leaves_a_checkpoint_to_resume(workspace, tmp_p
 
 
 def test_existing_run_is_not_overwritten(workspace, tmp_path):
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "run.json").write_text("{}")
+    run(workspace, tmp_path / "run", "--epochs", "0.4")
     with pytest.raises(InputError, match="--resume true"):
         run(workspace, tmp_path / "run")
+
+
+def test_run_that_stopped_before_its_first_checkpoint_can_begin_again(workspace, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(train.core.RunFolder, "save", lambda *args, **kwargs: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run(workspace, tmp_path / "run", "--epochs", "0.4")
+    assert run(workspace, tmp_path / "run", "--epochs", "0.4")["step"] == 1
+
+
+class Quadratic(torch.nn.Module):
+    """A "model" whose loss is the mean over the batch of (w - pixel)^2 / 2, so that every step can be worked out."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1, 1))
+
+    def forward(self, pixel_values: torch.Tensor, labels: torch.Tensor):
+        return SimpleNamespace(loss=((self.weight - pixel_values) ** 2).mean() / 2)
+
+
+def steps_of_quadratic(batch_size: int, accumulation_steps: int, max_grad_norm: float) -> tuple[float, float]:
+    """The first report's loss, and the gradient that reached the optimiser."""
+    samples = [{"pixel_values": torch.tensor([float(value)]), "labels": torch.zeros(1)} for value in (1, 2, 3, 6)]
+
+    class Samples(torch.utils.data.Dataset):
+        data = samples
+
+        def __getitem__(self, position: int):
+            return samples[position % 4]
+
+    model = Quadratic()
+    schedule = Schedule(1, batch_size, accumulation_steps, 1.0, 1.0, 0.0, 0, 1.0, max_grad_norm)
+    accelerator = Accelerator(cpu=True, gradient_accumulation_steps=accumulation_steps)
+    training = train.core.Training(accelerator, model, Samples(), schedule, seed=0, num_workers=0)
+    seen = []
+    training.optimizer.optimizer.register_step_pre_hook(lambda *_: seen.append(model.weight.grad.item()))
+    (report,) = training.steps(0)
+    return report.loss.item(), seen[-1]
+
+
+@pytest.mark.parametrize(("batch_size", "accumulation_steps"), [(4, 1), (2, 2), (1, 4)])
+def test_accumulated_batches_make_the_step_of_one_batch(batch_size, accumulation_steps):
+    loss, gradient = steps_of_quadratic(batch_size, accumulation_steps, max_grad_norm=100)
+    assert loss == pytest.approx((1 + 4 + 9 + 36) / 8)
+    assert gradient == pytest.approx(-3)
+
+
+def test_gradients_are_clipped():
+    assert steps_of_quadratic(4, 1, max_grad_norm=0.5)[1] == pytest.approx(-0.5, rel=1e-4)
 
 
 def test_schedule_rises_then_falls_to_zero():
@@ -206,6 +271,11 @@ def test_unknown_recipe_field_suggests_the_nearest(tmp_path):
     ("options", "message"),
     [
         (("--data", "nowhere"), "nowhere"),
+        (("--learning_rat3", "1"), "'learning_rate'"),
+        (("--warmup_steps", "6"), "warm-up"),
+        (("--text_model", "another/tower"), "some/tower"),
+        (("--trackers", "tensorbord"), "tensorbord"),
+        (("--max_grad_norm", "0"), "--max_grad_norm"),
         (("--model", "lclipseg-nope"), "no preset"),
         (("--bank", "nowhere.safetensors"), "nowhere.safetensors"),
         (("--crop_size", "32"), "--crop_size"),

@@ -27,11 +27,19 @@ def parse(description: str, *groups: Any, argv: Sequence[str] | None = None) -> 
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     parser = HfArgumentParser(
-        list(groups), description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+        list(groups),
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     if argv and argv[0].endswith((".yaml", ".yml")):
         argv = _options(Path(argv[0]), parser) + argv[1:]
-    return parser.parse_args_into_dataclasses(args=argv, look_for_args_file=False)
+    *parsed, unknown = parser.parse_args_into_dataclasses(
+        args=argv, look_for_args_file=False, return_remaining_strings=True
+    )
+    if unknown:
+        raise InputError(f"there is no option {unknown[0]!r}.{_hint(unknown[0].lstrip('-'), parser)} See --help.")
+    return tuple(parsed)
 
 
 def _options(path: Path, parser: argparse.ArgumentParser) -> list[str]:
@@ -44,13 +52,19 @@ def _options(path: Path, parser: argparse.ArgumentParser) -> list[str]:
         raise InputError(f"recipe {path} is not valid YAML: {error}") from error
     if not isinstance(values, dict):
         raise InputError(f"recipe {path} holds no `field: value` lines.")
-    known = {action.dest for action in parser._actions} - {"help"}
     options: list[str] = []
     for name, value in values.items():
-        if name not in known:
-            near = difflib.get_close_matches(str(name), known, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else f" There are {', '.join(sorted(known))}."
-            raise InputError(f"recipe {path}: there is no field {name!r}.{hint}")
+        if name not in _fields(parser):
+            raise InputError(f"recipe {path}: there is no field {name!r}.{_hint(str(name), parser)}")
         items = value if isinstance(value, list) else [value]
         options += [f"--{name}", *map(str, items)] if value is not None else []
     return options
+
+
+def _fields(parser: argparse.ArgumentParser) -> set[str]:
+    return {action.dest for action in parser._actions} - {"help"}
+
+
+def _hint(name: str, parser: argparse.ArgumentParser) -> str:
+    near = difflib.get_close_matches(name, _fields(parser), n=1)
+    return f" Did you mean {near[0]!r}?" if near else f" There are {', '.join(sorted(_fields(parser)))}."

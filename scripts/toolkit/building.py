@@ -31,12 +31,14 @@ class ClassVectors:
         classes (`torch.Tensor` of shape `(num_classes, class_embed_dim)`): One vector per class.
         words (`torch.Tensor` of shape `(num_words, class_embed_dim)`, *optional*): Vectors of many words of the same
             tower, whose mean is the centre that the model subtracts; without them it subtracts nothing.
-        text_model (`str`, *optional*): The tower's name.
+        text_model (`str`, *optional*): The tower's name, where it is known.
+        prompt_templates (`tuple[str, ...]`): The sentences that the words were put into; empty where unknown.
     """
 
     classes: torch.Tensor
     words: torch.Tensor | None
     text_model: str | None
+    prompt_templates: tuple[str, ...]
 
     def centred_by(self, center: str) -> "ClassVectors":
         """The same with another centre: the mean of `"words"`, of the `"classes"` themselves, or `"none"`."""
@@ -46,13 +48,26 @@ class ClassVectors:
         return replace(self, words=choices[center])
 
 
-def vectors_from_bank(classes: ClassList, bank: str) -> ClassVectors:
-    """Look the classes' words up in a word bank (`FILE.safetensors` or `FILE.safetensors#key`)."""
+def vectors_from_bank(classes: ClassList, bank: str, text_model: str | None) -> ClassVectors:
+    """
+    Look the classes' words up in a word bank (`FILE.safetensors` or `FILE.safetensors#key`). `text_model` names the
+    tower that made it, for banks that do not say so themselves.
+    """
     try:
         words = WordBank.load(bank)
-        return ClassVectors(words.lookup(classes.prompts), words.embeddings, words.text_model)
+        vectors = words.lookup(classes.prompts)
     except ValueError as error:
         raise InputError(str(error)) from error
+    if words.text_model is not None and text_model not in (None, words.text_model):
+        raise InputError(
+            f"word bank {bank} was made with {words.text_model!r}, but --text_model says {text_model!r}; leave it out."
+        )
+    if words.text_model is None and text_model is None:
+        logger.warning(
+            f"word bank {bank} does not say which text tower made it, so that the model will refuse words without a "
+            "vector; name the tower by --text_model if you know it"
+        )
+    return ClassVectors(vectors, words.embeddings, words.text_model or text_model, words.prompt_templates)
 
 
 def vectors_from_tower(classes: ClassList, text_model: str, prompt_templates: Sequence[str]) -> ClassVectors:
@@ -64,6 +79,7 @@ def vectors_from_tower(classes: ClassList, text_model: str, prompt_templates: Se
             embed_class_names(classes.prompts, tower, tokenizer, prompt_templates),
             embed_class_names([word for word in words if word], tower, tokenizer, prompt_templates),
             text_model,
+            tuple(prompt_templates),
         )
     except ValueError as error:
         raise InputError(str(error)) from error
@@ -79,8 +95,9 @@ def build_model(
     overrides: dict[str, Any] = {"guidance": guidance, "id2label": classes.id2label}
     if vectors is not None:
         overrides["class_embed_dim"] = vectors.classes.shape[1]
-        if vectors.text_model is not None:
-            overrides["text_model_name_or_path"] = vectors.text_model
+        overrides["text_model_name_or_path"] = vectors.text_model
+        if vectors.prompt_templates:
+            overrides["prompt_templates"] = vectors.prompt_templates
     try:
         model = LClipSegForSemanticSegmentation(preset.build_config(**overrides))
     except (ValueError, RuntimeError, StrictDataclassError) as error:  # timm: RuntimeError for a name it does not know
@@ -95,8 +112,15 @@ def build_model(
 
 
 def build_image_processor(preset: Preset, shortest_edge: int | None) -> LClipSegImageProcessor:
-    """The processor for a preset: its backbone's normalisation; pictures resized to `shortest_edge`, or kept."""
+    """
+    The processor for a preset: its backbone's normalisation; pictures resized to `shortest_edge`, or kept. A backbone
+    that is built for one size (`img_size`) gets pictures that fit into it, padded to it.
+    """
     mean, std = list(preset.image_mean), list(preset.image_std)
+    if preset.image_size is not None:
+        side = preset.image_size
+        pad_size = {"height": side, "width": side}
+        return LClipSegImageProcessor(size={"longest_edge": side}, pad_size=pad_size, image_mean=mean, image_std=std)
     if shortest_edge is None:
         return LClipSegImageProcessor(do_resize=False, image_mean=mean, image_std=std)
     size = {"shortest_edge": shortest_edge, "longest_edge": 4 * shortest_edge}

@@ -8,7 +8,13 @@ from typing import Any
 import torch
 from transformers import CLIPTokenizer
 
-from modeling_lclipseg.class_vectors_lclipseg import WordBank, check_class_names, embed_class_names, load_text_tower
+from modeling_lclipseg.class_vectors_lclipseg import (
+    WordBank,
+    check_class_names,
+    embed_class_names,
+    fold_name,
+    load_text_tower,
+)
 from scripts.toolkit.cli import InputError
 
 logger = logging.getLogger("lclipseg")
@@ -18,8 +24,9 @@ def resolve_class_vectors(
     model: Any, names: Sequence[str], prompts: Sequence[str] | None = None, bank: str | None = None
 ) -> torch.Tensor:
     """
-    The vector of every class: the one stored in the checkpoint where it has a class of that name, else the word
-    bank's, else what the text tower says. The tower is loaded only if a word needs it. The model is not changed.
+    The vector of every class: the word bank's where one is given and has the word, else the one stored in the
+    checkpoint for a class of that name, else what the text tower says. The tower is loaded only if a word needs it.
+    The model is not changed.
 
     Args:
         model ([`LClipSegForSemanticSegmentation`]): an open-vocabulary checkpoint.
@@ -50,19 +57,19 @@ def resolve_class_vectors(
     if len(words) != len(names):
         raise InputError(f"there are {len(words)} prompts for {len(names)} classes; give one for each")
 
-    found = {
-        name: vector for name, vector in zip(names, _stored_vectors(model, names), strict=True) if vector is not None
-    }
-    counts = {"the checkpoint": len(found)}
-    if word_bank is not None:
+    found: dict[str, torch.Tensor] = {}
+    counts: dict[str, int] = {}
+    if word_bank is not None:  # given for these words, so it comes before the checkpoint's own
         _check_same_tower(word_bank, bank, model)
-        listed = {_key(word) for word in word_bank.names}
-        in_bank = {
-            name: word for name, word in zip(names, words, strict=True) if name not in found and _key(word) in listed
-        }
+        listed = {fold_name(word) for word in word_bank.names}
+        in_bank = {name: word for name, word in zip(names, words, strict=True) if fold_name(word) in listed}
         if in_bank:
             found.update(zip(in_bank, word_bank.lookup(list(in_bank.values())), strict=True))
         counts["the word bank"] = len(in_bank)
+    for name, vector in zip(names, _stored_vectors(model, names), strict=True):
+        if vector is not None:
+            found.setdefault(name, vector)
+    counts["the checkpoint"] = len(found) - sum(counts.values())
     left = {name: word for name, word in zip(names, words, strict=True) if name not in found}
     if left:
         found.update(zip(left, _embed(model, list(left.values()), word_bank), strict=True))
@@ -76,8 +83,8 @@ def _stored_vectors(model: Any, names: Sequence[str]) -> list[torch.Tensor | Non
     stored = model.class_embeddings.detach().to("cpu", torch.float32)
     if not stored.any():  # a model that was never given classes
         return [None] * len(names)
-    rows = {_key(name): stored[int(index)] for index, name in model.config.id2label.items()}
-    return [rows.get(_key(name)) for name in names]
+    rows = {fold_name(name): stored[int(index)] for index, name in model.config.id2label.items()}
+    return [rows.get(fold_name(name)) for name in names]
 
 
 def _check_same_tower(word_bank: WordBank, bank: str | None, model: Any) -> None:
@@ -118,10 +125,6 @@ def _embed(model: Any, words: list[str], word_bank: WordBank | None) -> torch.Te
 def _closest(words: Sequence[str], known: Sequence[str]) -> str:
     near = [match for word in words for match in difflib.get_close_matches(word, known, n=1)]
     return f" (did you mean {_quoted(near)}?)" if near else ""
-
-
-def _key(name: str) -> str:
-    return " ".join(name.split()).casefold()
 
 
 def _last_part(name_or_path: str) -> str:

@@ -11,7 +11,7 @@ import torch
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that can change a result."""
     found = {"python": platform.python_version()}
-    for package in ("torch", "torchvision", "transformers", "timm", "lclipseg"):
+    for package in ("torch", "torchvision", "transformers", "timm", "accelerate", "lclipseg"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:  # the project itself, used from a checkout

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch.utils.data import DataLoader, Subset
 
+from modeling_lclipseg.class_vectors_lclipseg import fold_name
 from scripts.toolkit.class_list import IGNORE_INDEX, ClassList
 from scripts.toolkit.cli import InputError
 from scripts.toolkit.data import Sample, SegmentationData
@@ -86,11 +87,11 @@ def match_classes(id2label: Mapping[int, str], classes: ClassList) -> torch.Tens
     Raises:
         InputError: if one side has a name that the other has not; the message lists them.
     """
-    of_model = [_key(id2label[class_id]) for class_id in range(len(id2label))]
-    of_data = {_key(name): class_id for class_id, name in enumerate(classes.names)}
+    of_model = [fold_name(id2label[class_id]) for class_id in range(len(id2label))]
+    of_data = {fold_name(name): class_id for class_id, name in enumerate(classes.names)}
     if set(of_model) != set(of_data):
         only_model = [id2label[class_id] for class_id, key in enumerate(of_model) if key not in of_data]
-        only_data = [name for name in classes.names if _key(name) not in set(of_model)]
+        only_data = [name for name in classes.names if fold_name(name) not in set(of_model)]
         raise InputError(
             f"the checkpoint has {len(of_model)} classes and the data {len(of_data)}, and their names differ. "
             f"Only in the checkpoint: {_listed(only_model)}. Only in the data: {_listed(only_data)}. Give the data a "
@@ -98,10 +99,6 @@ def match_classes(id2label: Mapping[int, str], classes: ClassList) -> torch.Tens
             "(--classes-from data)"
         )
     return torch.tensor([of_data[key] for key in of_model])
-
-
-def _key(name: str) -> str:
-    return name.strip().casefold()
 
 
 def _listed(names: list[str]) -> str:

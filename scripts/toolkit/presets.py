@@ -35,6 +35,11 @@ class Preset:
     image_mean: tuple[float, ...] = field(default=IMAGENET_MEAN)
     image_std: tuple[float, ...] = field(default=IMAGENET_STD)
 
+    @property
+    def image_size(self) -> int | None:
+        """Height and width that the backbone is built for, in pixels; `None` where any size will do."""
+        return (self.config.get("backbone_kwargs") or {}).get("img_size")
+
     def build_config(self, **overrides: Any) -> LClipSegConfig:
         """The configuration, with `overrides` winning over the preset's own fields."""
         return LClipSegConfig(**{**self.config, **overrides})
@@ -53,6 +58,8 @@ def load_preset(name: str) -> Preset:
         [`InputError`]: there is none of that name (the nearest is suggested), or the file has other fields.
     """
     path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
+    if not FOLDER.is_dir():
+        raise InputError(f"there are no presets at {FOLDER}: run from a checkout, installed with `pip install -e .`.")
     if not path.is_file():
         near = difflib.get_close_matches(name, preset_names(), n=1, cutoff=0.3)
         hint = f" Did you mean {near[0]!r}?" if near else ""

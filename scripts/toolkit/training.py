@@ -67,6 +67,10 @@ class Schedule:
     power: float
     max_grad_norm: float
 
+    def __post_init__(self):
+        if self.warmup_steps >= self.steps > 1:
+            raise InputError(f"{self.warmup_steps} steps of warm-up leave nothing of a run of {self.steps} steps.")
+
     def rate(self, step: int) -> float:
         """Share of the peak rate at `step`, 0 to 1."""
         if step < self.warmup_steps:
@@ -75,7 +79,7 @@ class Schedule:
 
 
 def build_optimizer(model: PreTrainedModel, schedule: Schedule) -> tuple[torch.optim.AdamW, LambdaLR]:
-    """AdamW over the trainable parameters (the text tower never is), backbone slower, and its schedule."""
+    """AdamW over the trainable parameters, the backbone's slower, and its schedule."""
     groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
@@ -100,7 +104,6 @@ class Progress:
     step: int = 0
     best_mean_iou: float = float("-inf")
     best_step: int = -1
-    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,7 @@ class RunFolder:
         """Make the folder; refuse to write over a run unless it is resumed."""
         if resume and not self.last.is_dir():
             raise InputError(f"nothing to resume: {self.path} holds no checkpoint `last`. Leave --resume out.")
-        if not resume and (self.path / "run.json").exists():
+        if not resume and self.last.is_dir():
             raise InputError(f"{self.path} holds a run already. Give --resume true to go on, or another --output_dir.")
         self.path.mkdir(parents=True, exist_ok=True)
 
@@ -147,9 +150,9 @@ class RunFolder:
         now = json.loads(json.dumps(description))
         before, after = ({**part, **part["arguments"]} for part in (begun, now))
         changed = [
-            f"{name} was {before.get(name)!r} and is {after.get(name)!r}"
+            f"{name} was {before[name]!r} and is {after[name]!r}"
             for name in after
-            if name not in MAY_CHANGE and before.get(name) != after.get(name)
+            if name in before and name not in MAY_CHANGE and before[name] != after[name]
         ]
         if changed:
             raise InputError(
@@ -182,8 +185,8 @@ class RunFolder:
             accelerator.save_state(str(new / "training_state"))
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
-            shutil.rmtree(old, ignore_errors=True)
             if place.exists():
+                shutil.rmtree(old, ignore_errors=True)
                 os.replace(place, old)
             os.replace(new, place)
             shutil.rmtree(old, ignore_errors=True)
