@@ -24,13 +24,12 @@ from scripts.toolkit import training as core
 from scripts.toolkit.augmentation import TrainingSamples, training_transform
 from scripts.toolkit.class_list import ClassList
 from scripts.toolkit.cli import InputError
-from scripts.toolkit.data import load_segmentation_data
+from scripts.toolkit.data import SegmentationData, load_segmentation_data
 from scripts.toolkit.evaluation import evaluate_model
 from scripts.toolkit.metrics import SegmentationScores
 from scripts.toolkit.presets import Preset, load_preset
 
 logger = logging.getLogger("lclipseg")
-TEXT_GUIDANCES = ("fusion",)
 
 
 @dataclass
@@ -156,21 +155,7 @@ def main(model_arguments: ModelArguments, data_arguments: DataArguments, run_arg
     for name, value in (("data", data_arguments.data), ("output_dir", run_arguments.output_dir)):
         if not value:
             raise InputError(f"--{name} is missing; see --help.")
-    tracker = None if run_arguments.trackers == "none" else run_arguments.trackers
-    try:
-        accelerator = Accelerator(
-            mixed_precision=run_arguments.mixed_precision,
-            gradient_accumulation_steps=run_arguments.accumulation_steps,
-            log_with=tracker,
-            project_dir=run_arguments.output_dir,
-        )
-    except ValueError as error:  # a tracker that accelerate does not know, a precision that the device has not
-        raise InputError(str(error)) from error
-    if run_arguments.expected_processes not in (None, accelerator.num_processes):
-        raise InputError(
-            f"{run_arguments.expected_processes} processes were asked for but {accelerator.num_processes} run; see "
-            "configuration/accelerate/ for launch settings that start several."
-        )
+    accelerator = _accelerator(run_arguments)
     folder = core.RunFolder(run_arguments.output_dir)
     folder.start(run_arguments.resume)
     set_seed(run_arguments.seed)
@@ -178,15 +163,7 @@ def main(model_arguments: ModelArguments, data_arguments: DataArguments, run_arg
 
     preset = load_preset(model_arguments.model)
     train_data, eval_data = (
-        load_segmentation_data(
-            data_arguments.data,
-            split,
-            classes=data_arguments.classes,
-            image_column=data_arguments.image_column,
-            mask_column=data_arguments.mask_column,
-            cache=data_arguments.cache,
-        )
-        for split in (data_arguments.train_split, data_arguments.eval_split)
+        _data(data_arguments, split) for split in (data_arguments.train_split, data_arguments.eval_split)
     )
     model = _model(model_arguments, preset, train_data.classes)
     if run_arguments.channels_last:
@@ -197,11 +174,13 @@ def main(model_arguments: ModelArguments, data_arguments: DataArguments, run_arg
     steps_per_epoch = len(train_data) / samples_per_step
     schedule = run_arguments.schedule(steps=max(1, round(run_arguments.epochs * steps_per_epoch)))
     training = core.Training(accelerator, model, samples, schedule, run_arguments.seed, data_arguments.num_workers)
+
+    settings = {**asdict(model_arguments), **asdict(data_arguments), **asdict(run_arguments)}
     description = {
-        "arguments": {**asdict(model_arguments), **asdict(data_arguments), **asdict(run_arguments)},
+        "arguments": settings,
         "steps": schedule.steps,
         "images": {"train": len(train_data), "eval": len(eval_data)},
-        "class_names": list(train_data.classes.names),
+        "class_names": model.config.class_names,
         "text_tower": model.config.text_model_name_or_path if model.open_vocabulary else None,
         "prompt_templates": model.config.prompt_templates,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
@@ -210,18 +189,15 @@ def main(model_arguments: ModelArguments, data_arguments: DataArguments, run_arg
         "machine": environment.machine(accelerator.device),
         "date": environment.now(),
     }
+    progress = core.Progress()
     if run_arguments.resume:
         folder.check_same(description)
         progress = folder.load(accelerator)
-    else:
-        progress = core.Progress()
-        if accelerator.is_main_process:
-            folder.describe(description)
-    if tracker:
-        settings = {
-            name: value for name, value in description["arguments"].items() if isinstance(value, (int, float, str))
-        }
-        accelerator.init_trackers("lclipseg", config=settings)
+    elif accelerator.is_main_process:
+        folder.describe(description)
+    # Trackers take plain values only.
+    plain = {name: value for name, value in settings.items() if isinstance(value, (int, float, str))}
+    accelerator.init_trackers("lclipseg", config=plain)
 
     def validate() -> SegmentationScores:
         return evaluate_model(
@@ -232,9 +208,38 @@ def main(model_arguments: ModelArguments, data_arguments: DataArguments, run_arg
     accelerator.end_training()
 
 
+def _accelerator(run_arguments: RunArguments) -> Accelerator:
+    try:
+        accelerator = Accelerator(
+            mixed_precision=run_arguments.mixed_precision,
+            gradient_accumulation_steps=run_arguments.accumulation_steps,
+            log_with=None if run_arguments.trackers == "none" else run_arguments.trackers,
+            project_dir=run_arguments.output_dir,
+        )
+    except ValueError as error:  # a tracker that accelerate does not know, a precision that the device has not
+        raise InputError(str(error)) from error
+    if run_arguments.expected_processes not in (None, accelerator.num_processes):
+        raise InputError(
+            f"{run_arguments.expected_processes} processes were asked for but {accelerator.num_processes} run; see "
+            "configuration/accelerate/ for launch settings that start several."
+        )
+    return accelerator
+
+
+def _data(data_arguments: DataArguments, split: str) -> SegmentationData:
+    return load_segmentation_data(
+        data_arguments.data,
+        split,
+        classes=data_arguments.classes,
+        image_column=data_arguments.image_column,
+        mask_column=data_arguments.mask_column,
+        cache=data_arguments.cache,
+    )
+
+
 def _model(model_arguments: ModelArguments, preset: Preset, classes: ClassList):
     vectors = None
-    if model_arguments.guidance in TEXT_GUIDANCES:
+    if model_arguments.guidance != "none":
         if model_arguments.bank is not None:
             vectors = building.vectors_from_bank(classes, model_arguments.bank, model_arguments.text_model)
         else:
