@@ -17,7 +17,6 @@ import torch
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import track
-from transformers import HfArgumentParser
 
 from modeling_lclipseg.class_vectors_lclipseg import (
     WordBank,
@@ -27,7 +26,7 @@ from modeling_lclipseg.class_vectors_lclipseg import (
     embed_class_names,
     load_text_tower,
 )
-from scripts.toolkit import cli
+from scripts.toolkit import arguments, cli
 from scripts.toolkit.class_list import ClassList
 from scripts.toolkit.cli import InputError
 
@@ -168,14 +167,8 @@ def _print(report: EmbedReport, out: str) -> None:
 
 
 def parse(argv: list[str] | None = None) -> tuple[str, EmbedArguments]:
-    parser = HfArgumentParser(EmbedArguments, description=__doc__.splitlines()[0])  # type: ignore[arg-type]
-    parser.add_argument("words", help="Text file, classes.json, or words separated by commas. Put it first.")
-    arguments, positional, unknown = parser.parse_args_into_dataclasses(
-        argv, return_remaining_strings=True, look_for_args_file=False
-    )
-    if unknown:
-        parser.error(f"unknown arguments: {' '.join(unknown)}")
-    return positional.words, arguments
+    description = "Text file, classes.json, or words separated by commas. Put it first."
+    return arguments.parse_subject(__doc__, EmbedArguments, "words", description, argv=argv)
 
 
 def command() -> None:

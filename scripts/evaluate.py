@@ -19,9 +19,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
-from transformers import HfArgumentParser
 
-from scripts.toolkit import cli, environment
+from scripts.toolkit import arguments, cli, environment
 from scripts.toolkit.class_list import ClassList
 from scripts.toolkit.classes import resolve_class_vectors
 from scripts.toolkit.cli import InputError
@@ -196,19 +195,12 @@ def _table(scores: SegmentationScores) -> Table:
 
 
 def parse(argv: list[str] | None = None) -> tuple[str, EvaluateArguments]:
-    parser = HfArgumentParser(EvaluateArguments, description=__doc__.splitlines()[0])  # type: ignore[arg-type]
-    parser.add_argument("model", help="Folder of a checkpoint, or OWNER/NAME on the Hub.")
-    arguments, positional, unknown = parser.parse_args_into_dataclasses(argv, return_remaining_strings=True)
-    if unknown:
-        parser.error(f"unknown arguments: {' '.join(unknown)}")
-    return positional.model, arguments
+    description = "Folder of a checkpoint, or OWNER/NAME on the Hub."
+    return arguments.parse_subject(__doc__, EvaluateArguments, "model", description, argv=argv)
 
 
 def command() -> None:
-    def run() -> None:
-        main(*parse())
-
-    cli.run(run)
+    cli.run(lambda: main(*parse()))
 
 
 if __name__ == "__main__":

@@ -30,9 +30,8 @@ import numpy as np
 import yaml
 from PIL import Image
 from rich.progress import track
-from transformers import HfArgumentParser
 
-from scripts.toolkit import cli
+from scripts.toolkit import arguments, cli
 from scripts.toolkit.class_list import CLASSES_FILE, IGNORE_INDEX, ClassList
 from scripts.toolkit.cli import InputError
 from scripts.toolkit.data import MASK_FOLDERS, find_pairs, pair_files, read_sample
@@ -204,17 +203,12 @@ def _lines(path: Path) -> list[str]:
 
 
 def parse(argv: list[str] | None = None) -> tuple[str, PrepareArguments]:
-    parser = HfArgumentParser(PrepareArguments, description=__doc__.splitlines()[0])  # type: ignore[arg-type]
-    parser.add_argument("recipe", help="Name of a recipe in configuration/data/, or the path of a YAML file.")
-    arguments, positional = parser.parse_args_into_dataclasses(argv)
-    return positional.recipe, arguments
+    description = "Name of a recipe in configuration/data/, or the path of a YAML file."
+    return arguments.parse_subject(__doc__, PrepareArguments, "recipe", description, argv=argv)
 
 
 def command() -> None:
-    def run() -> None:
-        main(*parse())
-
-    cli.run(run)
+    cli.run(lambda: main(*parse()))
 
 
 if __name__ == "__main__":

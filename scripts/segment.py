@@ -23,11 +23,10 @@ from PIL import Image
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from transformers import HfArgumentParser
 
 from modeling_lclipseg.inputs_lclipseg import DEFAULT_MAX_PIXELS, open_image, to_rgb_image
 from modeling_lclipseg.visualization_lclipseg import ClassShare, class_shares, draw_overlay, to_indexed_image
-from scripts.toolkit import cli
+from scripts.toolkit import arguments, cli
 from scripts.toolkit.classes import resolve_class_vectors
 from scripts.toolkit.cli import InputError
 from scripts.toolkit.inference import InferenceMode, load_model, segment_images
@@ -253,12 +252,8 @@ def _make_folder(out: Path) -> None:
 
 
 def parse(argv: list[str] | None = None) -> tuple[list[str], SegmentArguments]:
-    parser = HfArgumentParser(SegmentArguments, description=__doc__.splitlines()[0])  # type: ignore[arg-type]
-    parser.add_argument("images", nargs="+", help="Image files, folders, or quoted glob patterns.")
-    arguments, positional, unknown = parser.parse_args_into_dataclasses(argv, return_remaining_strings=True)
-    if unknown:
-        parser.error(f"unknown arguments: {' '.join(unknown)}")
-    return positional.images, arguments
+    description = "Image files, folders, or quoted glob patterns."
+    return arguments.parse_subject(__doc__, SegmentArguments, "images", description, nargs="+", argv=argv)
 
 
 def command() -> None:

@@ -42,6 +42,39 @@ def parse(description: str, *groups: Any, argv: Sequence[str] | None = None) -> 
     return tuple(parsed)
 
 
+def parse_subject(
+    docstring: str | None,
+    group: Any,
+    subject: str,
+    help: str,
+    *,
+    nargs: str | None = None,
+    argv: Sequence[str] | None = None,
+) -> tuple[Any, Any]:
+    """
+    Parse `SUBJECT [--field value ...]`: what a command works on, and how.
+
+    Args:
+        docstring (`str`): The command's; its first line is shown by `--help`.
+        group (dataclass): A class whose fields are the options.
+        subject (`str`), help (`str`): Name and description of the positional argument.
+        nargs (`str`, *optional*): `"+"` where it may be several.
+        argv (sequence of `str`, *optional*): The arguments; the process's own by default.
+
+    Returns:
+        `tuple`: the subject (a list with `nargs`) and the instance of `group`. Wrong arguments end the process with
+        usage and exit status 2.
+    """
+    parser = HfArgumentParser(group, description=(docstring or "").partition("\n")[0], allow_abbrev=False)
+    parser.add_argument(subject, help=help, nargs=nargs)
+    options, positional, unknown = parser.parse_args_into_dataclasses(
+        args=None if argv is None else list(argv), look_for_args_file=False, return_remaining_strings=True
+    )
+    if unknown:
+        parser.error(f"unknown arguments: {' '.join(unknown)}.{_hint(unknown[0].lstrip('-'), parser)}")
+    return getattr(positional, subject), options
+
+
 def _options(path: Path, parser: argparse.ArgumentParser) -> list[str]:
     """The recipe as command-line options, so that both go through the same type checks."""
     if not path.is_file():
