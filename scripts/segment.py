@@ -135,7 +135,7 @@ def main(inputs: Sequence[str], args: SegmentArguments) -> int:
                 continue
             done += 1
             if len(jobs) <= FEW_IMAGES:
-                print(f"{job.path}: {record.summary()}")
+                print(f"{job.path}: {record.summary()} -> {job.results(out)[0]}")
     for failure in failures:
         console.print(f"[red]failed:[/] {escape(failure)}", soft_wrap=True, highlight=False)
     print(f"{done} of {len(jobs)} images segmented, results in {out}")
