@@ -2,7 +2,8 @@
 
 `head(feature_maps, class_vectors) -> (logits, auxiliary_logits)`: four backbone maps (B, C_i, H_i, W_i) and the class
 vectors (K, D), or None for a head without text, give logits (B, K, H/4, W/4) and, where the head supervises its coarse
-map too, auxiliary logits (B, K, h, w), else None. `open_vocabulary` says whether K may differ from training.
+map too, auxiliary logits (B, K, h, w), else None. `takes_text` says whether it uses class vectors at all, and
+`open_vocabulary` whether they may be others than in training, of any number.
 
 A new method is a new class here and one word in the configuration.
 """
@@ -46,6 +47,7 @@ class LClipSegFusionHead(nn.Module):
     that both sides of the bridge are supervised in one space.
     """
 
+    takes_text = True
     open_vocabulary = True
 
     def __init__(self, config: LClipSegConfig, channels: Sequence[int]):
@@ -70,6 +72,7 @@ class LClipSegFusionHead(nn.Module):
 class LClipSegPlainHead(nn.Module):
     """No guidance: the same neck and decoder, and a 1x1 classifier with one slot a class."""
 
+    takes_text = False
     open_vocabulary = False
 
     def __init__(self, config: LClipSegConfig, channels: Sequence[int]):

@@ -49,7 +49,7 @@ class LClipSegPreTrainedModel(PreTrainedModel):
             init.zeros_(module.token_gate)
         elif isinstance(module, LClipSegSimilarity):
             init.constant_(module.logit_scale, self.config.logit_scale_init_value)
-        elif isinstance(module, LClipSegForSemanticSegmentation) and module.open_vocabulary:
+        elif isinstance(module, LClipSegForSemanticSegmentation) and module.head.takes_text:
             init.zeros_(module.class_embeddings)
             init.zeros_(module.class_center)
 
@@ -84,7 +84,7 @@ class LClipSegForSemanticSegmentation(LClipSegPreTrainedModel):
         self.text_model = None
         if config.text_config is not None:
             self.text_model = CLIPTextModelWithProjection._from_config(config.text_config)
-        if self.open_vocabulary:
+        if self.head.takes_text:
             self.register_buffer("class_embeddings", torch.zeros(len(config.class_names), config.class_embed_dim))
             self.register_buffer("class_center", torch.zeros(config.class_embed_dim))
         self.post_init()
@@ -189,16 +189,17 @@ class LClipSegForSemanticSegmentation(LClipSegPreTrainedModel):
             The model itself.
 
         Raises:
-            ValueError: an empty list, blank or duplicate names, vectors of another count or width or not finite, or a
-                head that is bound to the classes it was trained on.
+            ValueError: an empty list, blank or duplicate names, vectors of another count or width or not finite, or
+                other classes for a head that is bound to those it was trained on.
         """
-        if not self.open_vocabulary:
+        names = check_class_names(names)
+        own_names = self.head.takes_text and names == self.config.class_names
+        if not (self.open_vocabulary or own_names):
             raise ValueError(
                 f"This checkpoint has guidance={self.config.guidance!r}: its classifier is bound to the "
                 f"{len(self.config.class_names)} classes it was trained on ({_some(self.config.class_names)}) and "
                 "cannot take others. Use a checkpoint with guidance='fusion'."
             )
-        names = check_class_names(names)
         if embeddings is None:
             embeddings = self._embed(names, tokenizer)
         embeddings = check_class_embeddings(embeddings, len(names), self.config.class_embed_dim)
@@ -265,12 +266,12 @@ class LClipSegForSemanticSegmentation(LClipSegPreTrainedModel):
             for name, value in (("input_ids", input_ids), ("class_embeddings", class_embeddings))
             if value is not None
         ]
-        if not self.open_vocabulary:
-            if given:
-                raise ValueError(
-                    f"guidance={self.config.guidance!r} takes no text, but {given[0]} was given; leave it out, or use "
-                    "a checkpoint with guidance='fusion'."
-                )
+        if given and not self.open_vocabulary:
+            raise ValueError(
+                f"guidance={self.config.guidance!r} takes no classes but its own, yet `{given[0]}` was given; leave "
+                "it out, or use a checkpoint with guidance='fusion'."
+            )
+        if not self.head.takes_text:
             return None
         if len(given) == 2:
             raise ValueError("Classes were given twice, as `input_ids` and as `class_embeddings`; give one of them.")

@@ -181,7 +181,7 @@ def main(model_arguments: ModelArguments, data_arguments: DataArguments, run_arg
         "steps": schedule.steps,
         "images": {"train": len(train_data), "eval": len(eval_data)},
         "class_names": model.config.class_names,
-        "text_tower": model.config.text_model_name_or_path if model.open_vocabulary else None,
+        "text_tower": model.config.text_model_name_or_path if model.head.takes_text else None,
         "prompt_templates": model.config.prompt_templates,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "processes": accelerator.num_processes,

@@ -43,7 +43,7 @@ def tiny_model(**overrides) -> LClipSegForSemanticSegmentation:
     """In eval mode, with random vectors and open gates: at zero, most of the fusion module would be untested."""
     torch.manual_seed(0)
     model = LClipSegForSemanticSegmentation(tiny_config(**overrides)).eval()
-    if model.open_vocabulary:
+    if model.head.takes_text:
         model.set_classes(NAMES, torch.randn(len(NAMES), model.config.class_embed_dim))
         with torch.no_grad():
             for name, parameter in model.named_parameters():

@@ -6,6 +6,7 @@ from conftest import NAMES, TINY_BACKBONE, TINY_TEXT, tiny_config, tiny_model
 from transformers import AutoModelForSemanticSegmentation, CLIPTokenizer
 
 from modeling_lclipseg import LClipSegForSemanticSegmentation
+from modeling_lclipseg.heads_lclipseg import HEADS
 
 
 def tokenizer() -> CLIPTokenizer:
@@ -182,8 +183,19 @@ def test_closed_vocabulary_model_refuses_other_classes(pixel_values):
     model = tiny_model(guidance="none")
     with pytest.raises(ValueError, match="bound to the 3 classes"):
         model.set_classes(["sky"], torch.randn(1, 32))
-    with pytest.raises(ValueError, match="takes no text"):
+    with pytest.raises(ValueError, match="no classes but its own"):
         model(pixel_values, class_embeddings=torch.randn(1, 32))
+
+
+def test_text_head_of_a_closed_vocabulary_takes_vectors_for_its_own_classes(monkeypatch, pixel_values):
+    """The contract has room for heads that use text but classify by slots, as DenseCLIP's does."""
+    monkeypatch.setitem(HEADS, "fusion", type("Closed", (HEADS["fusion"],), {"open_vocabulary": False}))
+    model = tiny_model()  # which calls set_classes with its own names
+    assert model(pixel_values).logits.shape[1] == 3
+    with pytest.raises(ValueError, match="bound to the 3 classes"):
+        model.set_classes(["tree", "pole", "bin"], torch.randn(3, 32))
+    with pytest.raises(ValueError, match="no classes but its own"):
+        model(pixel_values, class_embeddings=torch.randn(3, 32))
 
 
 def test_common_direction_is_removed(model, pixel_values):
