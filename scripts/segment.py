@@ -43,7 +43,10 @@ class SegmentArguments:
     revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of a model on the Hub."})
     classes: str | None = field(
         default=None,
-        metadata={"help": 'Classes to look for, comma-separated: "sky, road, car". Default: the checkpoint\'s own.'},
+        metadata={
+            "help": 'Classes, comma-separated: "sky, road, car, ..."; every pixel gets one of them. Default: the '
+            "checkpoint's own."
+        },
     )
     bank: str | None = field(
         default=None, metadata={"help": "Word bank with vectors of further words: FILE.safetensors or FILE#KEY."}

@@ -8,12 +8,10 @@ YAML file of the fields below; what stands on the command line wins.
 """
 
 import logging
-import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
-import transformers
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -159,7 +157,6 @@ def main(model_arguments: ModelArguments, data_arguments: DataArguments, run_arg
     folder = core.RunFolder(run_arguments.output_dir)
     folder.start(run_arguments.resume)
     set_seed(run_arguments.seed)
-    transformers.logging.disable_progress_bar()  # of writing a few megabytes, in the middle of ours
 
     preset = load_preset(model_arguments.model)
     train_data, eval_data = (
@@ -193,6 +190,12 @@ def main(model_arguments: ModelArguments, data_arguments: DataArguments, run_arg
     if run_arguments.resume:
         folder.check_same(description)
         progress = folder.load(accelerator)
+        if progress.step >= schedule.steps:
+            logger.info(
+                f"the run in {folder.path} is finished: {progress.step} steps, best val mIoU "
+                f"{100 * progress.best_mean_iou:.2f} at step {progress.best_step}"
+            )
+            return
     elif accelerator.is_main_process:
         folder.describe(description)
     # Trackers take plain values only.
@@ -260,19 +263,19 @@ def _train(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]:.3f}  lr {task.fields[rate]:.1e}  data {task.fields[data]:.0%}"),
+        TextColumn("loss {task.fields[loss]}  lr {task.fields[rate]:.1e}  data {task.fields[data]:.0%}"),
         TextColumn("val mIoU {task.fields[iou]}"),
         TimeRemainingColumn(),
         disable=not accelerator.is_main_process,
     )
     with bar:
-        task = bar.add_task("step", total=total, completed=progress.step, loss=math.nan, rate=0.0, data=0.0, iou="-")
+        task = bar.add_task("step", total=total, completed=progress.step, loss="-", rate=0.0, data=0.0, iou="-")
         for report in training.steps(progress.step):
             progress.step = report.step
             if report.step % 10 == 0 or report.step == total:
                 loss = report.loss.item()
                 accelerator.log({"loss": loss, "learning_rate": report.learning_rate}, step=report.step)
-                bar.update(task, loss=loss, rate=report.learning_rate, data=report.data_share)
+                bar.update(task, loss=f"{loss:.3f}", rate=report.learning_rate, data=report.data_share)
             bar.update(task, completed=report.step)
             if report.step % max(1, eval_every) == 0 or report.step == total:
                 scores = validate()

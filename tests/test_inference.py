@@ -339,3 +339,18 @@ def test_checkpoint_in_a_folder_that_looks_like_a_repository_is_found(checkpoint
 
 def test_repository_that_cannot_be_reached_is_named():
     fails_to_load("lclipseg-nobody/nothing", "lclipseg-nobody/nothing")
+
+
+def test_mistyped_folder_is_not_looked_for_on_the_hub(tmp_path, monkeypatch):
+    (tmp_path / "models" / "street").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"no folder models/stret; did you mean models/street"):
+        load_model("models/stret")
+
+
+def test_folder_of_a_run_points_to_its_best_checkpoint(tmp_path):
+    for name in ("best", "last"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+    with pytest.raises(InputError, match="best"):
+        load_model(tmp_path)

@@ -171,6 +171,15 @@ def test_existing_run_is_not_overwritten(workspace, tmp_path):
         run(workspace, tmp_path / "run")
 
 
+def test_finished_run_says_so_and_changes_nothing(workspace, tmp_path, caplog):
+    run(workspace, tmp_path / "run")
+    before = (tmp_path / "run" / "last" / "progress.json").stat().st_mtime_ns
+    with caplog.at_level("INFO", logger="lclipseg"):
+        run(workspace, tmp_path / "run", "--resume", "true")
+    assert "finished: 6 steps" in caplog.text
+    assert (tmp_path / "run" / "last" / "progress.json").stat().st_mtime_ns == before
+
+
 def test_run_that_stopped_before_its_first_checkpoint_can_begin_again(workspace, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(train.core.RunFolder, "save", lambda *args, **kwargs: 1 / 0)
@@ -301,7 +310,7 @@ def test_class_without_a_vector_is_named(workspace, tmp_path):
 
 
 def test_text_tower_that_cannot_be_had_is_named(workspace, tmp_path):
-    with pytest.raises(InputError, match="some-org/no-such-tower"):
+    with pytest.raises(InputError, match=r"(?s)some-org/no-such-tower.*--bank"):
         argv = ["--model", str(workspace / "tiny.yaml"), "--data", str(workspace / "data"), "--text_model",
                 "some-org/no-such-tower", "--output_dir", str(tmp_path / "run"), "--trackers", "none"]  # fmt: skip
         train.main(*parse(*argv))

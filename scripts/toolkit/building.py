@@ -82,7 +82,10 @@ def vectors_from_tower(classes: ClassList, text_model: str, prompt_templates: Se
             tuple(prompt_templates),
         )
     except ValueError as error:
-        raise InputError(str(error)) from error
+        raise InputError(
+            f"{error} Without it: vectors from a word bank (--bank FILE.safetensors), or a model without text "
+            "(--guidance none)."
+        ) from error
 
 
 def build_model(

@@ -4,6 +4,8 @@ import logging
 import sys
 from collections.abc import Callable
 
+import transformers
+
 logger = logging.getLogger("lclipseg")
 
 
@@ -16,6 +18,8 @@ def run(main: Callable[[], object]) -> None:
     traceback; any other exception is a defect of ours and keeps its traceback."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logger.setLevel(logging.INFO)
+    logging.getLogger("huggingface_hub").propagate = False  # it has a handler of its own
+    transformers.logging.disable_progress_bar()  # of reading and writing a few megabytes, in the middle of ours
     try:
         main()
     except InputError as error:

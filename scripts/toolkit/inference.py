@@ -4,6 +4,7 @@ Every prediction is at the size of the upright image. Images are only batched wi
 result never depends on which other images were given.
 """
 
+import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -292,20 +293,26 @@ def load_model(path_or_repo: str | Path, revision: str | None = None) -> tuple[A
 
 def _is_local(source: str) -> bool:
     """Whether a name can only mean a folder: it exists, or no repository could be called so."""
-    return Path(source).expanduser().exists() or source.startswith((".", "/", "~")) or source.count("/") > 1
+    path = Path(source).expanduser()
+    in_folder = path.parent != Path(".") and path.parent.is_dir()
+    return path.exists() or in_folder or source.startswith((".", "/", "~")) or source.count("/") > 1
 
 
 def _check_folder(folder: Path) -> None:
     if not folder.exists():
-        raise InputError(
-            f"there is no folder {folder}; give a folder that save_pretrained wrote, or OWNER/NAME on the Hub"
-        )
+        siblings = [path.name for path in folder.parent.iterdir()] if folder.parent.is_dir() else []
+        near = difflib.get_close_matches(folder.name, siblings, n=1)
+        hint = f"did you mean {folder.parent / near[0]}?" if near else "give a folder that save_pretrained wrote"
+        raise InputError(f"there is no folder {folder}; {hint} (or OWNER/NAME on the Hub)")
     if folder.is_file():
         raise InputError(f"{folder} is a file; give the folder that holds it ({folder.parent})")
     if not (folder / CONFIG_NAME).is_file():
         nested = sorted(path.parent for path in folder.glob(f"*/{CONFIG_NAME}"))
         present = ", ".join(sorted(path.name for path in folder.iterdir())[:8])
-        hint = f"did you mean {nested[-1]}?" if nested else f"it holds {present or 'nothing'}"
+        best = folder / "best"
+        hint = (
+            f"did you mean {best if best in nested else nested[-1]}?" if nested else f"it holds {present or 'nothing'}"
+        )
         raise InputError(f"{folder} has no {CONFIG_NAME}, so it is no checkpoint; {hint}")
 
 
