@@ -137,7 +137,7 @@ class LClipSegForSemanticSegmentation(LClipSegPreTrainedModel):
 
         Raises:
             ValueError: two sources of classes at once, text given to a head without text, `input_ids` without a tower,
-                vectors of another width, or no class vectors at all.
+                vectors of another width, no class vectors at all, or a backbone of other strides than 4, 8, 16, 32.
         """
         class_vectors = self._class_vectors(input_ids, attention_mask, class_embeddings)
         feature_maps = self._feature_maps(pixel_values)

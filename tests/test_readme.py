@@ -44,6 +44,7 @@ def test_results_in_the_readme_are_the_measured_ones(name):
     row = next(line for line in README.splitlines() if f"recipes/{name}.yaml" in line)
     scores = result(name)
     assert f"{100 * scores['mean_iou']:.1f}" in row
+    assert f"{100 * result(f'{name}-flip')['mean_iou']:.1f}" in row
     assert f"{100 * scores['pixel_accuracy']:.1f}" in row
     for class_name, iou in scores["per_class"].items():
         (line,) = [line for line in README.splitlines() if line.startswith(f"| {class_name} |")]
