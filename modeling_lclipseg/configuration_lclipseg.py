@@ -8,7 +8,7 @@ from transformers.models.auto import CONFIG_MAPPING, AutoConfig
 
 from .class_vectors_lclipseg import check_class_names, check_prompt_templates
 
-GUIDANCES = ("fusion", "none")
+GUIDANCES = ("fusion", "lseg", "denseclip", "none")
 DEFAULT_BACKBONE = {"model_type": "timm_backbone", "backbone": "mobilenetv3_large_100", "out_indices": [1, 2, 3, 4]}
 
 
@@ -33,8 +33,9 @@ class LClipSegConfig(PreTrainedConfig):
         class_embed_dim (`int`, *optional*, defaults to 512):
             Width D of a class vector (CLIP's projection width).
         guidance (`str`, *optional*, defaults to `"fusion"`):
-            `"fusion"`: the two-way fusion of image features and class vectors. `"none"`: the same backbone and decoder
-            with a plain per-pixel classifier, without text.
+            `"fusion"`: the two-way fusion of image features and class vectors. Then, on the same backbone and decoder:
+            `"lseg"`: pixel embeddings compared with the class vectors, as LSeg does. `"denseclip"`: DenseCLIP's
+            context-aware prompting, for a fixed class list. `"none"`: a plain per-pixel classifier, without text.
         hidden_size (`int`, *optional*, defaults to 128):
             Width d of the coarse map and the class tokens in the fusion module.
         num_fusion_layers (`int`, *optional*, defaults to 1):

@@ -11,55 +11,16 @@ Notation: B batch, K classes, d width, h w coarse map, n = h * w.
 import torch
 from torch import nn
 from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from .attention_lclipseg import LClipSegAttention
 from .configuration_lclipseg import LClipSegConfig
-
-
-def eager_attention_forward(module, query, key, value, attention_mask, scaling, dropout=0.0, **kwargs):
-    """Plain attention: (B, heads, L, d / heads) queries to (B, L, heads, d / heads) and weights (B, heads, L, S)."""
-    weights = query @ key.transpose(-1, -2) * scaling
-    if attention_mask is not None:
-        weights = weights + attention_mask
-    weights = nn.functional.softmax(weights, dim=-1, dtype=torch.float32).to(query.dtype)
-    weights = nn.functional.dropout(weights, p=dropout, training=module.training)
-    return (weights @ value).transpose(1, 2).contiguous(), weights
-
-
-class LClipSegAttention(nn.Module):
-    """Multi-head attention between whatever its subclasses project: they supply queries, keys and values."""
-
-    is_causal = False
-
-    def __init__(self, config: LClipSegConfig):
-        super().__init__()
-        self.config = config
-        self.num_heads = config.num_attention_heads
-        self.head_dim = config.hidden_size // config.num_attention_heads
-
-    def heads(self, sequence: torch.Tensor) -> torch.Tensor:
-        return sequence.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)  # (B, heads, L, d / heads)
-
-    def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **kwargs):
-        attention = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
-        output, weights = attention(
-            self,
-            self.heads(query),
-            self.heads(key),
-            self.heads(value),
-            None,
-            scaling=self.head_dim**-0.5,
-            dropout=0.0,
-            **kwargs,
-        )
-        return output.flatten(2), weights  # (B, L, d), (B, heads, L, S)
 
 
 class LClipSegImageToTextAttention(LClipSegAttention):
     """First half of the bridge: every class token reads the image. The pixels, the many side, are not projected."""
 
     def __init__(self, config: LClipSegConfig):
-        super().__init__(config)
+        super().__init__(config, config.hidden_size, config.num_attention_heads)
         self.query = nn.Linear(config.hidden_size, config.hidden_size)
         self.output = nn.Linear(config.hidden_size, config.hidden_size)
 
@@ -72,7 +33,7 @@ class LClipSegTextToImageAttention(LClipSegAttention):
     """Second half of the bridge: every pixel reads the class tokens. Again only the tokens are projected."""
 
     def __init__(self, config: LClipSegConfig):
-        super().__init__(config)
+        super().__init__(config, config.hidden_size, config.num_attention_heads)
         self.key = nn.Linear(config.hidden_size, config.hidden_size)
         self.value = nn.Linear(config.hidden_size, config.hidden_size)
 
@@ -84,7 +45,7 @@ class LClipSegTokenAttention(LClipSegAttention):
     """Self-attention among the class tokens. There is no position: a class list has no order."""
 
     def __init__(self, config: LClipSegConfig):
-        super().__init__(config)
+        super().__init__(config, config.hidden_size, config.num_attention_heads)
         self.query_key_value = nn.Linear(config.hidden_size, 3 * config.hidden_size)
         self.output = nn.Linear(config.hidden_size, config.hidden_size)
 

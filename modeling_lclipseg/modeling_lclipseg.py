@@ -16,8 +16,9 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 from .class_vectors_lclipseg import check_class_embeddings, check_class_names, embed_class_names, load_text_tower
 from .configuration_lclipseg import LClipSegConfig
 from .decoder_lclipseg import STRIDES
+from .denseclip_lclipseg import INITIAL_SHIFT, LClipSegAttentionPool, LClipSegContextPrompting
 from .fusion_lclipseg import LClipSegFusionLayer, LClipSegImageToTextAttention
-from .heads_lclipseg import HEADS, LClipSegFusionHead, LClipSegPlainHead, LClipSegSimilarity
+from .heads_lclipseg import HEADS, OPEN_GUIDANCES, LClipSegFusionHead, LClipSegHead, LClipSegSimilarity
 
 
 class LClipSegPreTrainedModel(PreTrainedModel):
@@ -43,12 +44,21 @@ class LClipSegPreTrainedModel(PreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
         super()._init_weights(module)
-        if isinstance(module, LClipSegFusionLayer):
+        if isinstance(module, nn.Conv2d) and module.bias is not None:
+            # These have no normalisation behind them: at transformers' fixed deviation, embeddings and classifier in
+            # a row would begin near zero, and rare classes with them.
+            init.kaiming_normal_(module.weight, nonlinearity="relu")
+        elif isinstance(module, LClipSegFusionLayer):
             init.zeros_(module.gate)
         elif isinstance(module, LClipSegFusionHead):
             init.zeros_(module.token_gate)
         elif isinstance(module, LClipSegSimilarity):
             init.constant_(module.logit_scale, self.config.logit_scale_init_value)
+        elif isinstance(module, LClipSegAttentionPool):
+            init.normal_(module.mean_position, std=module.mean_position.shape[0] ** -0.5)
+            init.normal_(module.positions, std=module.positions.shape[1] ** -0.5)
+        elif isinstance(module, LClipSegContextPrompting):
+            init.constant_(module.shift, INITIAL_SHIFT)
         elif isinstance(module, LClipSegForSemanticSegmentation) and module.head.takes_text:
             init.zeros_(module.class_embeddings)
             init.zeros_(module.class_center)
@@ -71,7 +81,7 @@ class LClipSegForSemanticSegmentation(LClipSegPreTrainedModel):
         config ([`LClipSegConfig`]): The configuration. The weights are random; see `from_pretrained` for trained ones.
     """
 
-    head: LClipSegFusionHead | LClipSegPlainHead
+    head: LClipSegHead
     text_model: CLIPTextModelWithProjection | None
     class_embeddings: torch.Tensor
     class_center: torch.Tensor
@@ -198,7 +208,7 @@ class LClipSegForSemanticSegmentation(LClipSegPreTrainedModel):
             raise ValueError(
                 f"This checkpoint has guidance={self.config.guidance!r}: its classifier is bound to the "
                 f"{len(self.config.class_names)} classes it was trained on ({_some(self.config.class_names)}) and "
-                "cannot take others. Use a checkpoint with guidance='fusion'."
+                f"cannot take others, nor another order. Use a checkpoint with guidance={OPEN_GUIDANCES}."
             )
         if embeddings is None:
             embeddings = self._embed(names, tokenizer)
@@ -269,7 +279,7 @@ class LClipSegForSemanticSegmentation(LClipSegPreTrainedModel):
         if given and not self.open_vocabulary:
             raise ValueError(
                 f"guidance={self.config.guidance!r} takes no classes but its own, yet `{given[0]}` was given; leave "
-                "it out, or use a checkpoint with guidance='fusion'."
+                f"it out, or use a checkpoint with guidance={OPEN_GUIDANCES}."
             )
         if not self.head.takes_text:
             return None

@@ -19,8 +19,10 @@ from torchvision.transforms import v2
 
 from scripts.toolkit import arguments, building, cli, environment
 from scripts.toolkit import training as core
+from scripts.toolkit.ablations import ABLATIONS, ablate, control_vectors, learn_vectors
 from scripts.toolkit.augmentation import TrainingSamples, training_transform
 from scripts.toolkit.class_list import ClassList
+from scripts.toolkit.class_subset import ClassSubset, find_classes, load_held_out
 from scripts.toolkit.cli import InputError
 from scripts.toolkit.data import SegmentationData, load_segmentation_data
 from scripts.toolkit.evaluation import evaluate_model
@@ -35,7 +37,9 @@ class ModelArguments:
     """What is trained."""
 
     model: str = field(default="lclipseg-mbv3", metadata={"help": "Preset of configuration/models, or a YAML file."})
-    guidance: str = field(default="fusion", metadata={"help": "fusion (text-guided) or none (plain classifier)."})
+    guidance: str = field(
+        default="fusion", metadata={"help": "fusion, lseg or denseclip (text-guided), or none (plain classifier)."}
+    )
     backbone_weights: str | None = field(
         default=None,
         metadata={
@@ -60,6 +64,19 @@ class ModelArguments:
             "of the classes, or none."
         },
     )
+    vectors: str = field(
+        default="clip",
+        metadata={
+            "help": "clip, or a control of a comparison: random (unit vectors), shuffled (every class has another "
+            "one's), learned (with the network)."
+        },
+    )
+    config: list[str] = field(
+        default_factory=list, metadata={"help": "FIELD=VALUE of LClipSegConfig, over the preset's own."}
+    )
+    ablation: str | None = field(
+        default=None, metadata={"help": f"Part of the fusion module to do without: {', '.join(ABLATIONS)}."}
+    )
 
 
 @dataclass
@@ -70,6 +87,10 @@ class DataArguments:
     classes: str | None = field(default=None, metadata={"help": "classes.json to use instead of the data's own."})
     train_split: str = field(default="train", metadata={"help": "Split to train on."})
     eval_split: str = field(default="val", metadata={"help": "Split to validate on."})
+    held_out: str | None = field(
+        default=None,
+        metadata={"help": "YAML file `classes: [names]` of classes that training ignores, to be asked for later."},
+    )
     image_column: str | None = field(default=None, metadata={"help": "Image column of a table, where not obvious."})
     mask_column: str | None = field(default=None, metadata={"help": "Mask column of a table, where not obvious."})
     crop_size: list[int] = field(
@@ -162,7 +183,7 @@ def main(model_arguments: ModelArguments, data_arguments: DataArguments, run_arg
     train_data, eval_data = (
         _data(data_arguments, split) for split in (data_arguments.train_split, data_arguments.eval_split)
     )
-    model = _model(model_arguments, preset, train_data.classes)
+    model = _model(model_arguments, preset, train_data.classes, run_arguments.seed)
     if run_arguments.channels_last:
         model = model.to(memory_format=torch.channels_last)
     image_processor = building.build_image_processor(preset, data_arguments.shortest_edge or None)
@@ -230,7 +251,7 @@ def _accelerator(run_arguments: RunArguments) -> Accelerator:
 
 
 def _data(data_arguments: DataArguments, split: str) -> SegmentationData:
-    return load_segmentation_data(
+    data = load_segmentation_data(
         data_arguments.data,
         split,
         classes=data_arguments.classes,
@@ -238,20 +259,30 @@ def _data(data_arguments: DataArguments, split: str) -> SegmentationData:
         mask_column=data_arguments.mask_column,
         cache=data_arguments.cache,
     )
+    if data_arguments.held_out is None:
+        return data
+    unseen = find_classes(load_held_out(data_arguments.held_out), data.classes)
+    return ClassSubset(data, [name for index, name in enumerate(data.classes.names) if index not in unseen])
 
 
-def _model(model_arguments: ModelArguments, preset: Preset, classes: ClassList):
+def _model(model_arguments: ModelArguments, preset: Preset, classes: ClassList, seed: int):
+    fields = building.config_fields(model_arguments.config)
     vectors = None
     if model_arguments.guidance != "none":
         if model_arguments.bank is not None:
             vectors = building.vectors_from_bank(classes, model_arguments.bank, model_arguments.text_model)
         else:
-            config = preset.build_config()
+            config = preset.build_config(**fields)
             text_model = model_arguments.text_model or config.text_model_name_or_path
             vectors = building.vectors_from_tower(classes, str(text_model), config.prompt_templates)
-        vectors = vectors.centred_by(model_arguments.center)
+        vectors = control_vectors(vectors.centred_by(model_arguments.center), model_arguments.vectors, seed)
     weights = model_arguments.backbone_weights or preset.backbone_weights
-    return building.build_model(preset, model_arguments.guidance, classes, vectors, weights)
+    model = building.build_model(preset, {**fields, "guidance": model_arguments.guidance}, classes, vectors, weights)
+    if model_arguments.ablation is not None:
+        ablate(model, model_arguments.ablation)
+    if vectors is not None and model_arguments.vectors == "learned":
+        learn_vectors(model)
+    return model
 
 
 def _train(

@@ -37,7 +37,7 @@ def test_every_guidance_has_a_head():
 @pytest.mark.parametrize(
     ("fields", "named"),
     [
-        ({"guidance": "fuson"}, "'fusion', 'none'"),
+        ({"guidance": "fuson"}, "'fusion', 'lseg', 'denseclip', 'none'"),
         ({"hidden_size": 18, "num_attention_heads": 4}, "num_attention_heads"),
         ({"fusion_stride": 8}, "16 or 32"),
         ({"num_fusion_layers": 0}, "num_fusion_layers"),

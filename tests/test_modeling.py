@@ -8,6 +8,8 @@ from transformers import AutoModelForSemanticSegmentation, CLIPTokenizer
 from modeling_lclipseg import LClipSegForSemanticSegmentation
 from modeling_lclipseg.heads_lclipseg import HEADS
 
+OPEN_VOCABULARY = [name for name, head in HEADS.items() if head.open_vocabulary]
+
 
 def tokenizer() -> CLIPTokenizer:
     letters = [*"abcdefghijk", *(f"{letter}</w>" for letter in "abcdefghijk")]
@@ -48,32 +50,42 @@ def test_transformers_backbone_of_other_strides_is_refused(pixel_values):
         tiny_model(backbone_config=config)(pixel_values)
 
 
-def test_permuted_classes_permute_the_logits(model, pixel_values):
+@pytest.mark.parametrize("guidance", OPEN_VOCABULARY)
+def test_permuted_classes_permute_the_logits(guidance, pixel_values):
+    model = tiny_model(guidance=guidance)
     vectors, order = torch.randn(5, 32), torch.tensor([3, 0, 4, 1, 2])
     logits = model(pixel_values, class_embeddings=vectors).logits
     permuted = model(pixel_values, class_embeddings=vectors[order]).logits
     torch.testing.assert_close(permuted, logits[:, order], atol=1e-4, rtol=1e-4)
 
 
-def test_a_single_class_works(model, pixel_values):
+@pytest.mark.parametrize("guidance", OPEN_VOCABULARY)
+def test_a_single_class_works(guidance, pixel_values):
+    model = tiny_model(guidance=guidance)
     assert model(pixel_values, class_embeddings=torch.randn(1, 32)).logits.shape[1] == 1
 
 
-def test_length_of_class_vectors_does_not_matter(model, pixel_values):
+@pytest.mark.parametrize("guidance", OPEN_VOCABULARY)
+def test_length_of_class_vectors_does_not_matter(guidance, pixel_values):
+    model = tiny_model(guidance=guidance)
     vectors = torch.randn(3, 32)
     torch.testing.assert_close(
         model(pixel_values, class_embeddings=7 * vectors).logits, model(pixel_values, class_embeddings=vectors).logits
     )
 
 
-def test_images_of_a_batch_do_not_see_each_other(model, pixel_values):
+@pytest.mark.parametrize("guidance", HEADS)
+def test_images_of_a_batch_do_not_see_each_other(guidance, pixel_values):
+    model = tiny_model(guidance=guidance)
     torch.testing.assert_close(model(pixel_values).logits[1:], model(pixel_values[1:]).logits, atol=1e-4, rtol=1e-4)
 
 
 # ------------------------------------------------------------------------------------------------------------- loss
 
 
-def test_loss_equals_cross_entropy_of_both_score_maps(model, pixel_values):
+@pytest.mark.parametrize("guidance", ["fusion", "denseclip"])
+def test_loss_equals_cross_entropy_of_both_score_maps(guidance, pixel_values):
+    model = tiny_model(guidance=guidance)
     labels = torch.randint(0, 3, (2, 64, 96))
     labels[:, :8] = 255
     feature_maps = model.backbone(pixel_values).feature_maps
@@ -95,7 +107,15 @@ def test_loss_leaves_the_text_tower_alone(tmp_path, pixel_values):
         assert all(parameter.grad is None for parameter in model.text_model.parameters())
 
 
-@pytest.mark.parametrize("guidance", ["fusion", "none"])
+@pytest.mark.parametrize("guidance", ["lseg", "none"])
+def test_loss_of_a_head_without_a_coarse_score_map_is_cross_entropy(guidance, pixel_values):
+    model, labels = tiny_model(guidance=guidance), torch.randint(0, 3, (2, 64, 96))
+    logits = torch.nn.functional.interpolate(model(pixel_values).logits, (64, 96), mode="bilinear")
+    expected = torch.nn.functional.cross_entropy(logits, labels)
+    torch.testing.assert_close(model(pixel_values, labels=labels).loss, expected)
+
+
+@pytest.mark.parametrize("guidance", HEADS)
 def test_loss_of_ignored_pixels_alone_is_zero_with_gradient(guidance, pixel_values):
     model = tiny_model(guidance=guidance)
     loss = model(pixel_values, labels=torch.full((2, 64, 96), 255)).loss
@@ -138,8 +158,9 @@ def test_model_without_class_vectors_says_so(pixel_values):
         LClipSegForSemanticSegmentation(tiny_config())(pixel_values)
 
 
-def test_set_classes_replaces_names_and_vectors_together(model, pixel_values):
-    vectors = torch.randn(2, 32)
+@pytest.mark.parametrize("guidance", OPEN_VOCABULARY)
+def test_set_classes_replaces_names_and_vectors_together(guidance, pixel_values):
+    model, vectors = tiny_model(guidance=guidance), torch.randn(2, 32)
     model.set_classes([" tree ", "pole"], vectors)
     assert model.config.id2label == {0: "tree", 1: "pole"}
     assert model.config.label2id == {"tree": 0, "pole": 1}
@@ -187,17 +208,6 @@ def test_closed_vocabulary_model_refuses_other_classes(pixel_values):
         model(pixel_values, class_embeddings=torch.randn(1, 32))
 
 
-def test_text_head_of_a_closed_vocabulary_takes_vectors_for_its_own_classes(monkeypatch, pixel_values):
-    """The contract has room for heads that use text but classify by slots, as DenseCLIP's does."""
-    monkeypatch.setitem(HEADS, "fusion", type("Closed", (HEADS["fusion"],), {"open_vocabulary": False}))
-    model = tiny_model()  # which calls set_classes with its own names
-    assert model(pixel_values).logits.shape[1] == 3
-    with pytest.raises(ValueError, match="bound to the 3 classes"):
-        model.set_classes(["tree", "pole", "bin"], torch.randn(3, 32))
-    with pytest.raises(ValueError, match="no classes but its own"):
-        model(pixel_values, class_embeddings=torch.randn(3, 32))
-
-
 def test_common_direction_is_removed(model, pixel_values):
     words = torch.randn(50, 32) * 0.1 + torch.ones(32)
     model.set_class_center(words)
@@ -210,10 +220,10 @@ def test_common_direction_is_removed(model, pixel_values):
 # ------------------------------------------------------------------------------------------------------ save and load
 
 
-@pytest.mark.parametrize("guidance", ["fusion", "none"])
+@pytest.mark.parametrize("guidance", HEADS)
 def test_saved_model_loads_to_the_same_logits(tmp_path, guidance, pixel_values):
     model = tiny_model(guidance=guidance)
-    if guidance == "fusion":
+    if model.open_vocabulary:
         model.set_class_center(torch.randn(9, 32)).set_classes(["tree", "pole", "bin", "cat"], torch.randn(4, 32))
     model.save_pretrained(tmp_path)
     loaded = AutoModelForSemanticSegmentation.from_pretrained(tmp_path)

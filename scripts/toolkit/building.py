@@ -1,15 +1,17 @@
 """From a preset, a class list and class vectors to a model and an image processor ready for training."""
 
+import difflib
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from huggingface_hub.errors import StrictDataclassError
 
-from modeling_lclipseg import LClipSegForSemanticSegmentation, LClipSegImageProcessor, WordBank
+from modeling_lclipseg import LClipSegConfig, LClipSegForSemanticSegmentation, LClipSegImageProcessor, WordBank
 from modeling_lclipseg.class_vectors_lclipseg import embed_class_names, load_text_tower
 from scripts.toolkit.backbones import load_backbone_weights
 from scripts.toolkit.class_list import ClassList
@@ -89,13 +91,23 @@ def vectors_from_tower(classes: ClassList, text_model: str, prompt_templates: Se
 
 
 def build_model(
-    preset: Preset, guidance: str, classes: ClassList, vectors: ClassVectors | None, backbone_weights: str
+    preset: Preset,
+    config: Mapping[str, Any],
+    classes: ClassList,
+    vectors: ClassVectors | None,
+    backbone_weights: str,
 ) -> LClipSegForSemanticSegmentation:
     """
-    A model for `classes`, its backbone pre-trained (`backbone_weights`: file, Hub name, or "none"), its class vectors
-    and their centre set. `vectors` is None for a guidance without text.
+    A model for `classes`.
+
+    Args:
+        preset ([`Preset`]): Backbone and sizes.
+        config (`dict`): Fields of [`LClipSegConfig`] over the preset's own, such as `guidance`.
+        classes ([`ClassList`]): The classes, in the order of their ids.
+        vectors ([`ClassVectors`], *optional*): Their vectors and centre; none for a guidance without text.
+        backbone_weights (`str`): File or Hub name of the backbone's weights, or `"none"` for random ones.
     """
-    overrides: dict[str, Any] = {"guidance": guidance, "id2label": classes.id2label}
+    overrides: dict[str, Any] = {**config, "id2label": classes.id2label}
     if vectors is not None:
         overrides["class_embed_dim"] = vectors.classes.shape[1]
         overrides["text_model_name_or_path"] = vectors.text_model
@@ -128,3 +140,15 @@ def build_image_processor(preset: Preset, shortest_edge: int | None) -> LClipSeg
         return LClipSegImageProcessor(do_resize=False, image_mean=mean, image_std=std)
     size = {"shortest_edge": shortest_edge, "longest_edge": 4 * shortest_edge}
     return LClipSegImageProcessor(size=size, image_mean=mean, image_std=std)
+
+
+def config_fields(settings: Sequence[str]) -> dict[str, Any]:
+    """`["hidden_size=64"]` as fields of [`LClipSegConfig`], which checks them."""
+    fields: dict[str, Any] = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals or name not in LClipSegConfig.__dataclass_fields__:
+            near = difflib.get_close_matches(name, LClipSegConfig.__dataclass_fields__, n=3, cutoff=0.4)
+            raise InputError(f"--config {setting}: write FIELD=VALUE with a field of LClipSegConfig, such as {near}.")
+        fields[name] = yaml.safe_load(value)
+    return fields

@@ -15,6 +15,7 @@ from modeling_lclipseg.class_vectors_lclipseg import (
     fold_name,
     load_text_tower,
 )
+from modeling_lclipseg.heads_lclipseg import OPEN_GUIDANCES
 from scripts.toolkit.cli import InputError
 
 logger = logging.getLogger("lclipseg")
@@ -46,7 +47,7 @@ def resolve_class_vectors(
         raise InputError(
             f"this checkpoint has guidance {model.config.guidance!r}: its classifier is bound to the classes it was "
             f"trained on ({_quoted(model.config.id2label.values())}) and takes no others; use a checkpoint with "
-            "guidance 'fusion'"
+            f"guidance {OPEN_GUIDANCES}"
         )
     try:
         names = check_class_names(names)

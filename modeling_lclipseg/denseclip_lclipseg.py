@@ -1,0 +1,127 @@
+"""DenseCLIP's context-aware prompting on any backbone, as its authors describe it.
+
+*DenseCLIP: Language-Guided Dense Prediction with Context-Aware Prompting* (Rao et al., CVPR 2022). For a backbone
+without CLIP weights they add a CLIP-style attention pool, randomly initialised, on the last stage; class vectors read
+the pooled and the dense features through a small transformer decoder ("post-model prompting") and are shifted a little
+by what they read; pixels are compared with them, and the score map joins the features before the decoder.
+
+Notation: B batch, K classes, D width of a class vector, C width of the backbone's last map, h w its size, n = h * w.
+"""
+
+import math
+
+import torch
+from torch import nn
+
+from .attention_lclipseg import LClipSegAttention
+from .configuration_lclipseg import LClipSegConfig
+
+DEPTH, WIDTH, NUM_HEADS, DROPOUT = 3, 256, 4, 0.1  # of the context decoder
+POSITION_GRID = 16  # side of the position table: the last map of a 512 x 512 image
+INITIAL_SHIFT = 1e-4
+
+
+class LClipSegAttentionPool(LClipSegAttention):
+    """CLIP's attention pool as full self-attention over the map and its mean: both get the width of class vectors."""
+
+    def __init__(self, config: LClipSegConfig, channels: int):
+        super().__init__(config, channels, num_heads=channels // math.gcd(channels, 64))  # 64 wide, as CLIP's are
+        self.query = nn.Linear(channels, channels)
+        self.key = nn.Linear(channels, channels)
+        self.value = nn.Linear(channels, channels)
+        self.output = nn.Linear(channels, config.class_embed_dim)
+        self.mean_position = nn.Parameter(torch.empty(channels).normal_(std=channels**-0.5))
+        self.positions = nn.Parameter(
+            torch.empty(1, channels, POSITION_GRID, POSITION_GRID).normal_(std=channels**-0.5)
+        )
+
+    def forward(self, feature_map: torch.Tensor) -> torch.Tensor:
+        """`feature_map` (B, C, h, w) gives (B, 1 + n, D): the whole image first, then its pixels."""
+        mean = feature_map.mean((2, 3)) + self.mean_position  # (B, C)
+        positions = nn.functional.interpolate(
+            self.positions, size=feature_map.shape[-2:], mode="bilinear", align_corners=False
+        )
+        pixels = (feature_map + positions).flatten(2).transpose(1, 2)  # (B, n, C)
+        tokens = torch.cat([mean[:, None], pixels], dim=1)
+        return self.output(self.attend(self.query(tokens), self.key(tokens), self.value(tokens))[0])
+
+
+class LClipSegContextAttention(LClipSegAttention):
+    """Attention of the context decoder: projections of queries, keys and values without bias."""
+
+    def __init__(self, config: LClipSegConfig):
+        super().__init__(config, WIDTH, NUM_HEADS)
+        self.query = nn.Linear(WIDTH, WIDTH, bias=False)
+        self.key = nn.Linear(WIDTH, WIDTH, bias=False)
+        self.value = nn.Linear(WIDTH, WIDTH, bias=False)
+        self.output = nn.Linear(WIDTH, WIDTH)
+        self.dropout = nn.Dropout(DROPOUT)
+
+    def forward(self, tokens: torch.Tensor, memory: torch.Tensor) -> torch.Tensor:
+        read = self.attend(self.query(tokens), self.key(memory), self.value(memory))[0]
+        return self.dropout(self.output(read))  # (B, K, WIDTH)
+
+
+class LClipSegContextLayer(nn.Module):
+    """One layer of the context decoder: classes attend to each other, then to the image. Pre-norm."""
+
+    def __init__(self, config: LClipSegConfig):
+        super().__init__()
+        self.self_attention = LClipSegContextAttention(config)
+        self.self_attention_norm = nn.LayerNorm(WIDTH)
+        self.cross_attention = LClipSegContextAttention(config)
+        self.cross_attention_norm = nn.LayerNorm(WIDTH)
+        self.feed_forward = nn.Sequential(
+            nn.LayerNorm(WIDTH),
+            nn.Linear(WIDTH, 4 * WIDTH),
+            nn.GELU(),
+            nn.Dropout(DROPOUT),
+            nn.Linear(4 * WIDTH, WIDTH),
+        )
+
+    def forward(self, tokens: torch.Tensor, memory: torch.Tensor) -> torch.Tensor:
+        normed = self.self_attention_norm(tokens)
+        tokens = tokens + self.self_attention(normed, normed)
+        tokens = tokens + self.cross_attention(self.cross_attention_norm(tokens), memory)
+        return tokens + self.feed_forward(tokens)  # (B, K, WIDTH)
+
+
+class LClipSegContextDecoder(nn.Module):
+    """What every class vector should become, given this image."""
+
+    def __init__(self, config: LClipSegConfig):
+        super().__init__()
+        width = config.class_embed_dim
+        self.memory_projection = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, WIDTH), nn.LayerNorm(WIDTH))
+        self.text_projection = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, WIDTH))
+        self.layers = nn.ModuleList(LClipSegContextLayer(config) for _ in range(DEPTH))
+        self.output = nn.Sequential(nn.LayerNorm(WIDTH), nn.Linear(WIDTH, width))
+
+    def forward(self, class_vectors: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+        """`class_vectors` (B, K, D) and `context` (B, 1 + n, D) give (B, K, D)."""
+        memory, tokens = self.memory_projection(context), self.text_projection(class_vectors)
+        for layer in self.layers:
+            tokens = layer(tokens, memory)
+        return self.output(tokens)
+
+
+class LClipSegContextPrompting(nn.Module):
+    """Context-aware prompting: the backbone's last map and the class vectors give a score map of raw cosines."""
+
+    def __init__(self, config: LClipSegConfig, channels: int):
+        super().__init__()
+        self.pool = LClipSegAttentionPool(config, channels)
+        self.context_decoder = LClipSegContextDecoder(config)
+        self.shift = nn.Parameter(torch.full((config.class_embed_dim,), INITIAL_SHIFT))
+
+    def forward(self, feature_map: torch.Tensor, class_vectors: torch.Tensor) -> torch.Tensor:
+        """`feature_map` (B, C, h, w) and `class_vectors` (K, D) give scores (B, K, h, w) in [-1, 1]."""
+        context = self.pool(feature_map)  # (B, 1 + n, D)
+        class_vectors = class_vectors.expand(feature_map.shape[0], -1, -1)  # (B, K, D)
+        class_vectors = class_vectors + self.shift * self.context_decoder(class_vectors, context)
+        pixels = nn.functional.normalize(context[:, 1:], dim=-1)
+        scores = nn.functional.normalize(class_vectors, dim=-1) @ pixels.transpose(1, 2)  # (B, K, n)
+        return scores.unflatten(2, feature_map.shape[-2:])
+
+
+__all__ = ["INITIAL_SHIFT", "LClipSegAttentionPool", "LClipSegContextPrompting"]

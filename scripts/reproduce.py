@@ -1,0 +1,239 @@
+"""Run the comparisons of configuration/tables, and renew docs/results.md from what they gave.
+
+    python scripts/reproduce.py methods --data_root data --bank_root words --weights_root weights
+    python scripts/reproduce.py costs
+
+Each cell of the table (method, backbone, data set, seed) is one run of train.py and one of evaluate.py, and leaves one
+line in --results. Cells that have a line are not run again, and a run that was stopped goes on from its last
+checkpoint, so the command can be stopped and started at any time, also on another machine with the same lines.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any
+
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from scripts.report import write_report
+from scripts.toolkit import arguments, cli, environment
+from scripts.toolkit.building import config_fields
+from scripts.toolkit.cli import InputError
+from scripts.toolkit.costs import count, time_forward
+from scripts.toolkit.grid import BUDGETS, Cell, ResultLines, Table
+
+SCRIPTS = Path(__file__).resolve().parent
+COSTS = "costs"
+CALIBRATIONS = ("0", "0.5", "1", "1.5", "2", "3", "4")
+PATHS = {"data", "output_dir", "bank", "backbone_weights", "resume", "trackers", "classes", "held_out"}
+
+
+@dataclass
+class ReproduceArguments:
+    """Where things are, and how much of the machine is used."""
+
+    budget: str = field(default="cpu", metadata={"help": "Schedule: cpu or gpu (configuration/recipes/DATA-BUDGET)."})
+    data_root: str = field(default="data", metadata={"help": "Folder of the prepared data sets, one folder each."})
+    bank_root: str = field(
+        default="words", metadata={"help": "Folder of word banks DATA.safetensors; where one lacks, a text tower."}
+    )
+    weights_root: str = field(
+        default="weights", metadata={"help": "Folder of backbone weights PRESET.safetensors; else from the Hub."}
+    )
+    runs: str = field(default="runs/grid", metadata={"help": "Folder for checkpoints and logs of the runs."})
+    results: str = field(default="docs/results/grid.jsonl", metadata={"help": "The results lines."})
+    costs: str = field(default="docs/results/costs.json", metadata={"help": "What the networks cost."})
+    report: str = field(default="docs/results.md", metadata={"help": "The page of tables that is renewed."})
+    workers: int = field(default=1, metadata={"help": "Runs at a time; they share the processor's threads."})
+    seeds: list[int] = field(default_factory=list, metadata={"help": "Only these seeds of the table."})
+    data: list[str] = field(default_factory=list, metadata={"help": "Only these data sets."})
+    backbones: list[str] = field(default_factory=list, metadata={"help": "Only these backbones."})
+    size: int = field(default=512, metadata={"help": "For `costs`: height and width of the image in pixels."})
+    rounds: int = field(default=20, metadata={"help": "For `costs`: timed passes of every network."})
+    dry_run: bool = field(default=False, metadata={"help": "Name the missing cells and stop."})
+
+    def __post_init__(self) -> None:
+        if self.budget not in BUDGETS:
+            raise InputError(f"--budget is {self.budget!r}; allowed: {', '.join(BUDGETS)}")
+        if self.workers < 1 or self.rounds < 2:
+            raise InputError("--workers must be at least 1, and --rounds at least 2.")
+
+
+def main(name: str, args: ReproduceArguments) -> None:
+    """Run what is missing of one table."""
+    if name == COSTS:
+        measure_costs(args)
+        return
+    lines = ResultLines(args.results)
+    finished = lines.read()
+    wanted = [cell for cell in Table.load(name).cells(args.budget) if _asked_for(cell, args)]
+    missing = [cell for cell in wanted if cell.hash not in finished]
+    print(f"{name}: {len(wanted) - len(missing)} of {len(wanted)} cells have a result, {len(missing)} are missing")
+    if args.dry_run:
+        print("\n".join(f"{cell.hash}  {cell.name}" for cell in missing))
+        return
+    _run_all(missing, lines, args)
+    write_report(Path(args.results), Path(args.costs), Path(args.report), args.budget)
+
+
+def _asked_for(cell: Cell, args: ReproduceArguments) -> bool:
+    wanted = ((cell.seed, args.seeds), (cell.data, args.data), (cell.backbone, args.backbones))
+    return all(value in chosen for value, chosen in wanted if chosen)
+
+
+def _run_all(cells: list[Cell], lines: ResultLines, args: ReproduceArguments) -> None:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, TextColumn("left"), TimeRemainingColumn(speed_estimate_period=36000)) as progress:
+        task = progress.add_task("runs", total=len(cells))
+
+        def finish(cell: Cell) -> None:
+            line = run_cell(cell, args)
+            lines.append(line)
+            progress.console.print(f"{cell.hash}  {cell.name}: {_headline(line)}")
+            progress.advance(task)
+
+        with ThreadPoolExecutor(args.workers) as pool:
+            futures = [pool.submit(finish, cell) for cell in cells]
+            try:
+                done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+            except KeyboardInterrupt:
+                pool.shutdown(cancel_futures=True)
+                raise
+            failed = [future for future in done if future.exception() is not None]
+            for future in futures if failed else ():
+                future.cancel()
+        for future in failed:
+            future.result()
+
+
+def run_cell(cell: Cell, args: ReproduceArguments) -> dict[str, Any]:
+    """Train and score one cell, in processes of their own; returns its results line."""
+    data, folder = f"{args.data_root}/{cell.data}", Path(args.runs) / cell.hash
+    words = _bank_options(cell, args)
+    options = [*cell.train_options(), "--data", data, "--output_dir", str(folder), "--trackers", "none"]
+    weights = Path(args.weights_root) / f"{cell.backbone}.safetensors"
+    if weights.is_file():
+        options += ["--backbone_weights", str(weights)]
+    if (folder / "last").is_dir() or (folder / "last.old").is_dir():
+        options += ["--resume", "true"]
+    began = time.perf_counter()
+    _command("train.py", [*options, *words], folder, args)
+    seconds = time.perf_counter() - began
+
+    scores = folder / "scores.json"
+    checkpoint, common = str(folder / "last"), ["--data", data, "--split", "test", "--out", str(scores)]
+    if cell.held_out is None:
+        _command("evaluate.py", [checkpoint, *common], folder, args)
+    else:
+        unseen = ["--unseen", str(cell.held_out_file), "--calibration", *CALIBRATIONS]
+        _command("zero_shot.py", [checkpoint, *common, *words[:2], *unseen], folder, args)
+    scored = json.loads(scores.read_text(encoding="utf-8"))
+    run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    last = json.loads((folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])
+    cost = count(cell.backbone, _config_of(cell), args.size, len(run["class_names"]))
+    return {
+        "hash": cell.hash,
+        "name": cell.name,
+        **asdict(cell),
+        "arguments": {key: value for key, value in run["arguments"].items() if key not in PATHS},
+        "steps": run["steps"],
+        "train_seconds": round(seconds, 1),
+        "val_mean_iou": last["mean_iou"],
+        "versions": run["versions"],
+        "machine": run["machine"],
+        "commit": environment.commit(),
+        "date": run["date"],
+        "scores": scored["scores"] if cell.held_out is None else None,
+        "zero_shot": None if cell.held_out is None else scored,
+        "parameters": cost.parameters,
+        "macs": cost.macs,
+    }
+
+
+def _bank_options(cell: Cell, args: ReproduceArguments) -> list[str]:
+    bank = Path(args.bank_root) / f"{cell.data}.safetensors"
+    return ["--bank", str(bank)] if bank.is_file() and cell.options.get("guidance") != "none" else []
+
+
+def _config_of(cell: Cell) -> dict[str, Any]:
+    """The fields of the cell's configuration that change what it costs."""
+    return {"guidance": cell.options["guidance"], **config_fields(cell.options.get("config", []))}
+
+
+def _command(script: str, options: list[str], folder: Path, args: ReproduceArguments) -> None:
+    """Run one of our commands, with its share of the threads and its output in the run's log."""
+    folder.mkdir(parents=True, exist_ok=True)
+    threads = max(1, (os.cpu_count() or 1) // args.workers)
+    paths = [str(SCRIPTS.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    surroundings = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": os.pathsep.join(paths)}
+    with (folder / "log.txt").open("a", encoding="utf-8") as log:
+        done = subprocess.run(
+            [sys.executable, str(SCRIPTS / script), *options], env=surroundings, stdout=log, stderr=subprocess.STDOUT
+        )
+    if done.returncode != 0:
+        said = (folder / "log.txt").read_text(encoding="utf-8", errors="replace").splitlines()[-3:]
+        raise InputError(f"{script} failed with status {done.returncode}: {' | '.join(said)} (see {folder}/log.txt)")
+
+
+def _headline(line: dict[str, Any]) -> str:
+    if line["zero_shot"] is None:
+        return f"test mIoU {100 * line['scores']['mean_iou']:.2f}"
+    plain = line["zero_shot"]["rows"][0]
+    return f"seen {100 * plain['seen_mean_iou']:.2f}, unseen {100 * plain['unseen_mean_iou']:.2f}"
+
+
+def measure_costs(args: ReproduceArguments) -> None:
+    """Parameters, multiply-accumulates and latency of every method on every backbone, for all class counts."""
+    table = Table.load("methods")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    rows: list[dict[str, Any]] = []
+    for backbone in table.backbones:
+        for num_classes in (11, 36, 150):
+            guidances = [str(options["guidance"]) for options in table.variants.values()]
+            networks = [(backbone, {"guidance": guidance}, num_classes) for guidance in guidances]
+            times = time_forward(networks, args.size, args.rounds, device)
+            for network, guidance, measured in zip(networks, guidances, times, strict=True):
+                cost = count(*network[:2], args.size, num_classes)
+                low, _, high = quantiles(measured, n=4)
+                rows.append(
+                    {
+                        "backbone": backbone,
+                        "guidance": guidance,
+                        "num_classes": num_classes,
+                        "parameters": cost.parameters,
+                        "macs": cost.macs,
+                        "latency_ms": round(median(measured), 2),
+                        "latency_ms_spread": [round(low, 2), round(high, 2)],
+                    }
+                )
+                print(f"{backbone} {guidance} K={num_classes}: {rows[-1]['latency_ms']} ms")
+    content = {
+        "machine": environment.machine(device),
+        "versions": environment.versions(),
+        "date": environment.now(),
+        "size": args.size,
+        "rounds": args.rounds,
+        "rows": rows,
+    }
+    Path(args.costs).parent.mkdir(parents=True, exist_ok=True)
+    Path(args.costs).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def parse(argv: list[str] | None = None) -> tuple[str, ReproduceArguments]:
+    description = f"One of {', '.join(Table.names())}, or {COSTS}."
+    return arguments.parse_subject(__doc__, ReproduceArguments, "table", description, argv=argv)
+
+
+def command() -> None:
+    cli.run(lambda: main(*parse()))
+
+
+if __name__ == "__main__":
+    command()

@@ -1,0 +1,119 @@
+"""What a comparison takes away: a part of the fusion module, or the meaning of the class vectors.
+
+A part is taken away by holding the weights through which it acts at zero. The network, its files and its cost stay
+those of the whole module, and a checkpoint of an ablated run loads like any other.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from modeling_lclipseg import LClipSegForSemanticSegmentation
+from modeling_lclipseg.fusion_lclipseg import LClipSegFusionLayer
+from modeling_lclipseg.heads_lclipseg import LClipSegFusionHead
+from scripts.toolkit.building import ClassVectors
+from scripts.toolkit.cli import InputError
+
+VECTORS = ("clip", "shuffled", "random", "learned")
+
+
+def _layers(head: LClipSegFusionHead) -> Iterator[LClipSegFusionLayer]:
+    yield from head.fusion.layers
+
+
+def _hold_at_zero(*modules_or_parameters: nn.Module | nn.Parameter) -> None:
+    for item in modules_or_parameters:
+        for parameter in [item] if isinstance(item, nn.Parameter) else item.parameters():
+            nn.init.zeros_(parameter)
+            parameter.requires_grad_(False)
+
+
+def _without_image_to_text(head: LClipSegFusionHead) -> None:
+    for layer in _layers(head):
+        _hold_at_zero(layer.image_to_text.output)
+
+
+def _without_text_to_image(head: LClipSegFusionHead) -> None:
+    for layer in _layers(head):
+        _hold_at_zero(layer.gate)
+
+
+def _without_image_branch(head: LClipSegFusionHead) -> None:
+    for layer in _layers(head):
+        _hold_at_zero(layer.image_branch[-1])
+
+
+def _without_text_branch(head: LClipSegFusionHead) -> None:
+    for layer in _layers(head):
+        _hold_at_zero(layer.text_branch.attention.output, layer.text_branch.feed_forward[-1])
+
+
+def _without_gates(head: LClipSegFusionHead) -> None:
+    for gate in (head.token_gate, *(layer.gate for layer in _layers(head))):
+        nn.init.ones_(gate)
+
+
+ABLATIONS: dict[str, Callable[[LClipSegFusionHead], None]] = {
+    "image_to_text": _without_image_to_text,
+    "text_to_image": _without_text_to_image,
+    "image_branch": _without_image_branch,
+    "text_branch": _without_text_branch,
+    "gates": _without_gates,  # open from the start, instead of zero
+}
+
+
+def ablate(model: LClipSegForSemanticSegmentation, part: str) -> None:
+    """
+    Take a part of the fusion module away, for good.
+
+    Raises:
+        [`InputError`]: there is no such part, or the model has no fusion module.
+    """
+    if part not in ABLATIONS:
+        raise InputError(f"--ablation is {part!r}; allowed: {', '.join(ABLATIONS)}")
+    if not isinstance(model.head, LClipSegFusionHead):
+        raise InputError(f"--ablation {part} needs --guidance fusion, not {model.config.guidance!r}")
+    ABLATIONS[part](model.head)
+
+
+def control_vectors(vectors: ClassVectors, kind: str, seed: int) -> ClassVectors:
+    """
+    Class vectors without CLIP's meaning, to see what the meaning is worth.
+
+    Args:
+        vectors ([`ClassVectors`]): The right ones.
+        kind (`str`): `"clip"`: these. `"shuffled"`: every class gets the vector of another one. `"random"` and
+            `"learned"`: random unit vectors, and nothing subtracted from them; for `"learned"` see [`learn_vectors`].
+        seed (`int`): Seed of what is random.
+
+    Raises:
+        [`InputError`]: there is no such kind, or a single class to shuffle.
+    """
+    if kind not in VECTORS:
+        raise InputError(f"--vectors is {kind!r}; allowed: {', '.join(VECTORS)}")
+    if kind == "clip":
+        return vectors
+    generator = torch.Generator().manual_seed(seed)
+    if kind == "shuffled":
+        return replace(vectors, classes=vectors.classes[_all_moved(len(vectors.classes), generator)])
+    drawn = torch.randn(vectors.classes.shape, generator=generator)
+    return replace(vectors, classes=nn.functional.normalize(drawn, dim=-1), words=None)
+
+
+def learn_vectors(model: LClipSegForSemanticSegmentation) -> None:
+    """Make the class vectors weights that training changes. They are saved under the same name as before."""
+    vectors = model.class_embeddings.clone()
+    del model.class_embeddings
+    model.class_embeddings = nn.Parameter(vectors)
+
+
+def _all_moved(count: int, generator: torch.Generator) -> torch.Tensor:
+    """A permutation that leaves nothing in its place: a random cycle through all."""
+    if count < 2:
+        raise InputError("--vectors shuffled needs at least two classes")
+    order = torch.randperm(count, generator=generator)
+    moved = torch.empty_like(order)
+    moved[order] = order.roll(1)
+    return moved

@@ -1,0 +1,85 @@
+"""What a network costs: parameters, multiply-accumulates and the time of one prediction."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from modeling_lclipseg import LClipSegForSemanticSegmentation
+from scripts.toolkit.presets import load_preset
+
+WARM_UP = 3
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Parameters (without a text tower) and multiply-accumulates of one image's prediction."""
+
+    parameters: int
+    backbone_macs: int
+    macs: int
+
+
+def count(preset: str, config: Mapping[str, Any], size: int, num_classes: int) -> Cost:
+    """
+    Count the cost of one image's prediction. Nothing is computed: the network is on the meta device.
+
+    Args:
+        preset (`str`): Name of a preset.
+        config (`dict`): Fields of [`LClipSegConfig`] over the preset's own.
+        size (`int`): Height and width of the image in pixels.
+        num_classes (`int`): Number of classes.
+    """
+    with torch.device("meta"):
+        model = _build(preset, config, num_classes)
+        image = torch.empty(1, 3, size, size)
+    # The fused attention kernels have no formula for tensors without data; the plain product is the same arithmetic.
+    model.set_attn_implementation("eager")
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        model(image)
+    of_backbone = sum(counter.get_flop_counts().get(f"{type(model).__name__}.backbone", {}).values())
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return Cost(parameters, of_backbone // 2, counter.get_total_flops() // 2)
+
+
+def time_forward(
+    networks: Sequence[tuple[str, Mapping[str, Any], int]], size: int, rounds: int, device: torch.device
+) -> list[list[float]]:
+    """
+    Milliseconds of the forward pass from one image to its logits at stride 4, networks taking turns so that what else
+    the machine does meets them all alike. Weights and class vectors are random.
+
+    Args:
+        networks (sequence of `(preset, config fields, number of classes)`): What is timed.
+        size (`int`): Height and width of the image in pixels.
+        rounds (`int`): Timed passes of every network.
+        device (`torch.device`): Where.
+
+    Returns:
+        `list[list[float]]`: for every network the times of its passes.
+    """
+    image = torch.rand(1, 3, size, size, device=device).to(memory_format=torch.channels_last)
+    models: list[Any] = [_build(*network).to(device).to(memory_format=torch.channels_last) for network in networks]
+    times: list[list[float]] = [[] for _ in models]
+    with torch.inference_mode():
+        for turn in range(WARM_UP + rounds):
+            for model, measured in zip(models, times, strict=True):
+                began = time.perf_counter()
+                model(image)
+                if device.type == "cuda":
+                    torch.cuda.synchronize(device)
+                if turn >= WARM_UP:
+                    measured.append(1000 * (time.perf_counter() - began))
+    return times
+
+
+def _build(preset: str, config: Mapping[str, Any], num_classes: int) -> LClipSegForSemanticSegmentation:
+    names = {index: f"class {index}" for index in range(num_classes)}
+    model = LClipSegForSemanticSegmentation(load_preset(preset).build_config(**{**config, "id2label": names})).eval()
+    if model.head.takes_text and model.device.type != "meta":
+        model.set_classes(model.config.class_names, torch.randn(num_classes, model.config.class_embed_dim))
+    return model
