@@ -51,7 +51,10 @@ class ReproduceArguments:
     results: str = field(default="docs/results/grid.jsonl", metadata={"help": "The results lines."})
     costs: str = field(default="docs/results/costs.json", metadata={"help": "What the networks cost."})
     report: str = field(default="docs/results.md", metadata={"help": "The page of tables that is renewed."})
-    workers: int = field(default=1, metadata={"help": "Runs at a time; they share the processor's threads."})
+    workers: int = field(default=1, metadata={"help": "Runs at a time."})
+    threads: int | None = field(
+        default=None, metadata={"help": "Threads of every run. Default: its share of the processor's."}
+    )
     seeds: list[int] = field(default_factory=list, metadata={"help": "Only these seeds of the table."})
     data: list[str] = field(default_factory=list, metadata={"help": "Only these data sets."})
     backbones: list[str] = field(default_factory=list, metadata={"help": "Only these backbones."})
@@ -170,7 +173,7 @@ def _config_of(cell: Cell) -> dict[str, Any]:
 def _command(script: str, options: list[str], folder: Path, args: ReproduceArguments) -> None:
     """Run one of our commands, with its share of the threads and its output in the run's log."""
     folder.mkdir(parents=True, exist_ok=True)
-    threads = max(1, (os.cpu_count() or 1) // args.workers)
+    threads = args.threads or max(1, (os.cpu_count() or 1) // args.workers)
     paths = [str(SCRIPTS.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     surroundings = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": os.pathsep.join(paths)}
     with (folder / "log.txt").open("a", encoding="utf-8") as log:

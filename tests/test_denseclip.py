@@ -273,7 +273,7 @@ def test_weights_that_a_checkpoint_lacks_are_initialised(tmp_path):
     check_initial(model.head.prompting)
 
 
-def test_trained_weights_survive_saving(tmp_path, pixel_values):
+def test_trained_weights_survive_saving(tmp_path):
     model = tiny_model(guidance="denseclip")
     with torch.no_grad():
         for parameter in (model.head.prompting.shift, *model.head.prompting.pool.parameters()):
@@ -283,4 +283,3 @@ def test_trained_weights_survive_saving(tmp_path, pixel_values):
     assert not any(report[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     for name, parameter in model.head.prompting.named_parameters():
         assert torch.equal(loaded.head.prompting.get_parameter(name), parameter), name
-    torch.testing.assert_close(loaded(pixel_values).logits, model(pixel_values).logits)

@@ -11,6 +11,11 @@ from modeling_lclipseg.heads_lclipseg import HEADS
 OPEN_VOCABULARY = [name for name, head in HEADS.items() if head.open_vocabulary]
 
 
+def assert_equal_logits(found: torch.Tensor, expected: torch.Tensor):
+    """Against their own size: an untrained classifier's logits are far below any absolute tolerance."""
+    torch.testing.assert_close(found, expected, atol=1e-4 * expected.abs().max().item(), rtol=0)
+
+
 def tokenizer() -> CLIPTokenizer:
     letters = [*"abcdefghijk", *(f"{letter}</w>" for letter in "abcdefghijk")]
     vocabulary = {token: index for index, token in enumerate([*letters, "<|startoftext|>", "<|endoftext|>"])}
@@ -77,7 +82,7 @@ def test_length_of_class_vectors_does_not_matter(guidance, pixel_values):
 @pytest.mark.parametrize("guidance", HEADS)
 def test_images_of_a_batch_do_not_see_each_other(guidance, pixel_values):
     model = tiny_model(guidance=guidance)
-    torch.testing.assert_close(model(pixel_values).logits[1:], model(pixel_values[1:]).logits, atol=1e-4, rtol=1e-4)
+    assert_equal_logits(model(pixel_values).logits[1:], model(pixel_values[1:]).logits)
 
 
 # ------------------------------------------------------------------------------------------------------------- loss
@@ -228,7 +233,7 @@ def test_saved_model_loads_to_the_same_logits(tmp_path, guidance, pixel_values):
     model.save_pretrained(tmp_path)
     loaded = AutoModelForSemanticSegmentation.from_pretrained(tmp_path)
     assert loaded.config.id2label == model.config.id2label
-    torch.testing.assert_close(loaded(pixel_values).logits, model(pixel_values).logits)
+    assert_equal_logits(loaded(pixel_values).logits, model(pixel_values).logits)
 
 
 def test_checkpoint_of_another_guidance_reports_the_difference(tmp_path):
