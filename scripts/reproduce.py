@@ -93,7 +93,8 @@ def _asked_for(cell: Cell, args: ReproduceArguments) -> bool:
 
 def _run_all(cells: list[Cell], lines: ResultLines, args: ReproduceArguments) -> None:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TextColumn("left"), TimeRemainingColumn(speed_estimate_period=36000)) as progress:
+    # A run takes minutes: the pace is that of all finished ones, not of the last half minute.
+    with Progress(*columns, TextColumn("left"), TimeRemainingColumn(), speed_estimate_period=1e6) as progress:
         task = progress.add_task("runs", total=len(cells))
 
         def finish(cell: Cell) -> None:
