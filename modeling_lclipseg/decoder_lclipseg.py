@@ -75,23 +75,21 @@ class LClipSegDecoder(nn.Module):
         self.merges = nn.ModuleList(LClipSegSeparableConv(width, kernel_size=3) for _ in finer)
         self.output = nn.Conv2d(width, width, 1)
 
-    def forward(self, coarse: torch.Tensor, feature_maps: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, coarse: torch.Tensor, feature_maps: Sequence[torch.Tensor]) -> torch.Tensor:
         """
         Args:
             coarse (`torch.Tensor` of shape `(batch_size, hidden_size, height, width)`): The (fused) coarse map.
             feature_maps (sequence of four `torch.Tensor`): The backbone's maps at strides 4, 8, 16 and 32.
 
         Returns:
-            Pixel embeddings at stride 4, of shape `(batch_size, decoder_hidden_size, image_height / 4,
-            image_width / 4)`, and coarse embeddings in the same space, of shape `(batch_size, decoder_hidden_size,
-            height, width)`.
+            `torch.Tensor` of shape `(batch_size, decoder_hidden_size, image_height / 4, image_width / 4)`: pixel
+            embeddings at stride 4.
         """
-        coarse_embeddings = self.coarse_projection(coarse)  # (B, c, h, w)
-        pixels = coarse_embeddings
+        pixels = self.coarse_projection(coarse)  # (B, c, h, w)
         levels = zip(self.projections, self.merges, feature_maps[: len(self.merges)], strict=True)
         for projection, merge, feature_map in reversed(list(levels)):  # the lists start at the finest level
             pixels = merge(projection(feature_map) + resize_to(pixels, feature_map))
-        return self.output(pixels), coarse_embeddings  # (B, c, H/4, W/4), (B, c, h, w)
+        return self.output(pixels)  # (B, c, H/4, W/4)
 
 
-__all__ = ["LClipSegDecoder", "LClipSegNeck"]
+__all__ = ["LClipSegDecoder", "LClipSegNeck", "resize_to"]

@@ -3,9 +3,14 @@
 Our reconstruction of the fusion module that *CLIP for Lightweight Semantic Segmentation* (Jin and Yang, PRCV 2023,
 arXiv 2310.07394) describes in its abstract: a CNN branch over image features in parallel with a transformer branch
 over text embeddings, joined by a two-way bridge. The order inside a block follows Mobile-Former (CVPR 2022), with
-class vectors where that has learned tokens. Nothing here depends on the number or the order of the classes.
+class vectors where that has learned tokens.
 
-Notation: B batch, K classes, d width, h w coarse map, n = h * w.
+The bridge is ours: one affinity, the scaled cosine between pixels and classes, is crossed in both directions. A class
+reads the pixels that look like it, a pixel reads the classes that it looks like (object-contextual representations,
+Yuan et al., ECCV 2020, gather regions in the same way), and the auxiliary loss teaches the affinity what looks alike.
+Nothing here depends on the number or the order of the classes.
+
+Notation: B batch, K classes, d width, c decoder width, h w coarse map, n = h * w.
 """
 
 import torch
@@ -14,31 +19,33 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .attention_lclipseg import LClipSegAttention
 from .configuration_lclipseg import LClipSegConfig
+from .similarity_lclipseg import LClipSegSimilarity
 
 
-class LClipSegImageToTextAttention(LClipSegAttention):
-    """First half of the bridge: every class token reads the image. The pixels, the many side, are not projected."""
+class LClipSegImageToText(nn.Module):
+    """First half of the bridge: every class token reads the pixels that look like its class."""
 
     def __init__(self, config: LClipSegConfig):
-        super().__init__(config, config.hidden_size, config.num_attention_heads)
-        self.query = nn.Linear(config.hidden_size, config.hidden_size)
+        super().__init__()
         self.output = nn.Linear(config.hidden_size, config.hidden_size)
 
-    def forward(self, tokens: torch.Tensor, pixels: torch.Tensor, **kwargs):
-        output, weights = self.attend(self.query(tokens), pixels, pixels, **kwargs)
-        return self.output(output), weights  # (B, K, d), (B, heads, K, n)
+    def forward(self, pixels: torch.Tensor, affinity: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """`pixels` (B, n, d) and `affinity` (B, K, n) give (B, K, d) and weights (B, K, n) that sum to 1 over n."""
+        weights = affinity.softmax(dim=2)
+        return self.output(weights @ pixels), weights
 
 
-class LClipSegTextToImageAttention(LClipSegAttention):
-    """Second half of the bridge: every pixel reads the class tokens. Again only the tokens are projected."""
+class LClipSegTextToImage(nn.Module):
+    """Second half of the bridge: every pixel reads the tokens of the classes that it looks like."""
 
     def __init__(self, config: LClipSegConfig):
-        super().__init__(config, config.hidden_size, config.num_attention_heads)
-        self.key = nn.Linear(config.hidden_size, config.hidden_size)
-        self.value = nn.Linear(config.hidden_size, config.hidden_size)
+        super().__init__()
+        self.value = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
 
-    def forward(self, pixels: torch.Tensor, tokens: torch.Tensor, **kwargs):
-        return self.attend(pixels, self.key(tokens), self.value(tokens), **kwargs)  # (B, n, d), (B, heads, n, K)
+    def forward(self, tokens: torch.Tensor, affinity: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """`tokens` (B, K, d) and `affinity` (B, K, n) give (B, n, d) and weights (B, n, K) that sum to 1 over K."""
+        weights = affinity.transpose(1, 2).softmax(dim=2)
+        return weights @ self.value(tokens), weights
 
 
 class LClipSegTokenAttention(LClipSegAttention):
@@ -91,29 +98,29 @@ class LClipSegImageBranch(nn.Sequential):
 
 
 class LClipSegFusionLayer(GradientCheckpointingLayer):
-    """One block: tokens read the image, both branches work side by side, the image reads the tokens back.
-
-    What the image reads back passes a per-channel gate that starts at zero, so that a pre-trained backbone starts
-    undisturbed.
-    """
+    """One block: classes read the image, both branches work side by side, the image reads the classes back."""
 
     def __init__(self, config: LClipSegConfig):
         super().__init__()
-        self.image_to_text = LClipSegImageToTextAttention(config)
+        self.pixel_embedding = nn.Conv2d(config.hidden_size, config.decoder_hidden_size, 1)
+        self.token_embedding = nn.Linear(config.hidden_size, config.decoder_hidden_size, bias=False)
+        self.similarity = LClipSegSimilarity(config)
+        self.image_to_text = LClipSegImageToText(config)
         self.image_to_text_norm = nn.LayerNorm(config.hidden_size)
         self.text_branch = LClipSegTextBranch(config)
         self.image_branch = LClipSegImageBranch(config)
-        self.text_to_image = LClipSegTextToImageAttention(config)
-        self.gate = nn.Parameter(torch.zeros(config.hidden_size))
+        self.text_to_image = LClipSegTextToImage(config)
 
-    def forward(self, feature_map: torch.Tensor, tokens: torch.Tensor, **kwargs) -> tuple[torch.Tensor, torch.Tensor]:
-        pixels = feature_map.flatten(2).transpose(1, 2)  # (B, n, d)
-        tokens = self.image_to_text_norm(tokens + self.image_to_text(tokens, pixels, **kwargs)[0])  # (B, K, d)
+    def forward(
+        self, feature_map: torch.Tensor, tokens: torch.Tensor, **kwargs
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        scores = self.similarity(self.pixel_embedding(feature_map), self.token_embedding(tokens))  # (B, K, h, w)
+        affinity, pixels = scores.flatten(2), feature_map.flatten(2).transpose(1, 2)  # (B, K, n), (B, n, d)
+        tokens = self.image_to_text_norm(tokens + self.image_to_text(pixels, affinity)[0])  # (B, K, d)
         tokens = self.text_branch(tokens, **kwargs)
-        feature_map = feature_map + self.image_branch(feature_map)  # (B, d, h, w)
-        pixels = feature_map.flatten(2).transpose(1, 2)
-        read = self.text_to_image(pixels, tokens, **kwargs)[0] * self.gate  # (B, n, d)
-        return feature_map + read.transpose(1, 2).unflatten(2, feature_map.shape[-2:]), tokens
+        read = self.text_to_image(tokens, affinity)[0].transpose(1, 2)  # (B, d, n)
+        feature_map = feature_map + self.image_branch(feature_map) + read.unflatten(2, feature_map.shape[-2:])
+        return feature_map, tokens, scores
 
 
 class LClipSegFusion(nn.Module):
@@ -127,21 +134,22 @@ class LClipSegFusion(nn.Module):
 
     def forward(
         self, feature_map: torch.Tensor, class_vectors: torch.Tensor, **kwargs
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """
         Args:
             feature_map (`torch.Tensor` of shape `(batch_size, hidden_size, height, width)`): The coarse map.
             class_vectors (`torch.Tensor` of shape `(num_classes, class_embed_dim)`): One vector a class.
 
         Returns:
-            The fused map, of the same shape, and the fused class tokens of this batch's images, a `torch.Tensor` of
-            shape `(batch_size, num_classes, hidden_size)`.
+            The fused map, of the same shape; the fused class tokens of every image, a `torch.Tensor` of shape
+            `(batch_size, num_classes, hidden_size)`; and the last block's affinity, scores of shape `(batch_size,
+            num_classes, height, width)`.
         """
         tokens = self.token_norm(self.token_projection(class_vectors))
         tokens = tokens.expand(feature_map.shape[0], -1, -1)  # (B, K, d)
         for layer in self.layers:
-            feature_map, tokens = layer(feature_map, tokens, **kwargs)
-        return feature_map, tokens
+            feature_map, tokens, scores = layer(feature_map, tokens, **kwargs)
+        return feature_map, tokens, scores
 
 
-__all__ = ["LClipSegFusion", "LClipSegFusionLayer"]
+__all__ = ["LClipSegFusion", "LClipSegFusionLayer", "LClipSegImageToText", "LClipSegTextToImage"]

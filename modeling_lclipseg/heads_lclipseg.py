@@ -8,19 +8,17 @@ map too, auxiliary logits (B, K, h, w), else None. `takes_text` says whether it 
 A new method is a new class here and one word in the configuration.
 """
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import nn
 
 from .configuration_lclipseg import LClipSegConfig
-from .decoder_lclipseg import LClipSegDecoder, LClipSegNeck
+from .decoder_lclipseg import LClipSegDecoder, LClipSegNeck, resize_to
 from .denseclip_lclipseg import LClipSegContextPrompting
 from .fusion_lclipseg import LClipSegFusion
+from .similarity_lclipseg import LClipSegProjectedSimilarity, LClipSegSimilarity
 
-MAX_LOGIT_SCALE = math.log(100)
-SMALLEST_LENGTH = 1e-6  # still above zero in half precision
 SCORE_MAP_TEMPERATURE = 0.07  # of DenseCLIP's auxiliary loss
 
 
@@ -36,53 +34,12 @@ class LClipSegHead(nn.Module):
         self.decoder = LClipSegDecoder(config, channels)
 
 
-class LClipSegSimilarity(nn.Module):
-    """Scaled cosine between every pixel embedding and every class token. Its scale is CLIP's: learned, at most 100."""
-
-    def __init__(self, config: LClipSegConfig):
-        super().__init__()
-        self.config = config
-        self.logit_scale = nn.Parameter(torch.tensor(config.logit_scale_init_value))
-
-    def scale(self) -> torch.Tensor:
-        # Clamped in value alone: a gradient still flows, so that a scale beyond the limit can come back.
-        return (self.logit_scale - (self.logit_scale - MAX_LOGIT_SCALE).clamp(min=0).detach()).exp()
-
-    def forward(self, pixels: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        """`pixels` (B, c, h, w) and `tokens` (B, K, c) give logits (B, K, h, w) in [-100, 100]."""
-        pixels = nn.functional.normalize(pixels, dim=1, eps=SMALLEST_LENGTH)
-        tokens = nn.functional.normalize(tokens, dim=-1, eps=SMALLEST_LENGTH) * self.scale()
-        return (tokens @ pixels.flatten(2)).unflatten(2, pixels.shape[-2:])
-
-
-class LClipSegProjectedSimilarity(LClipSegSimilarity):
-    """The same cosine between pixels projected to the width of the class vectors, W p, and the class vectors t.
-
-    The D-wide W p is never made: t . W p = (W^T t) . p and |W p|^2 = p . (W^T W) p, at the decoder's width.
-    """
-
-    def __init__(self, config: LClipSegConfig):
-        super().__init__(config)
-        self.projection = nn.Linear(config.decoder_hidden_size, config.class_embed_dim, bias=False)
-
-    def forward(self, pixels: torch.Tensor, class_vectors: torch.Tensor) -> torch.Tensor:
-        """`pixels` (B, c, h, w) and `class_vectors` (K, D) give logits (B, K, h, w) in [-100, 100]."""
-        weight, flat = self.projection.weight, pixels.flatten(2)  # (D, c), (B, c, n)
-        # Squares in float32: half precision has no room for those of long and of short pixels.
-        squared_lengths = (flat.float() * ((weight.T @ weight).float() @ flat.float())).sum(
-            1, keepdim=True
-        )  # (B, 1, n)
-        tokens = nn.functional.normalize(class_vectors, dim=-1, eps=SMALLEST_LENGTH) @ weight * self.scale()  # (K, c)
-        logits = tokens @ flat * squared_lengths.clamp(min=SMALLEST_LENGTH**2).rsqrt()
-        return logits.to(pixels.dtype).unflatten(2, pixels.shape[-2:])
-
-
 class LClipSegFusionHead(LClipSegHead):
     """Two-way fusion at the coarse map, then classification by similarity to the fused class tokens.
 
-    Fused class token = projected class vector + gate * what the fusion module made of it, with the gate at zero in the
-    beginning: training starts from CLIP's own geometry. Pixels and coarse map are compared with the same tokens, so
-    that both sides of the bridge are supervised in one space.
+    A logit has three parts: the pixel's similarity to the class token (projected class vector, plus what the fusion
+    made of it in this image), the coarse score of the place, and the evidence that the class is in the picture at all.
+    The coarse scores have a loss of their own.
     """
 
     takes_text = True
@@ -93,16 +50,17 @@ class LClipSegFusionHead(LClipSegHead):
         self.fusion = LClipSegFusion(config)
         self.text_projection = nn.Linear(config.class_embed_dim, config.decoder_hidden_size, bias=False)
         self.token_projection = nn.Linear(config.hidden_size, config.decoder_hidden_size, bias=False)
-        self.token_gate = nn.Parameter(torch.zeros(config.decoder_hidden_size))
+        self.presence = nn.Linear(config.hidden_size, 1)
         self.similarity = LClipSegSimilarity(config)
 
     def forward(
         self, feature_maps: Sequence[torch.Tensor], class_vectors: torch.Tensor, **kwargs
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        coarse, tokens = self.fusion(self.neck(feature_maps), class_vectors, **kwargs)  # (B, d, h, w), (B, K, d)
-        pixels, coarse_embeddings = self.decoder(coarse, feature_maps)
-        tokens = self.text_projection(class_vectors) + self.token_gate * self.token_projection(tokens)  # (B, K, c)
-        return self.similarity(pixels, tokens), self.similarity(coarse_embeddings, tokens)
+        coarse, tokens, scores = self.fusion(self.neck(feature_maps), class_vectors, **kwargs)
+        pixels = self.decoder(coarse, feature_maps)  # (B, c, H/4, W/4)
+        presence = self.presence(tokens)[..., None]  # (B, K, 1, 1)
+        tokens = self.text_projection(class_vectors) + self.token_projection(tokens)  # (B, K, c)
+        return self.similarity(pixels, tokens) + resize_to(scores, pixels) + presence, scores
 
 
 class LClipSegLSegHead(LClipSegHead):
@@ -119,7 +77,7 @@ class LClipSegLSegHead(LClipSegHead):
     def forward(
         self, feature_maps: Sequence[torch.Tensor], class_vectors: torch.Tensor, **kwargs
     ) -> tuple[torch.Tensor, None]:
-        pixels, _ = self.decoder(self.neck(feature_maps), feature_maps)
+        pixels = self.decoder(self.neck(feature_maps), feature_maps)
         return self.similarity(pixels, class_vectors), None
 
 
@@ -143,7 +101,7 @@ class LClipSegDenseCLIPHead(LClipSegHead):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         scores = self.prompting(feature_maps[-1], class_vectors)  # (B, K, H/32, W/32)
         guided = [*feature_maps[:-1], torch.cat([feature_maps[-1], scores], dim=1)]
-        pixels, _ = self.decoder(self.neck(guided), feature_maps)
+        pixels = self.decoder(self.neck(guided), feature_maps)
         return self.classifier(pixels), scores / SCORE_MAP_TEMPERATURE
 
 
@@ -160,7 +118,7 @@ class LClipSegPlainHead(LClipSegHead):
     def forward(
         self, feature_maps: Sequence[torch.Tensor], class_vectors: None = None, **kwargs
     ) -> tuple[torch.Tensor, None]:
-        pixels, _ = self.decoder(self.neck(feature_maps), feature_maps)
+        pixels = self.decoder(self.neck(feature_maps), feature_maps)
         return self.classifier(pixels), None
 
 
@@ -180,5 +138,4 @@ __all__ = [
     "LClipSegHead",
     "LClipSegLSegHead",
     "LClipSegPlainHead",
-    "LClipSegSimilarity",
 ]

@@ -17,8 +17,8 @@ from .class_vectors_lclipseg import check_class_embeddings, check_class_names, e
 from .configuration_lclipseg import LClipSegConfig
 from .decoder_lclipseg import STRIDES
 from .denseclip_lclipseg import INITIAL_SHIFT, LClipSegAttentionPool, LClipSegContextPrompting
-from .fusion_lclipseg import LClipSegFusionLayer, LClipSegImageToTextAttention
-from .heads_lclipseg import HEADS, OPEN_GUIDANCES, LClipSegFusionHead, LClipSegHead, LClipSegSimilarity
+from .fusion_lclipseg import LClipSegFusionLayer, LClipSegImageToText
+from .heads_lclipseg import HEADS, OPEN_GUIDANCES, LClipSegHead, LClipSegSimilarity
 
 
 class LClipSegPreTrainedModel(PreTrainedModel):
@@ -38,7 +38,7 @@ class LClipSegPreTrainedModel(PreTrainedModel):
     _supports_attention_backend = True
     _can_record_outputs = {
         "hidden_states": LClipSegFusionLayer,
-        "attentions": OutputRecorder(LClipSegImageToTextAttention, index=1),
+        "attentions": OutputRecorder(LClipSegImageToText, index=1),
     }
 
     @torch.no_grad()
@@ -48,10 +48,6 @@ class LClipSegPreTrainedModel(PreTrainedModel):
             # These have no normalisation behind them: at transformers' fixed deviation, embeddings and classifier in
             # a row would begin near zero, and rare classes with them.
             init.kaiming_normal_(module.weight, nonlinearity="relu")
-        elif isinstance(module, LClipSegFusionLayer):
-            init.zeros_(module.gate)
-        elif isinstance(module, LClipSegFusionHead):
-            init.zeros_(module.token_gate)
         elif isinstance(module, LClipSegSimilarity):
             init.constant_(module.logit_scale, self.config.logit_scale_init_value)
         elif isinstance(module, LClipSegAttentionPool):

@@ -98,7 +98,11 @@ def _run_all(cells: list[Cell], lines: ResultLines, args: ReproduceArguments) ->
         task = progress.add_task("runs", total=len(cells))
 
         def finish(cell: Cell) -> None:
-            line = run_cell(cell, args)
+            try:
+                line = run_cell(cell, args)
+            except InputError as error:
+                progress.console.print(f"{cell.hash}  {cell.name}: {error}")
+                raise
             lines.append(line)
             progress.console.print(f"{cell.hash}  {cell.name}: {_headline(line)}")
             progress.advance(task)
@@ -125,19 +129,21 @@ def run_cell(cell: Cell, args: ReproduceArguments) -> dict[str, Any]:
     weights = Path(args.weights_root) / f"{cell.backbone}.safetensors"
     if weights.is_file():
         options += ["--backbone_weights", str(weights)]
-    if (folder / "last").is_dir() or (folder / "last.old").is_dir():
+    resumed = (folder / "last").is_dir() or (folder / "last.old").is_dir()
+    if resumed:
         options += ["--resume", "true"]
     began = time.perf_counter()
     _command("train.py", [*options, *words], folder, args)
     seconds = time.perf_counter() - began
 
-    scores = folder / "scores.json"
-    checkpoint, common = str(folder / "last"), ["--data", data, "--split", "test", "--out", str(scores)]
+    checkpoint, on_test = str(folder / "last"), ["--data", data, "--split", "test"]
     if cell.held_out is None:
-        _command("evaluate.py", [checkpoint, *common], folder, args)
+        scores = folder / "scores" / "evaluation.json"
+        _command("evaluate.py", [checkpoint, *on_test, "--out", str(scores.parent)], folder, args)
     else:
+        scores = folder / "zero_shot.json"
         unseen = ["--unseen", str(cell.held_out_file), "--calibration", *CALIBRATIONS]
-        _command("zero_shot.py", [checkpoint, *common, *words[:2], *unseen], folder, args)
+        _command("zero_shot.py", [checkpoint, *on_test, *words, *unseen, "--out", str(scores)], folder, args)
     scored = json.loads(scores.read_text(encoding="utf-8"))
     run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     last = json.loads((folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])
@@ -148,7 +154,7 @@ def run_cell(cell: Cell, args: ReproduceArguments) -> dict[str, Any]:
         **asdict(cell),
         "arguments": {key: value for key, value in run["arguments"].items() if key not in PATHS},
         "steps": run["steps"],
-        "train_seconds": round(seconds, 1),
+        "train_seconds": None if resumed else round(seconds, 1),
         "val_mean_iou": last["mean_iou"],
         "versions": run["versions"],
         "machine": run["machine"],

@@ -4,23 +4,19 @@ A part is taken away by holding the weights through which it acts at zero. The n
 those of the whole module, and a checkpoint of an ablated run loads like any other.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import nn
 
 from modeling_lclipseg import LClipSegForSemanticSegmentation
-from modeling_lclipseg.fusion_lclipseg import LClipSegFusionLayer
 from modeling_lclipseg.heads_lclipseg import LClipSegFusionHead
 from scripts.toolkit.building import ClassVectors
 from scripts.toolkit.cli import InputError
 
 VECTORS = ("clip", "shuffled", "random", "learned")
-
-
-def _layers(head: LClipSegFusionHead) -> Iterator[LClipSegFusionLayer]:
-    yield from head.fusion.layers
 
 
 def _hold_at_zero(*modules_or_parameters: nn.Module | nn.Parameter) -> None:
@@ -31,36 +27,41 @@ def _hold_at_zero(*modules_or_parameters: nn.Module | nn.Parameter) -> None:
 
 
 def _without_image_to_text(head: LClipSegFusionHead) -> None:
-    for layer in _layers(head):
+    for layer in head.fusion.layers:
         _hold_at_zero(layer.image_to_text.output)
 
 
 def _without_text_to_image(head: LClipSegFusionHead) -> None:
-    for layer in _layers(head):
-        _hold_at_zero(layer.gate)
+    for layer in head.fusion.layers:
+        _hold_at_zero(layer.text_to_image.value)
 
 
 def _without_image_branch(head: LClipSegFusionHead) -> None:
-    for layer in _layers(head):
+    for layer in head.fusion.layers:
         _hold_at_zero(layer.image_branch[-1])
 
 
 def _without_text_branch(head: LClipSegFusionHead) -> None:
-    for layer in _layers(head):
+    for layer in head.fusion.layers:
         _hold_at_zero(layer.text_branch.attention.output, layer.text_branch.feed_forward[-1])
 
 
-def _without_gates(head: LClipSegFusionHead) -> None:
-    for gate in (head.token_gate, *(layer.gate for layer in _layers(head))):
-        nn.init.ones_(gate)
+def _without_presence(head: LClipSegFusionHead) -> None:
+    _hold_at_zero(head.presence)
 
 
-ABLATIONS: dict[str, Callable[[LClipSegFusionHead], None]] = {
+def _undisturbed(head: LClipSegFusionHead) -> None:
+    for module in (head.token_projection, *(layer.text_to_image.value for layer in head.fusion.layers)):
+        nn.init.zeros_(module.weight)
+
+
+ABLATIONS: dict[str, Callable[[Any], None]] = {
     "image_to_text": _without_image_to_text,
     "text_to_image": _without_text_to_image,
     "image_branch": _without_image_branch,
     "text_branch": _without_text_branch,
-    "gates": _without_gates,  # open from the start, instead of zero
+    "presence": _without_presence,
+    "undisturbed": _undisturbed,  # nothing taken away: what the bridge gives both sides begins at zero, and is learned
 }
 
 

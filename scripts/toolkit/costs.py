@@ -63,7 +63,8 @@ def time_forward(
         `list[list[float]]`: for every network the times of its passes.
     """
     image = torch.rand(1, 3, size, size, device=device).to(memory_format=torch.channels_last)
-    models: list[Any] = [_build(*network).to(device).to(memory_format=torch.channels_last) for network in networks]
+    models: list[Any] = [_build(*network) for network in networks]
+    models = [model.to(device).to(memory_format=torch.channels_last) for model in models]
     times: list[list[float]] = [[] for _ in models]
     with torch.inference_mode():
         for turn in range(WARM_UP + rounds):
