@@ -30,9 +30,9 @@ class LClipSegImageToText(nn.Module):
         self.output = nn.Linear(config.hidden_size, config.hidden_size)
 
     def forward(self, pixels: torch.Tensor, affinity: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """`pixels` (B, n, d) and `affinity` (B, K, n) give (B, K, d) and weights (B, K, n) that sum to 1 over n."""
+        """`pixels` (B, n, d) and `affinity` (B, K, n) give (B, K, d) and weights (B, 1, K, n) that sum to 1 over n."""
         weights = affinity.softmax(dim=2)
-        return self.output(weights @ pixels), weights
+        return self.output(weights @ pixels), weights[:, None]  # one head, as transformers shapes attentions
 
 
 class LClipSegTextToImage(nn.Module):
@@ -43,9 +43,9 @@ class LClipSegTextToImage(nn.Module):
         self.value = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
 
     def forward(self, tokens: torch.Tensor, affinity: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """`tokens` (B, K, d) and `affinity` (B, K, n) give (B, n, d) and weights (B, n, K) that sum to 1 over K."""
+        """`tokens` (B, K, d) and `affinity` (B, K, n) give (B, n, d) and weights (B, 1, n, K) that sum to 1 over K."""
         weights = affinity.transpose(1, 2).softmax(dim=2)
-        return weights @ self.value(tokens), weights
+        return weights @ self.value(tokens), weights[:, None]
 
 
 class LClipSegTokenAttention(LClipSegAttention):

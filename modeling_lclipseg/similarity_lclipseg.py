@@ -45,7 +45,9 @@ class LClipSegProjectedSimilarity(LClipSegSimilarity):
 
     def forward(self, pixels: torch.Tensor, class_vectors: torch.Tensor) -> torch.Tensor:
         """`pixels` (B, c, h, w) and `class_vectors` (K, D) give logits (B, K, h, w) in [-100, 100]."""
-        weight, flat = self.projection.weight, pixels.flatten(2)  # (D, c), (B, c, n)
+        weight = self.projection.weight  # (D, c)
+        # A pixel's own length has no say in the cosine, and squared it could leave the range of half precision.
+        flat = nn.functional.normalize(pixels.flatten(2), dim=1, eps=SMALLEST_LENGTH)  # (B, c, n)
         squared_lengths = (flat * (weight.T @ weight @ flat)).sum(1, keepdim=True)  # (B, 1, n)
         tokens = nn.functional.normalize(class_vectors, dim=-1, eps=SMALLEST_LENGTH) @ weight * self.scale()  # (K, c)
         logits = tokens @ flat * squared_lengths.clamp(min=SMALLEST_LENGTH).rsqrt()

@@ -1,7 +1,5 @@
 """The fusion module: its arithmetic, and that it knows neither the order nor the number of classes."""
 
-import math
-
 import pytest
 import torch
 from conftest import tiny_config
@@ -9,8 +7,8 @@ from conftest import tiny_config
 from modeling_lclipseg.fusion_lclipseg import (
     LClipSegFusion,
     LClipSegFusionLayer,
-    LClipSegImageToTextAttention,
-    LClipSegTextToImageAttention,
+    LClipSegImageToText,
+    LClipSegTextToImage,
 )
 
 
@@ -19,11 +17,7 @@ def fusion() -> LClipSegFusion:
     torch.manual_seed(0)
     config = tiny_config(num_fusion_layers=2)
     config._attn_implementation = "eager"
-    module = LClipSegFusion(config).eval()
-    with torch.no_grad():
-        for layer in module.layers:
-            layer.gate.fill_(0.5)
-    return module
+    return LClipSegFusion(config).eval()
 
 
 @pytest.fixture
@@ -31,32 +25,32 @@ def feature_map() -> torch.Tensor:
     return torch.randn(2, 16, 4, 6, generator=torch.Generator().manual_seed(1))
 
 
-def test_permuted_classes_give_permuted_tokens_and_the_same_map(fusion, feature_map):
+def test_permuted_classes_give_permuted_tokens_and_scores_and_the_same_map(fusion, feature_map):
     vectors, order = torch.randn(5, 32), torch.tensor([3, 0, 4, 1, 2])
-    fused, tokens = fusion(feature_map, vectors)
-    fused_again, tokens_again = fusion(feature_map, vectors[order])
+    fused, tokens, scores = fusion(feature_map, vectors)
+    fused_again, tokens_again, scores_again = fusion(feature_map, vectors[order])
     torch.testing.assert_close(tokens_again, tokens[:, order], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(scores_again, scores[:, order], atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(fused_again, fused, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("num_classes", [1, 2, 40])
 def test_any_number_of_classes_works(fusion, feature_map, num_classes):
-    fused, tokens = fusion(feature_map, torch.randn(num_classes, 32))
+    fused, tokens, scores = fusion(feature_map, torch.randn(num_classes, 32))
     assert fused.shape == feature_map.shape
     assert tokens.shape == (2, num_classes, 16)
+    assert scores.shape == (2, num_classes, 4, 6)
 
 
-def test_closed_gates_keep_text_out_of_the_image(fusion, feature_map):
+def test_without_values_text_stays_out_of_the_image(fusion, feature_map):
     for layer in fusion.layers:
-        torch.nn.init.zeros_(layer.gate)
-    one, _ = fusion(feature_map, torch.randn(3, 32))
-    other, _ = fusion(feature_map, torch.randn(3, 32))
+        torch.nn.init.zeros_(layer.text_to_image.value.weight)
+    one, other = (fusion(feature_map, torch.randn(3, 32))[0] for _ in range(2))
     torch.testing.assert_close(one, other)
 
 
-def test_open_gates_let_text_change_the_image(fusion, feature_map):
-    one, _ = fusion(feature_map, torch.randn(3, 32))
-    other, _ = fusion(feature_map, torch.randn(3, 32))
+def test_text_changes_the_image(fusion, feature_map):
+    one, other = (fusion(feature_map, torch.randn(3, 32))[0] for _ in range(2))
     assert (one - other).abs().max() > 1e-3
 
 
@@ -66,33 +60,33 @@ def test_image_changes_the_tokens(fusion, feature_map):
     assert (tokens[0] - tokens[1]).abs().max() > 1e-3
 
 
-def test_image_to_text_attention_equals_the_formula():
-    config = tiny_config(num_attention_heads=1)
-    config._attn_implementation = "eager"
-    attention = LClipSegImageToTextAttention(config)
-    tokens, pixels = torch.randn(1, 3, 16), torch.randn(1, 10, 16)
-    output, weights = attention(tokens, pixels)
-    expected_weights = torch.softmax(attention.query(tokens)[0] @ pixels[0].T / math.sqrt(16), dim=-1)
-    torch.testing.assert_close(weights[0, 0], expected_weights)
-    torch.testing.assert_close(output[0], attention.output(expected_weights @ pixels[0]))
+def test_a_class_reads_the_pixels_that_look_like_it():
+    bridge, pixels, affinity = LClipSegImageToText(tiny_config()), torch.randn(1, 10, 16), torch.randn(1, 3, 10)
+    output, weights = bridge(pixels, affinity)
+    shares = affinity[0, 1].exp() / affinity[0, 1].exp().sum()
+    torch.testing.assert_close(weights[0, 0, 1], shares)
+    torch.testing.assert_close(output[0, 1], bridge.output((shares[:, None] * pixels[0]).sum(0)))
 
 
-def test_text_to_image_attention_equals_the_formula_per_head():
-    config = tiny_config(num_attention_heads=2)
-    config._attn_implementation = "eager"
-    attention = LClipSegTextToImageAttention(config)
-    pixels, tokens = torch.randn(1, 10, 16), torch.randn(1, 3, 16)
-    output, _ = attention(pixels, tokens)
-    key, value = attention.key(tokens)[0], attention.value(tokens)[0]
-    for head in (slice(0, 8), slice(8, 16)):
-        weights = torch.softmax(pixels[0][:, head] @ key[:, head].T / math.sqrt(8), dim=-1)
-        torch.testing.assert_close(output[0][:, head], weights @ value[:, head])
+def test_a_pixel_reads_the_classes_that_it_looks_like():
+    bridge, tokens, affinity = LClipSegTextToImage(tiny_config()), torch.randn(1, 3, 16), torch.randn(1, 3, 10)
+    output, weights = bridge(tokens, affinity)
+    shares = affinity[0, :, 4].exp() / affinity[0, :, 4].exp().sum()
+    torch.testing.assert_close(weights[0, 0, 4], shares)
+    torch.testing.assert_close(output[0, 4], bridge.value((shares[:, None] * tokens[0]).sum(0)))
+
+
+def test_the_affinity_is_a_scaled_cosine_of_pixels_and_tokens(feature_map):
+    layer, tokens = LClipSegFusionLayer(tiny_config()).eval(), torch.randn(2, 3, 16)
+    scores = layer(feature_map, tokens)[2]
+    pixel, token = layer.pixel_embedding(feature_map)[1, :, 2, 3], layer.token_embedding(tokens)[1, 0]
+    torch.testing.assert_close(scores[1, 0, 2, 3], torch.cosine_similarity(pixel, token, dim=0) / 0.07)
 
 
 def test_eager_and_sdpa_agree(fusion, feature_map):
     vectors = torch.randn(3, 32)
     eager = fusion(feature_map, vectors)
-    fusion.layers[0].image_to_text.config._attn_implementation = "sdpa"
+    fusion.layers[0].text_branch.attention.config._attn_implementation = "sdpa"
     for one, other in zip(eager, fusion(feature_map, vectors), strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
 
@@ -102,7 +96,6 @@ def test_gradient_checkpointing_keeps_the_gradients(feature_map):
     config._attn_implementation = "eager"
     layer = LClipSegFusionLayer(config).eval()  # batch statistics would be taken twice
     layer.training = True  # of the layer alone: what switches checkpointing on
-    torch.nn.init.ones_(layer.gate)
     recomputed = []
 
     def checkpoint(function, *args):
@@ -112,8 +105,8 @@ def test_gradient_checkpointing_keeps_the_gradients(feature_map):
     def gradient(checkpointing: bool) -> torch.Tensor:
         layer.gradient_checkpointing, layer._gradient_checkpointing_func = checkpointing, checkpoint
         inputs = feature_map.clone().requires_grad_()
-        fused, updated = layer(inputs, tokens)
-        (fused.square().sum() + updated.square().sum()).backward()
+        fused, updated, scores = layer(inputs, tokens)
+        (fused.square().sum() + updated.square().sum() + scores.square().sum()).backward()
         return inputs.grad
 
     tokens = torch.randn(2, 3, 16)

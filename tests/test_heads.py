@@ -26,15 +26,6 @@ def build(guidance: str, **overrides) -> nn.Module:
     return HEADS[guidance](tiny_config(guidance=guidance, **overrides), CHANNELS).eval()
 
 
-def open_gates(head: nn.Module) -> nn.Module:
-    """Closed gates would hide what lies behind them."""
-    with torch.no_grad():
-        for name, parameter in head.named_parameters():
-            if name.endswith("gate"):
-                parameter.fill_(0.5)
-    return head
-
-
 @pytest.mark.parametrize("guidance", HEADS)
 @pytest.mark.parametrize("fusion_stride", [16, 32])
 def test_logits_are_at_stride_4_with_one_channel_a_class(guidance, fusion_stride):
@@ -53,7 +44,7 @@ def test_sizes_that_no_stride_divides_work(guidance):
 
 @pytest.mark.parametrize("guidance", HEADS)
 def test_every_parameter_gets_a_gradient(guidance):
-    head = open_gates(build(guidance)).train()
+    head = build(guidance).train()
     logits, auxiliary = head(maps(), torch.randn(3, 32))
     loss = (logits * torch.randn_like(logits)).sum()
     if auxiliary is not None:
@@ -74,7 +65,7 @@ def test_open_vocabulary_head_takes_another_number_of_classes(guidance, num_clas
 
 @pytest.mark.parametrize("guidance", OPEN_VOCABULARY)
 def test_permuted_classes_permute_the_logits_of_an_open_vocabulary_head(guidance):
-    head, vectors, order = open_gates(build(guidance)), torch.randn(5, 32), torch.tensor([3, 0, 4, 1, 2])
+    head, vectors, order = build(guidance), torch.randn(5, 32), torch.tensor([3, 0, 4, 1, 2])
     permuted = head(maps(), vectors[order])[0]
     torch.testing.assert_close(permuted, head(maps(), vectors)[0][:, order], atol=1e-4, rtol=1e-4)
 
@@ -87,17 +78,22 @@ def test_open_vocabulary_head_has_no_parameter_per_class(guidance):
     }
 
 
-def test_fusion_starts_from_the_geometry_of_the_class_vectors():
-    head = build("fusion")
-    vectors = torch.randn(3, 32)
-    pixels, _ = head.decoder(head.neck(maps()) + head.fusion.layers[0].image_branch(head.neck(maps())), maps())
-    expected = head.similarity(pixels, head.text_projection(vectors))
-    torch.testing.assert_close(head(maps(), vectors)[0], expected, atol=1e-4, rtol=1e-4)
+def test_fusion_logits_are_fine_similarity_plus_coarse_scores_plus_presence():
+    head, vectors = build("fusion"), torch.randn(3, 32)
+    coarse, tokens, scores = head.fusion(head.neck(maps()), vectors)
+    pixels = head.decoder(coarse, maps())[1, :, 5, 7]
+    token = (head.text_projection(vectors) + head.token_projection(tokens))[1, 2]
+    fine = torch.cosine_similarity(pixels, token, dim=0) / 0.07
+    enlarged = nn.functional.interpolate(scores, size=(16, 24), mode="bilinear")[1, 2, 5, 7]
+    presence = head.presence(tokens)[1, 2, 0]
+    logits, auxiliary = head(maps(), vectors)
+    torch.testing.assert_close(logits[1, 2, 5, 7], fine + enlarged + presence, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(auxiliary, scores)
 
 
 def test_lseg_logits_equal_scaled_cosines_of_projected_pixels():
     head, vectors = build("lseg"), torch.randn(3, 32)
-    pixels, _ = head.decoder(head.neck(maps()), maps())
+    pixels = head.decoder(head.neck(maps()), maps())
     embeddings = torch.einsum("dc,bchw->bdhw", head.similarity.projection.weight, pixels)
     cosines = [torch.cosine_similarity(embeddings, vector[None, :, None, None], dim=1) for vector in vectors]
     torch.testing.assert_close(head(maps(), vectors)[0], torch.stack(cosines, dim=1) / 0.07, atol=1e-4, rtol=1e-4)

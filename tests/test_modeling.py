@@ -267,4 +267,4 @@ def test_hidden_states_and_attentions_are_returned_on_request(pixel_values):
     model.set_attn_implementation("eager")
     outputs = model(pixel_values, output_hidden_states=True, output_attentions=True)
     assert [tuple(state.shape) for state in outputs.hidden_states] == 3 * [(2, 16, 4, 6)]
-    assert [tuple(weights.shape) for weights in outputs.attentions] == 2 * [(2, 2, 3, 24)]
+    assert [tuple(weights.shape) for weights in outputs.attentions] == 2 * [(2, 1, 3, 24)]
