@@ -17,6 +17,8 @@ from accelerate.utils import set_seed
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torchvision.transforms import v2
 
+from modeling_lclipseg import WordBank
+from modeling_lclipseg.class_vectors_lclipseg import fold_name
 from scripts.toolkit import arguments, building, cli, environment
 from scripts.toolkit import training as core
 from scripts.toolkit.ablations import ABLATIONS, ablate, control_vectors, learn_vectors
@@ -28,6 +30,7 @@ from scripts.toolkit.data import SegmentationData, load_segmentation_data
 from scripts.toolkit.evaluation import evaluate_model
 from scripts.toolkit.metrics import SegmentationScores
 from scripts.toolkit.presets import Preset, load_preset
+from scripts.toolkit.vector_augmentation import VectorAugmentation
 
 logger = logging.getLogger("lclipseg")
 
@@ -70,6 +73,12 @@ class ModelArguments:
             "help": "clip, or a control of a comparison: random (unit vectors), shuffled (every class has another "
             "one's), learned (with the network)."
         },
+    )
+    vector_noise: float = field(
+        default=0.0, metadata={"help": "Length of the noise added to class vectors (of length 1) in every step."}
+    )
+    negative_words: int = field(
+        default=0, metadata={"help": "Other words of the bank that compete with the classes in every step."}
     )
     config: list[str] = field(
         default_factory=list, metadata={"help": "FIELD=VALUE of LClipSegConfig, over the preset's own."}
@@ -183,7 +192,8 @@ def main(model_arguments: ModelArguments, data_arguments: DataArguments, run_arg
     train_data, eval_data = (
         _data(data_arguments, split) for split in (data_arguments.train_split, data_arguments.eval_split)
     )
-    model = _model(model_arguments, preset, train_data.classes, run_arguments.seed)
+    all_classes = train_data.data.classes if isinstance(train_data, ClassSubset) else train_data.classes
+    model = _model(model_arguments, preset, train_data.classes, all_classes, run_arguments.seed)
     if run_arguments.channels_last:
         model = model.to(memory_format=torch.channels_last)
     image_processor = building.build_image_processor(preset, data_arguments.shortest_edge or None)
@@ -265,7 +275,9 @@ def _data(data_arguments: DataArguments, split: str) -> SegmentationData:
     return ClassSubset(data, [name for index, name in enumerate(data.classes.names) if index not in unseen])
 
 
-def _model(model_arguments: ModelArguments, preset: Preset, classes: ClassList, seed: int):
+def _model(
+    model_arguments: ModelArguments, preset: Preset, classes: ClassList, all_classes: ClassList, seed: int
+) -> Any:
     fields = building.config_fields(model_arguments.config)
     vectors = None
     if model_arguments.guidance != "none":
@@ -282,7 +294,19 @@ def _model(model_arguments: ModelArguments, preset: Preset, classes: ClassList, 
         ablate(model, model_arguments.ablation)
     if vectors is not None and model_arguments.vectors == "learned":
         learn_vectors(model)
+    if model_arguments.vector_noise or model_arguments.negative_words:
+        others = _other_words(model_arguments, all_classes)
+        VectorAugmentation(model_arguments.vector_noise, model_arguments.negative_words, others).attach(model)
     return model
+
+
+def _other_words(model_arguments: ModelArguments, classes: ClassList) -> torch.Tensor:
+    """The vectors of the bank's words that stand for no class, seen or held out."""
+    if model_arguments.bank is None or model_arguments.guidance == "none":
+        raise InputError("--vector_noise and --negative_words need --bank FILE, and a guidance with text.")
+    bank = WordBank.load(model_arguments.bank)
+    taken = {fold_name(word) for word in (*classes.names, *classes.prompts)}
+    return bank.embeddings[[row for row, word in enumerate(bank.names) if fold_name(word) not in taken]]
 
 
 def _train(

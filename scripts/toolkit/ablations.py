@@ -26,31 +26,31 @@ def _hold_at_zero(*modules_or_parameters: nn.Module | nn.Parameter) -> None:
             parameter.requires_grad_(False)
 
 
-def _without_image_to_text(head: LClipSegFusionHead) -> None:
+def _without_image_to_text(head: Any) -> None:
     for layer in head.fusion.layers:
         _hold_at_zero(layer.image_to_text.output)
 
 
-def _without_text_to_image(head: LClipSegFusionHead) -> None:
+def _without_text_to_image(head: Any) -> None:
     for layer in head.fusion.layers:
         _hold_at_zero(layer.text_to_image.value)
 
 
-def _without_image_branch(head: LClipSegFusionHead) -> None:
+def _without_image_branch(head: Any) -> None:
     for layer in head.fusion.layers:
         _hold_at_zero(layer.image_branch[-1])
 
 
-def _without_text_branch(head: LClipSegFusionHead) -> None:
+def _without_text_branch(head: Any) -> None:
     for layer in head.fusion.layers:
         _hold_at_zero(layer.text_branch.attention.output, layer.text_branch.feed_forward[-1])
 
 
-def _without_presence(head: LClipSegFusionHead) -> None:
+def _without_presence(head: Any) -> None:
     _hold_at_zero(head.presence)
 
 
-def _undisturbed(head: LClipSegFusionHead) -> None:
+def _undisturbed(head: Any) -> None:
     for module in (head.token_projection, *(layer.text_to_image.value for layer in head.fusion.layers)):
         nn.init.zeros_(module.weight)
 
