@@ -1,175 +1,201 @@
-"""Draw what crosses the two-way bridge of a fusion checkpoint: where each word looks, and what each place reads.
+"""Draw what crosses the two-way bridge of a fusion checkpoint: where words look, and what places read.
 
-    python scripts/attention_maps.py photos/*.jpg --model runs/mine/best --classes "coat, jeans" --out attention.png
+    python scripts/attention_maps.py photos/*.jpg --model runs/mine/last --classes "coat, jeans" --out attention.png
 
-One row an image: the image; for each word its attention over the image; and for each coarse pixel the word that it
-reads most from. Weights are those of the last block. Also prints how much of a word's attention falls on the pixels
-that the model itself labels so. Needs `pip install -e ".[report]"`.
+A row for each image, with the weights of the last block. Also prints how much of a word's attention falls on the
+pixels that the model itself labels so. Needs `pip install -e ".[report]"`.
 """
 
 import difflib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from PIL import Image
+from torch.nn.functional import interpolate
 
+from modeling_lclipseg.class_vectors_lclipseg import fold_name
+from modeling_lclipseg.inputs_lclipseg import open_image, to_rgb_image
 from modeling_lclipseg.sizing_lclipseg import Size
 from modeling_lclipseg.visualization_lclipseg import UNLABELLED_COLOUR, class_palette
+from scripts.toolkit import arguments, cli
 from scripts.toolkit.cli import InputError
-from scripts.toolkit.inference import segment_images
+from scripts.toolkit.inference import load_model, segment_images
 from scripts.toolkit.report_plots import DOTS_PER_INCH, WIDTH
 
 MAX_WORDS = 5  # in a row, where none are chosen
-MAX_LEGEND = 13  # classes with a colour of their own; the rest are grey
+MAX_COLOURS, LEGEND_COLUMNS = 13, 7  # classes with a colour of their own; the others share one
 CAPTION = (
-    "Image to text: where a word looks in the image (bright: much; each map has its own scale; line: pixels that the "
-    "model labels so).\nText to image, last panel: the word that a place reads most from (the stronger the colour, "
-    "the more)."
+    "Under a word: where it looks in the image (the brighter, the more). A line surrounds what the model labels so; "
+    "below, the part\nof the attention inside it and its part of the image. Last: the word that a place reads most from "
+    "(strong colour: much)."
 )
 
 
 @dataclass
 class AttentionArguments:
     model: str = field(metadata={"help": "Folder of a checkpoint with guidance fusion, or OWNER/NAME on the Hub."})
-    classes: str | None = field(
-        default=None,
-        metadata={
-            "help": f"Classes of the checkpoint to show. Default: up to {MAX_WORDS} that cover most of an image."
-        },
-    )
+    classes: str | None = field(default=None, metadata={"help": "Its classes to show. Default: an image's largest."})
     out: str = field(default="docs/results/plots/attention.png", metadata={"help": "The PNG file to write."})
 
 
 @dataclass(frozen=True)
 class Bridge:
-    """What crossed the bridge of the last block for one image, on its coarse map of h w cells.
+    """What crossed the last bridge for one image of H W pixels, on a coarse map of h w cells."""
 
-    Args:
-        image (`PIL.Image.Image`): upright, RGB, H W.
-        segmentation (`torch.Tensor` of shape `(H, W)`): the class ids that the model gives its pixels.
-        image_to_text (`torch.Tensor` of shape `(K, h, w)`): what each class reads from each cell; 1 in all for a class.
-        text_to_image (`torch.Tensor` of shape `(K, h, w)`): what each cell reads from each class; 1 in all for a cell.
-        picture (`tuple[int, int]`): height and width of the image inside the padded input; it lies at the upper left.
-        stride (`int`): height and width of a cell, in pixels of the input.
-    """
-
-    image: Image.Image
-    segmentation: torch.Tensor
-    image_to_text: torch.Tensor
-    text_to_image: torch.Tensor
-    picture: Size
-    stride: int
+    image: Image.Image  # upright, RGB
+    segmentation: torch.Tensor  # (H, W), the class ids that the model gives
+    image_to_text: torch.Tensor  # (K, h, w), what a class reads from each cell; sums to 1 over h w
+    text_to_image: torch.Tensor  # (K, h, w), what a cell reads from each class; sums to 1 over K
+    picture: Size  # of the image in the padded input, of which it is the upper left
+    stride: int  # side of a cell in pixels of the input
 
     def over_image(self, maps: torch.Tensor, mode: str) -> torch.Tensor:
-        """Coarse maps (C, h, w) without the padding and at the size of the image (C, H, W), as float32. `mode` is
-        one of `torch.nn.functional.interpolate`."""
-        height, width = self.picture
-        padded = torch.nn.functional.interpolate(maps[None].float(), scale_factor=self.stride, mode=mode)
-        size = (self.image.height, self.image.width)
-        return torch.nn.functional.interpolate(padded[..., :height, :width], size=size, mode=mode)[0]
+        """Coarse maps (C, h, w) without the padding, at the image's size (C, H, W). `mode` is [`interpolate`]'s."""
+        padded = interpolate(maps[None], scale_factor=self.stride, mode=mode)
+        picture = padded[..., : self.picture[0], : self.picture[1]]
+        return interpolate(picture, size=self.segmentation.shape, mode=mode)[0]
+
+    def largest_classes(self) -> list[int]:
+        """The ids that the model gives most pixels, at most [`MAX_WORDS`]."""
+        ids, counts = self.segmentation.unique(return_counts=True)
+        return ids[counts.argsort(descending=True)][:MAX_WORDS].tolist()
 
     def heat(self, class_id: int) -> torch.Tensor:
-        """Where a class looks, (H, W), at least 0 everywhere."""
-        return self.over_image(self.image_to_text[class_id, None], "bilinear")[0]
+        """Where a class looks, (H, W), from 0 to 1 at the place that it reads most from."""
+        heat = self.over_image(self.image_to_text[class_id, None], "bilinear")[0]
+        return (heat / heat.max()).nan_to_num()  # where all of it lies on the padding
 
     def most_read(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """For every pixel the class that its cell reads most from, (H, W) int64, and how much, in (0, 1]."""
+        """For every pixel the id of the class that its cell reads most from, and how much in (0, 1]; both (H, W)."""
         weights, ids = self.text_to_image.max(dim=0)
-        at_pixels = self.over_image(torch.stack([ids, weights]), "nearest-exact")
-        return at_pixels[0].long(), at_pixels[1]
+        ids_and_weights = self.over_image(torch.stack([ids.float(), weights]), "nearest-exact")
+        return ids_and_weights[0].long(), ids_and_weights[1]
 
-    def alignment(self, class_id: int) -> float | None:
-        """The part of a class's attention in the image that falls on the pixels labelled so; `None` without any."""
+    def alignment(self, class_id: int) -> tuple[float, float]:
+        """The part of a class's attention over the image that falls on the pixels labelled so, and the part of the
+        image that these are, which an even attention would give. Both are 0 where no pixel is labelled so."""
         labelled, heat = self.segmentation == class_id, self.heat(class_id)
-        return (heat[labelled].sum() / heat.sum()).item() if labelled.any() else None
-
-    def area(self, class_id: int) -> float:
-        """The part of the image that is labelled so: what the alignment of an even attention would be."""
-        return (self.segmentation == class_id).float().mean().item()
+        return (heat[labelled].sum() / heat.sum()).nan_to_num().item(), labelled.float().mean().item()
 
 
 def read_bridge(model: Any, image_processor: Any, image: Image.Image) -> Bridge:
     """Segment an upright RGB image and keep what crosses the last bridge. InputError: the model has no bridge."""
     if model.config.guidance != "fusion":
         raise InputError(
-            f"this checkpoint has guidance {model.config.guidance!r}, and only 'fusion' has a bridge between image and "
-            "text; give a checkpoint trained with --guidance fusion"
+            f"--model has guidance {model.config.guidance!r} and so no bridge; give one of guidance 'fusion'"
         )
     caught: list[torch.Tensor] = []
+
+    def keep(module: Any, given: Any, output: Any) -> None:
+        caught.append(output[1][0, 0].float().cpu())
+
     layer = model.head.fusion.layers[-1]
-    hooks = [
-        half.register_forward_hook(lambda module, given, output: caught.append(output[1][0, 0].float().cpu()))
-        for half in (layer.image_to_text, layer.text_to_image)
-    ]
-    try:
+    with layer.image_to_text.register_forward_hook(keep), layer.text_to_image.register_forward_hook(keep):
         (segmentation,) = segment_images(model, image_processor, [image])
-    finally:
-        for hook in hooks:
-            hook.remove()
     to_text, to_image = caught  # (K, n), (n, K)
     picture, stride = image_processor.sizing.resized(image.height, image.width), model.config.fusion_stride
-    cells = tuple(math.ceil(side / stride) for side in image_processor.sizing.padded([picture]))
+    cells = [math.ceil(side / stride) for side in image_processor.sizing.padded([picture])]
     return Bridge(image, segmentation, to_text.unflatten(1, cells), to_image.T.unflatten(1, cells), picture, stride)
 
 
 def chosen_classes(classes: str, id2label: dict[int, str]) -> list[int]:
-    """Ids of the words in a comma-separated list; case does not matter. InputError: a word that the model lacks."""
-    known = {name.casefold(): class_id for class_id, name in id2label.items()}
-    words = list(dict.fromkeys(word.strip().casefold() for word in classes.split(",")))
+    """Ids of the words in a comma-separated list; case does not matter. InputError: a word that is no class."""
+    known = {fold_name(name): class_id for class_id, name in id2label.items()}
+    words = list(dict.fromkeys(map(fold_name, classes.split(","))))
     for word in words:
         if word not in known:
-            near = difflib.get_close_matches(word, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(id2label.values())}"
-            raise InputError(f"--classes {classes!r}: the checkpoint has no class {word!r}; {hint}")
+            near = ", ".join(difflib.get_close_matches(word, known, n=3, cutoff=0.0))
+            raise InputError(f"--classes {classes!r}: the checkpoint has no class {word!r}; the nearest are {near}")
     return [known[word] for word in words]
+
+
+def mean_alignment(bridges: Sequence[Bridge], class_id: int) -> tuple[float, float, int]:
+    """Means of [`Bridge.alignment`] over the images where a class is labelled, and their number; NaN without any."""
+    parts = [bridge.alignment(class_id) for bridge in bridges if (bridge.segmentation == class_id).any()]
+    inside, area = torch.tensor(parts).reshape(-1, 2).mean(dim=0).tolist()
+    return inside, area, len(parts)
 
 
 def draw(bridges: Sequence[Bridge], shown: Sequence[Sequence[int]], id2label: dict[int, str]) -> Figure:
     """The figure. `shown` holds for each image the ids of the classes whose attention gets a panel."""
     columns = 2 + max(map(len, shown))
-    heights = [bridge.image.height / bridge.image.width for bridge in bridges]  # of a panel, in widths
-    inches = WIDTH / columns * sum(heights) + 0.45 * len(bridges) + 1.3
+    read = torch.cat([bridge.most_read()[0].flatten() for bridge in bridges])
+    colours, keys = _legend(read.bincount(minlength=len(id2label)), id2label)
+    heights = [WIDTH / columns * bridge.image.height / bridge.image.width for bridge in bridges]
+    inches = sum(heights) + 0.4 * len(bridges) + 0.2 * math.ceil(len(keys) / LEGEND_COLUMNS) + 0.6
     figure = Figure(figsize=(WIDTH, inches), dpi=DOTS_PER_INCH, layout="constrained")
-    figure.suptitle(CAPTION, fontsize=8, x=0.01, ha="left", color="0.25")
+    figure.suptitle(CAPTION, fontsize=8, x=0.008, ha="left", color="0.2")
     grid = figure.subplots(len(bridges), columns, squeeze=False, height_ratios=heights)
-    read = torch.cat([bridge.most_read()[0].flatten() for bridge in bridges]).bincount(minlength=len(id2label))
-    legend = [class_id for class_id in read.argsort(descending=True).tolist()[:MAX_LEGEND] if read[class_id]]
-    colours = np.full((len(id2label), 3), UNLABELLED_COLOUR) / 255
-    colours[legend] = class_palette(len(id2label))[legend] / 255
     for bridge, class_ids, (first, *panels, last) in zip(bridges, shown, grid, strict=True):
         first.imshow(bridge.image)
-        for class_id, panel in zip(class_ids, panels, strict=False):
+        for panel in (*panels, last):
+            panel.imshow(bridge.image.convert("L"), cmap="gray", vmin=0, vmax=255)
+        for panel, class_id in zip(panels, class_ids, strict=False):
+            heat, (inside, area) = bridge.heat(class_id), bridge.alignment(class_id)
+            panel.imshow(heat, cmap="inferno", vmin=0, vmax=1, alpha=(0.4 + 0.4 * heat).numpy())
+            if 0 < area < 1:
+                panel.contour(bridge.segmentation == class_id, levels=[0.5], colors="white", linewidths=0.5)
             panel.set_title(id2label[class_id], fontsize=9)
-            _draw_heat(panel, bridge, class_id)
-        ids, weights = bridge.most_read()
-        _draw_ground(last, bridge.image)
-        last.imshow(np.dstack([colours[ids], weights]))
-        last.set_title("reads most from", fontsize=9)
-        for panel in (first, *panels, last):
-            panel.set_axis_off()
+            panel.set_xlabel(f"{inside:.0%} inside, area {area:.0%}" if area else "not labelled", fontsize=7.5)
         for panel in panels[len(class_ids) :]:
             panel.remove()
-    keys = [Patch(color=colours[class_id], label=id2label[class_id]) for class_id in legend]
-    if len(legend) < read.count_nonzero():
-        keys.append(Patch(color=np.array(UNLABELLED_COLOUR) / 255, label="other"))
-    figure.legend(handles=keys, loc="outside lower center", ncols=7, frameon=False, fontsize=8)
+        ids, weights = bridge.most_read()
+        last.imshow(np.dstack([colours[ids], weights]))
+        last.set_title("reads most from", fontsize=9, style="italic")
+    for panel in figure.axes:
+        panel.set(xticks=[], yticks=[])
+        panel.spines[:].set_visible(False)
+    figure.legend(handles=keys, loc="outside lower center", ncols=LEGEND_COLUMNS, frameon=False, fontsize=8)
     return figure
 
 
-def _draw_heat(panel: Axes, bridge: Bridge, class_id: int) -> None:
-    _draw_ground(panel, bridge.image)
-    panel.imshow(bridge.heat(class_id), cmap="inferno", alpha=0.65, vmin=0)
-    labelled = bridge.segmentation == class_id
-    if labelled.any() and not labelled.all():
-        panel.contour(labelled, levels=[0.5], colors="white", linewidths=0.6)
+def _legend(counts: torch.Tensor, id2label: dict[int, str]) -> tuple[np.ndarray, list[Patch]]:
+    """Colours (K, 3) in [0, 1] and keys for classes that are seen `counts` (K) times; the rarest share a colour."""
+    own = [class_id for class_id in counts.argsort(descending=True)[:MAX_COLOURS].tolist() if counts[class_id]]
+    colours = np.full((len(id2label), 3), UNLABELLED_COLOUR) / 255
+    colours[own] = class_palette(len(id2label))[own] / 255
+    keys = [Patch(color=colours[class_id], label=id2label[class_id]) for class_id in own]
+    if len(own) < counts.count_nonzero():
+        keys.append(Patch(color=np.array(UNLABELLED_COLOUR) / 255, label="other"))
+    return colours, keys
 
 
-def _draw_ground(panel: Axes, image: Image.Image) -> None:
-    panel.imshow(image.convert("L"), cmap="gray", vmin=0, vmax=255)
+def main(images: Sequence[str], args: AttentionArguments) -> Figure:
+    """Draw the figure, write it to `args.out` and print the alignment of every class in it."""
+    out = Path(args.out).expanduser()
+    if out.suffix.lower() != ".png":
+        raise InputError(f"--out {out} must be a PNG file; give {out.with_suffix('.png')}")
+    model, image_processor = load_model(args.model)
+    id2label = dict(model.config.id2label)
+    chosen = None if args.classes is None else chosen_classes(args.classes, id2label)
+    try:
+        pictures = [to_rgb_image(open_image(path)) for path in images]
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    bridges = [read_bridge(model, image_processor, picture) for picture in pictures]
+    shown = [chosen or bridge.largest_classes() for bridge in bridges]
+    figure = draw(bridges, shown, id2label)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(out, metadata={"Software": None})  # without the version, the same numbers make the same file
+    except OSError as error:
+        raise InputError(f"--out {out} cannot be written: {error.strerror}") from error
+    for class_id in sorted(set().union(*shown)):
+        inside, area, count = mean_alignment(bridges, class_id)
+        print(f"{id2label[class_id]}: {inside:.1%} of its attention on {area:.1%} of the pixels ({count} images)")
+    return figure
+
+
+def command() -> None:
+    cli.run(lambda: main(*arguments.parse_subject(__doc__, AttentionArguments, "images", "Image files.", nargs="+")))
+
+
+if __name__ == "__main__":
+    command()

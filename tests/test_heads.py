@@ -7,7 +7,8 @@ import torch
 from conftest import tiny_config
 from torch import nn
 
-from modeling_lclipseg.heads_lclipseg import HEADS, LClipSegProjectedSimilarity, LClipSegSimilarity
+from modeling_lclipseg.heads_lclipseg import HEADS
+from modeling_lclipseg.similarity_lclipseg import LClipSegProjectedSimilarity, LClipSegSimilarity
 
 CHANNELS = (8, 12, 20, 24)
 OPEN_VOCABULARY = [name for name, head in HEADS.items() if head.open_vocabulary]

@@ -15,7 +15,9 @@ EXPECTED = {
     for name in [
         "mbv3",
         "mbv3s",
+        "mbv3m",
         "mbv2",
+        "mbv2-tf",
         "mbv4s",
         "efficientvit-b0",
         "efficientvit-b1",
@@ -44,7 +46,9 @@ def test_preset_builds_on_meta(name):
 @pytest.mark.parametrize("name", sorted(EXPECTED))
 def test_normalisation_is_that_of_the_weights(name):
     preset = load_preset(name)
-    if preset.config["backbone_config"]["model_type"] == "timm_backbone":
+    if preset.backbone_weights.endswith(".safetensors"):  # of TensorFlow, not on the Hub
+        assert preset.image_mean == preset.image_std == (0.5, 0.5, 0.5)
+    elif preset.config["backbone_config"]["model_type"] == "timm_backbone":
         weights = timm.get_pretrained_cfg(preset.backbone_weights.removeprefix("timm/"))
         assert (preset.image_mean, preset.image_std) == (tuple(weights.mean), tuple(weights.std))
         assert preset.licence == weights.license

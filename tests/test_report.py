@@ -289,12 +289,14 @@ def test_harmonic_means_are_compared_fold_by_fold(tmp_path):
 
 
 def test_schedule_machine_and_dates_come_from_the_lines(tmp_path):
-    page = write(tmp_path, method_lines())
+    lines = method_lines()
+    lines[0]["train_seconds"] = None  # of a run that was stopped and resumed
+    page = write(tmp_path, lines)
     assert "[toy-cpu.yaml](../recipes/toy-cpu.yaml)" in page
     assert "crops of 192x256 pixels" in page
     assert "12 passes (552 steps) in batches of 8" in page
     machine = "a processor, 2 cores, 1 thread a run, no GPU"
-    assert f"| {machine} | python 3.12.1, torch 2.9.0 | 2026-11-20 to 2026-11-22 | 7 | 0.7 |" in page
+    assert f"| {machine} | python 3.12.1, torch 2.9.0 | 2026-11-20 to 2026-11-22 | 7 | 6.0 |" in page
 
 
 def test_costs_are_shown_with_their_machine(tmp_path):

@@ -108,7 +108,7 @@ def test_run_describes_itself(workspace, tmp_path):
     assert description["steps"] == 6
 
 
-@pytest.mark.parametrize("guidance", ["fusion", "none"])
+@pytest.mark.parametrize("guidance", ["fusion", "lseg", "denseclip", "none"])
 def test_training_learns_two_colours(workspace, tmp_path, guidance):
     scores = run(
         workspace, tmp_path / "run", "--guidance", guidance, "--epochs", "40", "--eval_every", "40",
@@ -116,6 +116,53 @@ def test_training_learns_two_colours(workspace, tmp_path, guidance):
         "--backbone_lr_scale", "1",
     )  # fmt: skip
     assert scores["mean_iou"] > 0.8
+
+
+def test_held_out_class_is_neither_learned_nor_validated(workspace, tmp_path):
+    (tmp_path / "held_out.yaml").write_text("classes: [road]")
+    scores = run(workspace, tmp_path / "run", "--epochs", "0.4", "--held_out", str(tmp_path / "held_out.yaml"))
+    model = AutoModelForSemanticSegmentation.from_pretrained(tmp_path / "run" / "last")
+    assert model.config.id2label == {0: "sky"}
+    assert list(scores["per_class"]) == ["sky"]
+
+
+def test_config_fields_win_over_the_preset(workspace, tmp_path):
+    run(workspace, tmp_path / "run", "--epochs", "0.4", "--config", "hidden_size=32", "auxiliary_loss_weight=0.0")
+    config = AutoModelForSemanticSegmentation.from_pretrained(tmp_path / "run" / "last").config
+    assert (config.hidden_size, config.auxiliary_loss_weight) == (32, 0)
+
+
+def test_unknown_config_field_suggests_the_nearest(workspace, tmp_path):
+    with pytest.raises(InputError, match=r"hiden_size=32: write FIELD=VALUE .*'hidden_size'"):
+        run(workspace, tmp_path / "run", "--config", "hiden_size=32")
+
+
+def test_ablated_part_is_still_away_at_the_end(workspace, tmp_path):
+    run(workspace, tmp_path / "run", "--epochs", "1", "--ablation", "text_to_image")
+    model = AutoModelForSemanticSegmentation.from_pretrained(tmp_path / "run" / "last")
+    assert not model.head.fusion.layers[0].text_to_image.value.weight.any()
+
+
+def test_learned_vectors_leave_their_start(workspace, tmp_path):
+    run(workspace, tmp_path / "run", "--epochs", "2", "--vectors", "learned")
+    model = AutoModelForSemanticSegmentation.from_pretrained(tmp_path / "run" / "last")
+    assert not torch.allclose(model.class_embeddings.norm(dim=1), torch.ones(2), atol=1e-6)
+
+
+def test_competing_words_are_none_of_the_classes(workspace):
+    classes = SimpleNamespace(names=["sky", "Road"], prompts=["sky", "road"])
+    others = train._other_words(train.ModelArguments(bank=str(workspace / "bank.safetensors")), classes)
+    torch.testing.assert_close(others, WordBank.load(workspace / "bank.safetensors").lookup(["tree", "car"]))
+
+
+def test_competing_words_need_a_bank():
+    with pytest.raises(InputError, match="need --bank"):
+        train._other_words(train.ModelArguments(negative_words=2), SimpleNamespace(names=[], prompts=[]))
+
+
+def test_run_with_noise_and_competing_words_trains(workspace, tmp_path):
+    run(workspace, tmp_path / "run", "--epochs", "0.4", "--vector_noise", "0.5", "--negative_words", "2")
+    assert (tmp_path / "run" / "last" / "model.safetensors").is_file()
 
 
 def test_resumed_run_equals_an_uninterrupted_one(workspace, tmp_path, monkeypatch):

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any
 
 from scripts.toolkit.finished import FinishedTable, Setting
@@ -124,7 +124,8 @@ def cost_table(costs: Mapping[str, Any]) -> str:
 
 
 def machine_table(lines: Sequence[Mapping[str, Any]]) -> str:
-    """Where, with which versions and when the lines were measured: a row for each machine and set of versions."""
+    """Where, with which versions and when the lines were measured: a row for each machine and set of versions. The
+    time is that of the runs that went through without a stop; of others it is not known."""
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for line in lines:
         groups.setdefault((machine_in_words(line["machine"]), versions_in_words(line["versions"])), []).append(line)
@@ -132,9 +133,11 @@ def machine_table(lines: Sequence[Mapping[str, Any]]) -> str:
     for (machine, versions), members in sorted(groups.items()):
         days = sorted(line["date"][:10] for line in members)
         period = days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
-        hours = sum(line["train_seconds"] for line in members) / 3600
-        rows.append([machine, versions, period, str(len(members)), f"{hours:.1f}"])
-    return markdown_table(("machine", "versions", "dates", "runs", "training, hours in all"), rows, text_columns=3)
+        minutes = [line["train_seconds"] / 60 for line in members if line["train_seconds"] is not None]
+        duration = f"{median(minutes):.1f}" if minutes else NOTHING
+        rows.append([machine, versions, period, str(len(members)), duration])
+    header = ("machine", "versions", "dates", "runs", "training, minutes (median)")
+    return markdown_table(header, rows, text_columns=3)
 
 
 def machine_in_words(machine: Mapping[str, Any]) -> str:
