@@ -22,7 +22,6 @@ from typing import Any
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from scripts.report import write_report
 from scripts.toolkit import arguments, cli, environment
 from scripts.toolkit.building import config_fields
 from scripts.toolkit.cli import InputError
@@ -83,6 +82,8 @@ def main(name: str, args: ReproduceArguments) -> None:
         print("\n".join(f"{cell.hash}  {cell.name}" for cell in missing))
         return
     _run_all(missing, lines, args)
+    from scripts.report import write_report  # plots need packages that a machine for runs alone can do without
+
     write_report(Path(args.results), Path(args.costs), Path(args.report), args.budget)
 
 
@@ -164,6 +165,7 @@ def run_cell(cell: Cell, args: ReproduceArguments) -> dict[str, Any]:
         "zero_shot": None if cell.held_out is None else scored,
         "parameters": cost.parameters,
         "macs": cost.macs,
+        "macs_image_size": args.size,
     }
 
 
