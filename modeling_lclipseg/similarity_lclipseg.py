@@ -45,13 +45,12 @@ class LClipSegProjectedSimilarity(LClipSegSimilarity):
 
     def forward(self, pixels: torch.Tensor, class_vectors: torch.Tensor) -> torch.Tensor:
         """`pixels` (B, c, h, w) and `class_vectors` (K, D) give logits (B, K, h, w) in [-100, 100]."""
-        weight = self.projection.weight  # (D, c)
-        # A pixel's own length has no say in the cosine, and squared it could leave the range of half precision.
-        flat = nn.functional.normalize(pixels.flatten(2), dim=1, eps=SMALLEST_LENGTH)  # (B, c, n)
-        squared_lengths = (flat * (weight.T @ weight @ flat)).sum(1, keepdim=True)  # (B, 1, n)
+        weight, flat = self.projection.weight, pixels.flatten(2)  # (D, c), (B, c, n)
+        # In float32: a square leaves the range of half precision long before its root does.
+        squared_lengths = (flat.float() * (weight.T @ weight @ flat).float()).sum(1, keepdim=True)  # (B, 1, n)
         tokens = nn.functional.normalize(class_vectors, dim=-1, eps=SMALLEST_LENGTH) @ weight * self.scale()  # (K, c)
-        logits = tokens @ flat * squared_lengths.clamp(min=SMALLEST_LENGTH).rsqrt()
-        return logits.unflatten(2, pixels.shape[-2:])
+        logits = (tokens @ flat).float() * squared_lengths.clamp(min=SMALLEST_LENGTH**2).rsqrt()
+        return logits.to(pixels.dtype).unflatten(2, pixels.shape[-2:])
 
 
 __all__ = ["MAX_LOGIT_SCALE", "SMALLEST_LENGTH", "LClipSegProjectedSimilarity", "LClipSegSimilarity"]

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from PIL import Image
@@ -27,14 +28,15 @@ from modeling_lclipseg.visualization_lclipseg import UNLABELLED_COLOUR, class_pa
 from scripts.toolkit import arguments, cli
 from scripts.toolkit.cli import InputError
 from scripts.toolkit.inference import load_model, segment_images
+from scripts.toolkit.metrics import percent
 from scripts.toolkit.report_plots import DOTS_PER_INCH, WIDTH
 
 MAX_WORDS = 5  # in a row, where none are chosen
 MAX_COLOURS, LEGEND_COLUMNS = 13, 7  # classes with a colour of their own; the others share one
 CAPTION = (
     "Under a word: where it looks in the image (the brighter, the more). A line surrounds what the model labels so; "
-    "below, the part\nof the attention inside it and its part of the image. Last: the word that a place reads most from "
-    "(strong colour: much)."
+    "below, the part\nof the attention inside it and its part of the image. Last: the word that a place reads most "
+    "from (strong colour: much)."
 )
 
 
@@ -79,8 +81,7 @@ class Bridge:
         return ids_and_weights[0].long(), ids_and_weights[1]
 
     def alignment(self, class_id: int) -> tuple[float, float]:
-        """The part of a class's attention over the image that falls on the pixels labelled so, and the part of the
-        image that these are, which an even attention would give. Both are 0 where no pixel is labelled so."""
+        """How much of a class's attention over the image, and of the image itself, is labelled as it; in [0, 1]."""
         labelled, heat = self.segmentation == class_id, self.heat(class_id)
         return (heat[labelled].sum() / heat.sum()).nan_to_num().item(), labelled.float().mean().item()
 
@@ -88,9 +89,7 @@ class Bridge:
 def read_bridge(model: Any, image_processor: Any, image: Image.Image) -> Bridge:
     """Segment an upright RGB image and keep what crosses the last bridge. InputError: the model has no bridge."""
     if model.config.guidance != "fusion":
-        raise InputError(
-            f"--model has guidance {model.config.guidance!r} and so no bridge; give one of guidance 'fusion'"
-        )
+        raise InputError(f"--model has guidance {model.config.guidance!r}, so no bridge; give one with 'fusion'")
     caught: list[torch.Tensor] = []
 
     def keep(module: Any, given: Any, output: Any) -> None:
@@ -150,8 +149,7 @@ def draw(bridges: Sequence[Bridge], shown: Sequence[Sequence[int]], id2label: di
         last.imshow(np.dstack([colours[ids], weights]))
         last.set_title("reads most from", fontsize=9, style="italic")
     for panel in figure.axes:
-        panel.set(xticks=[], yticks=[])
-        panel.spines[:].set_visible(False)
+        panel.set(xticks=[], yticks=[], frame_on=False)
     figure.legend(handles=keys, loc="outside lower center", ncols=LEGEND_COLUMNS, frameon=False, fontsize=8)
     return figure
 
@@ -161,9 +159,9 @@ def _legend(counts: torch.Tensor, id2label: dict[int, str]) -> tuple[np.ndarray,
     own = [class_id for class_id in counts.argsort(descending=True)[:MAX_COLOURS].tolist() if counts[class_id]]
     colours = np.full((len(id2label), 3), UNLABELLED_COLOUR) / 255
     colours[own] = class_palette(len(id2label))[own] / 255
-    keys = [Patch(color=colours[class_id], label=id2label[class_id]) for class_id in own]
+    keys = [Patch(color=to_hex(colours[class_id]), label=id2label[class_id]) for class_id in own]
     if len(own) < counts.count_nonzero():
-        keys.append(Patch(color=np.array(UNLABELLED_COLOUR) / 255, label="other"))
+        keys.append(Patch(color=to_hex(np.array(UNLABELLED_COLOUR) / 255), label="other"))
     return colours, keys
 
 
@@ -189,7 +187,10 @@ def main(images: Sequence[str], args: AttentionArguments) -> Figure:
         raise InputError(f"--out {out} cannot be written: {error.strerror}") from error
     for class_id in sorted(set().union(*shown)):
         inside, area, count = mean_alignment(bridges, class_id)
-        print(f"{id2label[class_id]}: {inside:.1%} of its attention on {area:.1%} of the pixels ({count} images)")
+        where = f"{count} of {len(images)} images"
+        print(
+            f"{id2label[class_id]}: {percent(inside)} % of its attention on {percent(area)} % of the pixels, {where}"
+        )
     return figure
 
 

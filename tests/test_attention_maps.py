@@ -107,7 +107,7 @@ def test_weights_sum_to_one_over_the_map_and_over_the_classes(size, layers):
     assert bridge.segmentation.shape == bridge.heat(0).shape == size
 
 
-@pytest.mark.parametrize("stride", [8, 16, 32])
+@pytest.mark.parametrize("stride", [16, 32])
 def test_cells_follow_from_stride_and_padding(stride):
     processor = LClipSegImageProcessor(do_resize=False)
     bridge = read_bridge(tiny_model(fusion_stride=stride), processor, photo(70, 100))
@@ -132,7 +132,7 @@ def test_model_is_left_without_hooks():
 
 @pytest.mark.parametrize("guidance", ["lseg", "denseclip", "none"])
 def test_other_heads_are_refused(guidance):
-    with pytest.raises(InputError, match=f"guidance '{guidance}' and so no bridge"):
+    with pytest.raises(InputError, match=f"guidance '{guidance}', so no bridge"):
         read_bridge(tiny_model(guidance=guidance), LClipSegImageProcessor(), photo(32, 32))
 
 
@@ -145,9 +145,10 @@ def halves(size: tuple[int, int]) -> torch.Tensor:
 
 
 def test_alignment_is_the_attention_on_the_own_pixels():
-    bridge = bridge_of(planted(1, 1, (4, 8)), (64, 128), (64, 128), halves((64, 128)))
+    on_the_left = planted(1, 1, (4, 8)).expand(2, -1, -1)
+    bridge = bridge_of(on_the_left, (64, 128), (64, 128), halves((64, 128)))
     assert bridge.alignment(0) == pytest.approx((1.0, 0.5))
-    assert bridge.alignment(1) == pytest.approx((0.0, 0.5)) if len(bridge.image_to_text) > 1 else True
+    assert bridge.alignment(1) == pytest.approx((0.0, 0.5))
 
 
 def test_even_attention_is_aligned_by_the_area_alone():
@@ -223,10 +224,10 @@ def test_one_png_is_written_with_a_panel_for_each_word(run, photos, tmp_path):
 
 
 def test_without_words_each_image_shows_the_classes_that_it_has(run, photos):
-    (wide,) = (run(photos[:1]).axes,)
+    panels = run(photos[:1]).axes
     model, processor = attention_maps.load_model("tiny")
     bridge = read_bridge(model, processor, Image.open(photos[0]))
-    assert [panel.get_title() for panel in wide[1:-1]] == [NAMES[class_id] for class_id in bridge.largest_classes()]
+    assert [panel.get_title() for panel in panels[1:-1]] == [NAMES[class_id] for class_id in bridge.largest_classes()]
 
 
 def test_alignment_of_every_word_is_printed(run, photos, capsys):
