@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from PIL import Image
@@ -159,9 +158,9 @@ def _legend(counts: torch.Tensor, id2label: dict[int, str]) -> tuple[np.ndarray,
     own = [class_id for class_id in counts.argsort(descending=True)[:MAX_COLOURS].tolist() if counts[class_id]]
     colours = np.full((len(id2label), 3), UNLABELLED_COLOUR) / 255
     colours[own] = class_palette(len(id2label))[own] / 255
-    keys = [Patch(color=to_hex(colours[class_id]), label=id2label[class_id]) for class_id in own]
+    keys = [Patch(color=colours[class_id].tolist(), label=id2label[class_id]) for class_id in own]
     if len(own) < counts.count_nonzero():
-        keys.append(Patch(color=to_hex(np.array(UNLABELLED_COLOUR) / 255), label="other"))
+        keys.append(Patch(color=(np.array(UNLABELLED_COLOUR) / 255).tolist(), label="other"))
     return colours, keys
 
 
@@ -187,10 +186,8 @@ def main(images: Sequence[str], args: AttentionArguments) -> Figure:
         raise InputError(f"--out {out} cannot be written: {error.strerror}") from error
     for class_id in sorted(set().union(*shown)):
         inside, area, count = mean_alignment(bridges, class_id)
-        where = f"{count} of {len(images)} images"
-        print(
-            f"{id2label[class_id]}: {percent(inside)} % of its attention on {percent(area)} % of the pixels, {where}"
-        )
+        text = f"{percent(inside)} % of its attention on {percent(area)} % of the pixels"
+        print(f"{id2label[class_id]}: {text} ({count} of {len(images)} images)")
     return figure
 
 

@@ -39,16 +39,13 @@ def test_commands_of_the_readme_exist():
         assert f"\n{target}:" in makefile
 
 
-@pytest.mark.parametrize("name", ["camvid-mbv3s-fusion", "camvid-mbv3s-none"])
-def test_results_in_the_readme_are_the_measured_ones(name):
+def test_results_in_the_readme_are_the_measured_ones():
+    name = "camvid-mbv3s-fusion"
     row = next(line for line in README.splitlines() if f"recipes/{name}.yaml" in line)
     scores = result(name)
-    assert f"{100 * scores['mean_iou']:.1f}" in row
-    assert f"{100 * result(f'{name}-flip')['mean_iou']:.1f}" in row
-    assert f"{100 * scores['pixel_accuracy']:.1f}" in row
-    for class_name, iou in scores["per_class"].items():
-        (line,) = [line for line in README.splitlines() if line.startswith(f"| {class_name} |")]
-        assert f"{100 * iou:.1f}" in line
+    assert f"**{100 * scores['mean_iou']:.1f}**" in row
+    assert f"| {100 * result(f'{name}-flip')['mean_iou']:.1f} |" in row
+    assert f"| {100 * scores['pixel_accuracy']:.1f} |" in row
 
 
 def test_card_has_the_measured_numbers():
