@@ -11,7 +11,7 @@ from PIL import Image
 
 from modeling_lclipseg import LClipSegImageProcessor
 from scripts import attention_maps
-from scripts.attention_maps import AttentionArguments, Bridge, chosen_classes, mean_alignment, read_bridge
+from scripts.attention_maps import AttentionArguments, Bridge, chosen_classes, draw, mean_alignment, read_bridge
 from scripts.toolkit.cli import InputError
 
 STRIDE = 16
@@ -76,6 +76,12 @@ def test_heat_of_a_planted_weight_lies_at_its_cell(size, picture, cells):
     assert centre(heat) == pytest.approx(
         ((row + 0.5) * STRIDE * scale, (column + 0.5) * STRIDE * scale), abs=0.02 * STRIDE * scale
     )
+
+
+def test_heat_fades_evenly_from_cell_to_cell():
+    heat = bridge_of(planted(1, 2, (4, 6)), (64, 96), (64, 96)).heat(0)
+    beside_the_border = heat[24, 2 * STRIDE - 1 : 2 * STRIDE + 1]  # half way between the centres of two cells
+    torch.testing.assert_close(beside_the_border, torch.tensor([0.5, 0.5]), atol=0.05, rtol=0)
 
 
 def test_attention_to_the_padding_is_not_shown():
@@ -221,6 +227,12 @@ def test_one_png_is_written_with_a_panel_for_each_word(run, photos, tmp_path):
         assert picture.width == 1800
     titles = [panel.get_title() for panel in figure.axes]
     assert titles == ["", "road", "car", "reads most from"] * 2
+
+
+def test_image_with_fewer_words_has_fewer_panels():
+    bridge = bridge_of(torch.full((3, 4, 6), 1 / 24), (64, 96), (64, 96))
+    titles = [panel.get_title() for panel in draw([bridge, bridge], [[1], [0, 2]], ID2LABEL).axes]
+    assert titles == ["", "road", "reads most from", "", "sky", "car", "reads most from"]
 
 
 def test_without_words_each_image_shows_the_classes_that_it_has(run, photos):
