@@ -123,7 +123,7 @@ class LClipSegConfig(PreTrainedConfig):
         if self.num_fusion_layers < 1:
             raise ValueError(
                 f"`num_fusion_layers` is {self.num_fusion_layers}; at least 1 is needed (without fusion: "
-                "`guidance='none'`)."
+                "`guidance='lseg'` or `'none'`)."
             )
 
     def validate_prompt_templates(self):
