@@ -162,7 +162,7 @@ def run_cell(cell: Cell, args: ReproduceArguments) -> dict[str, Any]:
         "commit": environment.commit(),
         "date": run["date"],
         "scores": scored["scores"] if cell.held_out is None else None,
-        "zero_shot": None if cell.held_out is None else scored,
+        "zero_shot": None if cell.held_out is None else {key: scored[key] for key in ("unseen", "rows")},
         "parameters": cost.parameters,
         "macs": cost.macs,
         "macs_image_size": args.size,
@@ -208,7 +208,7 @@ def measure_costs(args: ReproduceArguments) -> None:
     rows: list[dict[str, Any]] = []
     for backbone in table.backbones:
         for num_classes in (11, 36, 150):
-            guidances = [str(options["guidance"]) for options in table.variants.values()]
+            guidances = list(dict.fromkeys(str(options["guidance"]) for options in table.variants.values()))
             networks = [(backbone, {"guidance": guidance}, num_classes) for guidance in guidances]
             times = time_forward(networks, args.size, args.rounds, device)
             for network, guidance, measured in zip(networks, guidances, times, strict=True):
