@@ -68,9 +68,7 @@ def plot_class_gains(finished: FinishedTable, data: str, path: Path) -> bool:
         errors = [100 * (spread.deviation or 0.0) for _, spread in ordered]
         panel.barh(names, means, xerr=errors, color=[GAIN if mean >= 0 else LOSS for mean in means], ecolor="0.25")
         panel.axvline(0, color="black", linewidth=0.8)
-        title = "\n".join(
-            textwrap.wrap(f"{reference} minus {rival}", width=16)
-        )  # what a panel holds
+        title = "\n".join(textwrap.wrap(f"{reference} minus {rival}", width=16))  # what a panel holds
         panel.set(title=title, xlabel="gain in IoU, points", ylim=(-0.7, len(names) - 0.3))
         _tidy(panel)
     figure.suptitle(data)
