@@ -15,6 +15,7 @@ from torch import nn
 
 from .attention_lclipseg import LClipSegAttention
 from .configuration_lclipseg import LClipSegConfig
+from .similarity_lclipseg import SMALLEST_LENGTH
 
 DEPTH, WIDTH, NUM_HEADS, DROPOUT = 3, 256, 4, 0.1  # of the context decoder
 POSITION_GRID = 16  # side of the position table: the last map of a 512 x 512 image
@@ -119,8 +120,9 @@ class LClipSegContextPrompting(nn.Module):
         context = self.pool(feature_map)  # (B, 1 + n, D)
         class_vectors = class_vectors.expand(feature_map.shape[0], -1, -1)  # (B, K, D)
         class_vectors = class_vectors + self.shift * self.context_decoder(class_vectors, context)
-        pixels = nn.functional.normalize(context[:, 1:], dim=-1)
-        scores = nn.functional.normalize(class_vectors, dim=-1) @ pixels.transpose(1, 2)  # (B, K, n)
+        pixels = nn.functional.normalize(context[:, 1:], dim=-1, eps=SMALLEST_LENGTH)
+        class_vectors = nn.functional.normalize(class_vectors, dim=-1, eps=SMALLEST_LENGTH)
+        scores = class_vectors @ pixels.transpose(1, 2)  # (B, K, n)
         return scores.unflatten(2, feature_map.shape[-2:])
 
 

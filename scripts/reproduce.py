@@ -57,8 +57,8 @@ class ReproduceArguments:
     seeds: list[int] = field(default_factory=list, metadata={"help": "Only these seeds of the table."})
     data: list[str] = field(default_factory=list, metadata={"help": "Only these data sets."})
     backbones: list[str] = field(default_factory=list, metadata={"help": "Only these backbones."})
-    size: int = field(default=512, metadata={"help": "For `costs`: height and width of the image in pixels."})
-    rounds: int = field(default=20, metadata={"help": "For `costs`: timed passes of every network."})
+    size: int = field(default=512, metadata={"help": "Height and width in pixels of the image that costs are of."})
+    rounds: int = field(default=20, metadata={"help": "Timed passes of every network."})
     dry_run: bool = field(default=False, metadata={"help": "Name the missing cells and stop."})
 
     def __post_init__(self) -> None:
@@ -148,7 +148,10 @@ def run_cell(cell: Cell, args: ReproduceArguments) -> dict[str, Any]:
     scored = json.loads(scores.read_text(encoding="utf-8"))
     run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     last = json.loads((folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])
-    cost = count(cell.backbone, _config_of(cell), args.size, len(run["class_names"]))
+    network = (cell.backbone, _config_of(cell), len(run["class_names"]))
+    cost = count(*network[:2], args.size, network[2])
+    # On a machine that may be busy with other runs; `costs` compares methods fairly, in turns.
+    (times,) = time_forward([network], args.size, args.rounds, _device())
     return {
         "hash": cell.hash,
         "name": cell.name,
@@ -165,7 +168,8 @@ def run_cell(cell: Cell, args: ReproduceArguments) -> dict[str, Any]:
         "zero_shot": None if cell.held_out is None else {key: scored[key] for key in ("unseen", "rows")},
         "parameters": cost.parameters,
         "macs": cost.macs,
-        "macs_image_size": args.size,
+        "latency_ms": round(median(times), 2),
+        "cost_image_size": args.size,
     }
 
 
@@ -204,7 +208,7 @@ def _headline(line: dict[str, Any]) -> str:
 def measure_costs(args: ReproduceArguments) -> None:
     """Parameters, multiply-accumulates and latency of every method on every backbone, for all class counts."""
     table = Table.load("methods")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = _device()
     rows: list[dict[str, Any]] = []
     for backbone in table.backbones:
         for num_classes in (11, 36, 150):
@@ -236,6 +240,10 @@ def measure_costs(args: ReproduceArguments) -> None:
     }
     Path(args.costs).parent.mkdir(parents=True, exist_ok=True)
     Path(args.costs).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def parse(argv: list[str] | None = None) -> tuple[str, ReproduceArguments]:

@@ -279,6 +279,8 @@ def _model(
     model_arguments: ModelArguments, preset: Preset, classes: ClassList, all_classes: ClassList, seed: int
 ) -> Any:
     fields = building.config_fields(model_arguments.config)
+    if model_arguments.guidance == "none" and model_arguments.vectors != "clip":
+        raise InputError(f"--vectors {model_arguments.vectors} needs a guidance with text; --guidance is 'none'.")
     vectors = None
     if model_arguments.guidance != "none":
         if model_arguments.bank is not None:

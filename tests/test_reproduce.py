@@ -78,7 +78,7 @@ def options(workspace: Path, **changes) -> ReproduceArguments:
         "costs": str(workspace / "results" / "costs.json"),
         "report": str(workspace / "results.md"),
     }
-    return ReproduceArguments(**{**paths, "size": 64, **changes})
+    return ReproduceArguments(**{**paths, "size": 64, "rounds": 2, **changes})
 
 
 def lines(workspace: Path) -> list[dict]:
@@ -93,7 +93,7 @@ def test_a_cell_is_run_once_and_leaves_a_whole_line(workspace, capsys):
     assert line["steps"] == 2  # 3 images in batches of 2, one pass
     assert 0 <= line["scores"]["mean_iou"] <= 1
     assert set(line["scores"]["per_class"]) == {"sky", "road", "car"}
-    assert line["parameters"] > 0 and line["macs"] > 0 and "torch" in line["versions"]
+    assert line["parameters"] > 0 and line["macs"] > 0 and line["latency_ms"] > 0 and "torch" in line["versions"]
     assert str(workspace / "data") not in json.dumps(line["arguments"])  # no path of this machine
     reproduce.main("toy", options(workspace))
     assert len(lines(workspace)) == 1

@@ -149,6 +149,11 @@ def test_learned_vectors_leave_their_start(workspace, tmp_path):
     assert not torch.allclose(model.class_embeddings.norm(dim=1), torch.ones(2), atol=1e-6)
 
 
+def test_control_vectors_need_a_guidance_with_text(workspace, tmp_path):
+    with pytest.raises(InputError, match="--vectors random needs a guidance with text"):
+        run(workspace, tmp_path / "run", "--guidance", "none", "--vectors", "random")
+
+
 def test_competing_words_are_none_of_the_classes(workspace):
     classes = SimpleNamespace(names=["sky", "Road"], prompts=["sky", "road"])
     others = train._other_words(train.ModelArguments(bank=str(workspace / "bank.safetensors")), classes)

@@ -2,6 +2,7 @@
 
 A [`Cell`] is one training and its score. It is known by a hash of what its result depends on: options, schedule, data
 set, backbone and seed; not by the table that asks for it, so that tables share their cells.
+The code is no part of it: every line names its commit, and whoever changes a head deletes the lines that it made.
 """
 
 import json
