@@ -26,11 +26,18 @@ class LClipSegSimilarity(nn.Module):
         # Clamped in value alone: a gradient still flows, so that a scale beyond the limit can come back.
         return (self.logit_scale - (self.logit_scale - MAX_LOGIT_SCALE).clamp(min=0).detach()).exp()
 
-    def forward(self, pixels: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        """`pixels` (B, c, h, w) and `tokens` (B, K, c) give logits (B, K, h, w) in [-100, 100]."""
-        pixels = nn.functional.normalize(pixels, dim=1, eps=SMALLEST_LENGTH)
+    def forward(
+        self, pixels: torch.Tensor, tokens: torch.Tensor, bias: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """
+        `pixels` (B, c, h, w) and `tokens` (B, K, c) give logits (B, K, h, w) in [-100, 100]. They are added to a
+        `bias` of their shape where it lies, and it is used up: one more copy of K maps would cost as much as the
+        product itself.
+        """
+        flat = nn.functional.normalize(pixels, dim=1, eps=SMALLEST_LENGTH).flatten(2)  # (B, c, n)
         tokens = nn.functional.normalize(tokens, dim=-1, eps=SMALLEST_LENGTH) * self.scale()
-        return (tokens @ pixels.flatten(2)).unflatten(2, pixels.shape[-2:])
+        logits = tokens @ flat if bias is None else bias.flatten(2).baddbmm_(tokens, flat)
+        return logits.unflatten(2, pixels.shape[-2:])
 
 
 class LClipSegProjectedSimilarity(LClipSegSimilarity):
