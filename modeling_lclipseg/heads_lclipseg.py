@@ -58,7 +58,7 @@ class LClipSegFusionHead(LClipSegHead):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         coarse, tokens, scores = self.fusion(self.neck(feature_maps), class_vectors, **kwargs)
         pixels = self.decoder(coarse, feature_maps)  # (B, c, H/4, W/4)
-        # Presence joins before the enlargement, which keeps constants: K maps at the coarse stride instead of stride 4.
+        # Presence joins before the enlargement, which keeps constants: fewer values to add it to.
         bias = resize_to(scores + self.presence(tokens)[..., None], pixels)  # (B, K, H/4, W/4)
         tokens = self.text_projection(class_vectors) + self.token_projection(tokens)  # (B, K, c)
         return self.similarity(pixels, tokens, bias), scores

@@ -26,9 +26,7 @@ class LClipSegSimilarity(nn.Module):
         # Clamped in value alone: a gradient still flows, so that a scale beyond the limit can come back.
         return (self.logit_scale - (self.logit_scale - MAX_LOGIT_SCALE).clamp(min=0).detach()).exp()
 
-    def forward(
-        self, pixels: torch.Tensor, tokens: torch.Tensor, bias: torch.Tensor | None = None
-    ) -> torch.Tensor:
+    def forward(self, pixels: torch.Tensor, tokens: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
         """
         `pixels` (B, c, h, w) and `tokens` (B, K, c) give logits (B, K, h, w) in [-100, 100]. They are added to a
         `bias` of their shape where it lies, and it is used up: one more copy of K maps would cost as much as the
