@@ -1,27 +1,34 @@
 """LClipSeg: text-guided semantic segmentation at phone size. Importing this package registers the Auto classes."""
 
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForSemanticSegmentation, AutoProcessor
+from transformers.models.auto.modeling_auto import MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES
 
-from .class_vectors_lclipseg import WordBank
 from .configuration_lclipseg import LClipSegConfig
 from .image_processing_lclipseg import LClipSegImageProcessor
 from .modeling_lclipseg import LClipSegForSemanticSegmentation, LClipSegPreTrainedModel
+from .pipeline_lclipseg import LClipSegPipeline
 from .processing_lclipseg import LClipSegProcessor
 from .visualization_lclipseg import class_palette, draw_overlay
+from .vocabulary_lclipseg import find_class_vectors
+from .word_bank_lclipseg import WordBank
 
 AutoConfig.register("lclipseg", LClipSegConfig)
 AutoModel.register(LClipSegConfig, LClipSegForSemanticSegmentation)
 AutoModelForSemanticSegmentation.register(LClipSegConfig, LClipSegForSemanticSegmentation)
 AutoImageProcessor.register(LClipSegConfig, image_processor_classes={"torchvision": LClipSegImageProcessor})
 AutoProcessor.register(LClipSegConfig, LClipSegProcessor)
+# The built-in image-segmentation pipeline looks here, and nowhere else, whether it knows a model; it works either way.
+MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES["lclipseg"] = LClipSegForSemanticSegmentation.__name__
 
 __all__ = [
     "LClipSegConfig",
     "LClipSegForSemanticSegmentation",
     "LClipSegImageProcessor",
+    "LClipSegPipeline",
     "LClipSegPreTrainedModel",
     "LClipSegProcessor",
     "WordBank",
     "class_palette",
     "draw_overlay",
+    "find_class_vectors",
 ]

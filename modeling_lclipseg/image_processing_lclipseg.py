@@ -283,9 +283,7 @@ class LClipSegImageProcessor(TorchvisionBackend):
         if target_sizes is None:
             scores = list(outputs.logits)
         else:
-            targets = [(int(height), int(width)) for height, width in target_sizes]
-            pictures = self._pictures(outputs.logits, targets)
-            jobs = list(zip(outputs.logits, pictures, targets, strict=True))
+            jobs = self._upsampling_jobs(outputs.logits, target_sizes)
             if not return_segmentation_scores:
                 return [torch.cat([rows.argmax(dim=0) for rows in _upsampled_rows(*job)]) for job in jobs]
             scores = [torch.cat(list(_upsampled_rows(*job)), dim=1) for job in jobs]
@@ -296,6 +294,38 @@ class LClipSegImageProcessor(TorchvisionBackend):
             SemanticSegmentationPostProcessorOutput(data={"segmentation": ids, "segmentation_scores": one})
             for ids, one in zip(segmented, scores, strict=True)
         ]
+
+    def post_process_confidence(
+        self, outputs: Any, target_sizes: Sequence[Size] | torch.Tensor
+    ) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """
+        The label maps of [`post_process_semantic_segmentation`] and how sure the model is at every pixel. As there, no
+        copy of the logits at full size is made.
+
+        Args:
+            outputs ([`~transformers.modeling_outputs.SemanticSegmenterOutput`]): Output for a whole batch.
+            target_sizes (sequence of `tuple[int, int]`): Original height and width of every image of the batch.
+
+        Returns:
+            `list[tuple[torch.Tensor, torch.Tensor]]`: for each image the class ids, int64, and the probability of that
+            class (softmax over the classes), float32; both of shape `(height, width)`.
+
+        Raises:
+            ValueError: see [`post_process_semantic_segmentation`].
+        """
+        results = []
+        for job in self._upsampling_jobs(outputs.logits, target_sizes):
+            best = [(rows.max(dim=0), rows.logsumexp(dim=0)) for rows in _upsampled_rows(*job)]
+            ids = torch.cat([highest.indices for highest, _ in best])
+            results.append((ids, torch.cat([(highest.values - total).exp() for highest, total in best])))
+        return results
+
+    def _upsampling_jobs(
+        self, logits: torch.Tensor, target_sizes: Sequence[Size] | torch.Tensor
+    ) -> list[tuple[torch.Tensor, Size, Size]]:
+        """For every image its logits (K, h, w), its size inside the padded batch, and the size asked for."""
+        targets = [(int(height), int(width)) for height, width in target_sizes]
+        return list(zip(logits, self._pictures(logits, targets), targets, strict=True))
 
     def _pictures(self, logits: torch.Tensor, targets: list[Size]) -> list[Size]:
         """The size that each picture had inside the padded batch, checked against the logits (B, K, h, w)."""

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,12 +14,14 @@ from transformers.utils import TransformersKwargs
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from .class_vectors_lclipseg import check_class_embeddings, check_class_names, embed_class_names, load_text_tower
+from .class_vectors_lclipseg import check_class_embeddings, check_class_names, check_same_tower
 from .configuration_lclipseg import LClipSegConfig
 from .decoder_lclipseg import STRIDES
 from .denseclip_lclipseg import INITIAL_SHIFT, LClipSegAttentionPool, LClipSegContextPrompting
 from .fusion_lclipseg import LClipSegFusionLayer, LClipSegImageToText
 from .heads_lclipseg import HEADS, OPEN_GUIDANCES, LClipSegHead, LClipSegSimilarity
+from .vocabulary_lclipseg import check_takes_classes, find_class_vectors
+from .word_bank_lclipseg import WordBank
 
 
 class LClipSegPreTrainedModel(PreTrainedModel):
@@ -179,37 +182,35 @@ class LClipSegForSemanticSegmentation(LClipSegPreTrainedModel):
         return nn.functional.normalize(features, dim=-1)
 
     def set_classes(
-        self, names: Sequence[str], embeddings: torch.Tensor | None = None, tokenizer=None
+        self, names: Sequence[str], embeddings: torch.Tensor | WordBank | None = None, tokenizer=None
     ) -> "LClipSegForSemanticSegmentation":
         """
         Replace the classes for good: names, `config.id2label`, `config.label2id` and the stored vectors together.
 
         Args:
             names (sequence of `str`): The class names, in the order of the class indices.
-            embeddings (`torch.Tensor` of shape `(num_classes, class_embed_dim)`, *optional*):
-                Their vectors. Without them the names go through the text tower, with `config.prompt_templates`: the
-                tower of this checkpoint with `tokenizer`, else the one at `config.text_model_name_or_path`.
-            tokenizer (`CLIPTokenizer`, *optional*): Needed with a tower inside the checkpoint.
+            embeddings (`torch.Tensor` of shape `(num_classes, class_embed_dim)` or [`WordBank`], *optional*):
+                Their vectors, or a bank to look them up in. A name without a vector here keeps the one that this
+                checkpoint stores for it, or goes through the text tower, with `config.prompt_templates`: the tower
+                inside the checkpoint, else the one at `config.text_model_name_or_path`, which is loaded once.
+            tokenizer (`CLIPTokenizer`, *optional*): For a tower inside the checkpoint; by default the one beside it.
 
         Returns:
             The model itself.
 
         Raises:
-            ValueError: an empty list, blank or duplicate names, vectors of another count or width or not finite, or
-                other classes for a head that is bound to those it was trained on.
+            ValueError: an empty list, blank or duplicate names; vectors of another count or width, not finite, or of
+                another text tower than the checkpoint's; a name without a vector; or other classes for a head that is
+                bound to those it was trained on.
         """
         names = check_class_names(names)
-        own_names = self.head.takes_text and names == self.config.class_names
-        if not (self.open_vocabulary or own_names):
-            raise ValueError(
-                f"This checkpoint has guidance={self.config.guidance!r}: its classifier is bound to the "
-                f"{len(self.config.class_names)} classes it was trained on ({_some(self.config.class_names)}) and "
-                f"cannot take others, nor another order. Use a checkpoint with guidance={OPEN_GUIDANCES}."
-            )
-        if embeddings is None:
-            embeddings = self._embed(names, tokenizer)
-        embeddings = check_class_embeddings(embeddings, len(names), self.config.class_embed_dim)
-        self.class_embeddings = embeddings.to(self.class_embeddings)
+        check_takes_classes(self, names)
+        vectors: Any = embeddings
+        if vectors is None or hasattr(vectors, "lookup"):  # not by its type: remote code has a WordBank of its own
+            vectors = find_class_vectors(self, names, word_bank=vectors, tokenizer=tokenizer)
+        vectors = check_class_embeddings(vectors, len(names), self.config.class_embed_dim)
+        check_same_tower(vectors, names, self.class_center, self.config.text_model_name_or_path)
+        self.class_embeddings = vectors.to(self.class_embeddings)
         self.config.id2label = dict(enumerate(names))
         self.config.label2id = {name: index for index, name in enumerate(names)}
         return self
@@ -234,20 +235,6 @@ class LClipSegForSemanticSegmentation(LClipSegPreTrainedModel):
         self.text_model = None
         self.config.text_config = None
         return self
-
-    def _embed(self, names: list[str], tokenizer) -> torch.Tensor:
-        if self.text_model is not None:
-            if tokenizer is None:
-                raise ValueError("`set_classes` with this checkpoint's own text tower needs its `tokenizer`.")
-            text_model = self.text_model
-        elif self.config.text_model_name_or_path is not None:
-            text_model, tokenizer = load_text_tower(self.config.text_model_name_or_path)
-        else:
-            raise ValueError(
-                f"No vectors for {_some(names)} and no text tower to make them: pass `embeddings`, or set "
-                "`config.text_model_name_or_path` to the tower that this model was trained with."
-            )
-        return embed_class_names(names, text_model, tokenizer, self.config.prompt_templates)
 
     def _feature_maps(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, ...]:
         # Requests for hidden states and attentions are meant for the fusion layers; some backbones would reject them.
@@ -326,11 +313,6 @@ class LClipSegForSemanticSegmentation(LClipSegPreTrainedModel):
                 f"`backbone_config` must give four feature maps at strides {STRIDES}, but gives {found}. Choose them "
                 "by `out_indices` (or `out_features`); a network without a stride-4 map cannot be used."
             )
-
-
-def _some(names) -> str:
-    names = list(names)
-    return ", ".join(names[:5]) + (f", ... {len(names)} in all" if len(names) > 5 else "")
 
 
 __all__ = ["LClipSegForSemanticSegmentation", "LClipSegPreTrainedModel"]

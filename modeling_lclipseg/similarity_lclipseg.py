@@ -48,7 +48,7 @@ class LClipSegProjectedSimilarity(LClipSegSimilarity):
         super().__init__(config)
         self.projection = nn.Linear(config.decoder_hidden_size, config.class_embed_dim, bias=False)
 
-    def forward(self, pixels: torch.Tensor, class_vectors: torch.Tensor) -> torch.Tensor:
+    def forward(self, pixels: torch.Tensor, class_vectors: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
         """`pixels` (B, c, h, w) and `class_vectors` (K, D) give logits (B, K, h, w) in [-100, 100]."""
         weight, flat = self.projection.weight, pixels.flatten(2)  # (D, c), (B, c, n)
         # In float32: a square leaves the range of half precision long before its root does.

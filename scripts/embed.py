@@ -19,13 +19,12 @@ from rich.markup import escape
 from rich.progress import track
 
 from modeling_lclipseg.class_vectors_lclipseg import (
-    WordBank,
-    check_bank_path,
     check_class_names,
     check_prompt_templates,
     embed_class_names,
     load_text_tower,
 )
+from modeling_lclipseg.word_bank_lclipseg import WordBank, check_bank_path
 from scripts.toolkit import arguments, cli
 from scripts.toolkit.class_list import ClassList
 from scripts.toolkit.cli import InputError

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from modeling_lclipseg.class_vectors_lclipseg import WordBank, check_bank_path, check_prompt_templates, fold_name
+from modeling_lclipseg.class_vectors_lclipseg import check_prompt_templates
+from modeling_lclipseg.word_bank_lclipseg import WordBank, check_bank_path, fold_name
 from scripts.toolkit import arguments, cli
 from scripts.toolkit.cli import InputError
 

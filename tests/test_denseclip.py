@@ -234,7 +234,7 @@ def test_model_takes_new_vectors_for_its_own_classes(pixel_values):
 def test_model_refuses_other_classes_and_another_order(names):
     model = tiny_model(guidance="denseclip")
     before = model.class_embeddings.clone()
-    with pytest.raises(ValueError, match=r"bound to the 3 classes .*\(sky, road, car\).*'fusion' or 'lseg'"):
+    with pytest.raises(ValueError, match=r"bound to the 3 classes .*\('sky', 'road', 'car'\).*'fusion' or 'lseg'"):
         model.set_classes(names, torch.randn(len(names), WIDTH))
     assert model.config.class_names == NAMES
     assert torch.equal(model.class_embeddings, before)

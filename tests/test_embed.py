@@ -8,7 +8,8 @@ import pytest
 import torch
 from test_class_vectors import save_tower, tiny_tokenizer, tiny_tower
 
-from modeling_lclipseg.class_vectors_lclipseg import WordBank, embed_class_names
+from modeling_lclipseg import WordBank
+from modeling_lclipseg.class_vectors_lclipseg import embed_class_names
 from scripts import embed
 from scripts.embed import EmbedArguments, read_words, summarise_cosines
 from scripts.toolkit.cli import InputError

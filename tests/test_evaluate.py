@@ -253,7 +253,7 @@ def test_bank_without_classes_of_the_data_is_refused(folder, checkpoint):
 
 def test_closed_vocabulary_cannot_take_the_classes_of_the_data(folder, checkpoint):
     tiny_model(guidance="none").save_pretrained(checkpoint)
-    with pytest.raises(InputError, match="bound to the classes"):
+    with pytest.raises(InputError, match="bound to the 3 classes"):
         evaluate.main(str(checkpoint), EvaluateArguments(data=str(folder), classes_from="data"))
 
 

@@ -205,7 +205,7 @@ def test_checkpoint_that_knows_an_unseen_class_is_reported(checkpoint, options, 
 
 def test_closed_vocabulary_is_refused(checkpoint, options):
     tiny_model(guidance="none").save_pretrained(checkpoint)
-    with pytest.raises(InputError, match="bound to the classes"):
+    with pytest.raises(InputError, match="bound to the 3 classes"):
         zero_shot.main(checkpoint, options)
 
 
