@@ -122,6 +122,33 @@ def check_same_tower(vectors: torch.Tensor, names: Sequence[str], center: torch.
         )
 
 
+def project_onto_known(vectors: torch.Tensor, known: torch.Tensor, center: torch.Tensor) -> torch.Tensor:
+    """
+    Vectors for new words that differ from the common direction only as the known words do.
+
+    What a network does with a direction that none of its training words had is as random as its first weights. So of
+    each new word's difference to the centre only the part in the span of the known words' differences is kept: the
+    word becomes a mixture of those that the network was taught. Known words stay as they are.
+
+    Args:
+        vectors (`torch.Tensor` of shape `(num_classes, embed_dim)`): CLIP text vectors of the new words.
+        known (`torch.Tensor` of shape `(num_known, embed_dim)`): Those of the words that the network was trained with.
+        center (`torch.Tensor` of shape `(embed_dim,)`): The model's `class_center`, shorter than 1.
+
+    Returns:
+        `torch.Tensor` of shape `(num_classes, embed_dim)`: float32, of unit length; to be given to the model like any
+        other vectors.
+    """
+    center = center.float()
+    new, taught = (nn.functional.normalize(unit_rows(rows) - center, dim=1) for rows in (vectors, known))
+    basis = torch.linalg.qr(taught.T).Q  # (D, num_known)
+    inside = nn.functional.normalize(new @ basis @ basis.T, dim=1)
+    # The model subtracts the centre again: `inside` is how far it must lie from the centre to be of unit length.
+    along = inside @ center
+    distance = (along.square() + 1 - center.square().sum()).sqrt() - along
+    return center + distance[:, None] * inside
+
+
 def unit_rows(embeddings: torch.Tensor) -> torch.Tensor:
     """`embeddings` (n, D) in float32 and at unit length; a ValueError if a row is zero or not finite."""
     if not isinstance(embeddings, torch.Tensor) or embeddings.ndim != 2:
@@ -258,6 +285,7 @@ __all__ = [
     "embed_class_names",
     "fold_name",
     "load_text_tower",
+    "project_onto_known",
     "quoted",
     "unit_rows",
 ]

@@ -46,6 +46,7 @@ class LClipSegPipeline(ImageSegmentationPipeline):
 
     image_processor: Any  # in the built-in pipelines one of many kinds, or None
     model: Any
+    tokenizer: Any
 
     def check_model_type(self, supported_models: Any) -> None:
         """The built-in check knows transformers' own models by name and would call this one unsupported."""
@@ -89,7 +90,7 @@ class LClipSegPipeline(ImageSegmentationPipeline):
             image = load_image(image, timeout=timeout)
         return {"image": to_rgb_image(self.image_processor.fetch_images(image))}
 
-    def _forward(self, model_inputs: Any, class_embeddings: torch.Tensor | None = None) -> dict[str, list]:
+    def _forward(self, model_inputs: Any, class_embeddings: torch.Tensor | None = None) -> Any:
         # Images of a batch are brought to one size here and not in `preprocess`, which sees them one at a time.
         images = model_inputs["image"] if isinstance(model_inputs["image"], list) else [model_inputs["image"]]
         inputs = self.image_processor(images, return_tensors="pt").to(self.device, self.dtype)

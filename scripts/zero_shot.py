@@ -4,10 +4,12 @@
         --unseen configuration/held_out/ccp-1.yaml --calibration 0 1 2 4 --out scores.json
 
 The first argument is a folder or a repository on the Hub: an open-vocabulary model that was trained without the unseen
-classes. It is given all classes of the data and predicts among all of them. Each --calibration is subtracted from the
-logits of the seen classes and makes a row of the table. Choose one on the split val before you look at test.
+classes. It is given all classes of the data and predicts among all of them: once with the unseen words' vectors as
+they are, and once projected onto what the seen words span. Each --calibration is subtracted from the logits of the
+seen classes and makes a row of the table. Choose one, and the vectors, on the split val before you look at test.
 """
 
+import functools
 import json
 import logging
 import time
@@ -18,7 +20,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import Progress, TaskID
 from rich.table import Table
 
 from modeling_lclipseg.class_vectors_lclipseg import fold_name
@@ -72,16 +74,19 @@ def main(model_source: str, args: ZeroShotArguments) -> list[ZeroShotScores]:
     num_images = len(data) if args.limit is None else min(args.limit, len(data))
     start = time.perf_counter()
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("scoring", total=num_images)
-        rows = score_zero_shot(
-            model,
-            image_processor,
-            data,
-            unseen,
-            args.calibration,
-            limit=args.limit,
-            on_image=lambda done: progress.update(task, completed=done),
-        )
+        rows = []
+        for projected in (False, True):
+            task = progress.add_task("projected" if projected else "as they are", total=num_images)
+            rows += score_zero_shot(
+                model,
+                image_processor,
+                data,
+                unseen,
+                args.calibration,
+                projected=projected,
+                limit=args.limit,
+                on_image=functools.partial(_advance, progress, task),
+            )
     record = {
         "model": model_source,
         "classes_of_checkpoint": trained_on,
@@ -104,6 +109,10 @@ def main(model_source: str, args: ZeroShotArguments) -> list[ZeroShotScores]:
     return rows
 
 
+def _advance(progress: Progress, task: TaskID, done: int) -> None:
+    progress.update(task, completed=done)
+
+
 def take_classes(model: Any, classes: ClassList, bank: str | None) -> None:
     """Give an open-vocabulary model all classes of the data, in their order; vectors by [`resolve_class_vectors`]."""
     try:
@@ -120,13 +129,15 @@ def _warn_of_leaks(trained_on: Sequence[str], unseen: Sequence[str]) -> None:
 
 
 def _table(rows: Sequence[ZeroShotScores]) -> Table:
-    table = Table("calibration")
+    table = Table("unseen vectors", "calibration")
     for header in ("seen mIoU", "unseen mIoU", "harmonic mean", "all mIoU", "pixel accuracy"):
         table.add_column(header, justify="right")
     for row in rows:
         groups = (row.seen_mean_iou, row.unseen_mean_iou, row.harmonic_mean)
         overall = (row.all_classes.mean_iou, row.all_classes.pixel_accuracy)
-        table.add_row(f"{row.calibration:g}", *map(percent, groups + overall))
+        table.add_row(
+            "projected" if row.projected else "as they are", f"{row.calibration:g}", *map(percent, groups + overall)
+        )
     return table
 
 

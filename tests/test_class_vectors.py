@@ -21,6 +21,7 @@ from modeling_lclipseg.class_vectors_lclipseg import (
     check_prompt_templates,
     embed_class_names,
     load_text_tower,
+    project_onto_known,
 )
 
 # Every letter, inside and at the end of a word: any word can be spelled, as with CLIP's bytes.
@@ -133,6 +134,26 @@ NOT_4_BY_8 = [
 def test_vectors_of_another_shape_are_an_error(rows, said):
     with pytest.raises(ValueError, match=said):
         check_class_embeddings(rows, 4, 8)
+
+
+def centred(vectors, center):
+    return torch.nn.functional.normalize(torch.nn.functional.normalize(vectors, dim=1) - center, dim=1)
+
+
+def test_projected_vectors_lie_in_the_span_of_the_known_ones_after_centring():
+    known, new, center = random_rows(4, width=16), random_rows(7, width=16)[4:], random_rows(20, width=16).mean(dim=0)
+    seen, projected = centred(known, center), centred(project_onto_known(new, known, center), center)
+    solution = torch.linalg.lstsq(seen.T, projected.T).solution
+    torch.testing.assert_close(seen.T @ solution, projected.T, atol=1e-5, rtol=0)
+    # The nearest unit vectors of that span: the difference is at right angles to it up to length.
+    residual = centred(new, center) - projected * (centred(new, center) * projected).sum(dim=1, keepdim=True)
+    torch.testing.assert_close(seen @ residual.T, torch.zeros(4, 3), atol=1e-5, rtol=0)
+
+
+def test_known_words_are_projected_onto_themselves():
+    known, center = random_rows(4, width=16), random_rows(20, width=16).mean(dim=0)
+    projected = project_onto_known(3 * known, known, center)
+    torch.testing.assert_close(projected, torch.nn.functional.normalize(known, dim=1), atol=1e-5, rtol=0)
 
 
 # ----------------------------------------------------------------------------------------------------------- embedding

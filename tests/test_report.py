@@ -95,10 +95,12 @@ def method_lines() -> list[dict]:
 
 
 def unseen_line(variant: str, fold: str, harmonic_means: dict[float, float]) -> dict:
-    """Seen classes at 0.4 and unseen ones at 0.2, whatever the harmonic mean that they are said to have."""
+    """Seen classes at 0.4, unseen ones at 0.2, and any harmonic mean; 0 for projected vectors."""
+    means = {"seen_mean_iou": 0.4, "unseen_mean_iou": 0.2}
     rows = [
-        {"calibration": calibration, "seen_mean_iou": 0.4, "unseen_mean_iou": 0.2, "harmonic_mean": harmonic_mean}
-        for calibration, harmonic_mean in harmonic_means.items()
+        {**means, "calibration": calibration, "projected": projected, "harmonic_mean": 0 if projected else harmonic}
+        for calibration, harmonic in harmonic_means.items()
+        for projected in (False, True)
     ]
     return make_line("unseen", variant, "lclipseg-a", 0, fold, zero_shot={"unseen": [fold], "rows": rows})
 
@@ -269,12 +271,19 @@ def test_folds_and_their_mean_without_and_with_calibration(tmp_path):
         unseen_line("fusion", "fold-3", {0.0: 0.40, 1.0: 0.30, 2.0: 0.20}),
     ]
     page = write(tmp_path, lines)
-    rows = [line.split(" | ") for line in page.splitlines() if line.startswith("| fusion | ")]
+    tables = page.splitlines()
+    rows = [line.split(" | ") for line in tables if line.startswith("| fusion | ") and line.count(" | ") == 8]
     # The other folds' means: 0.25, 0.30, 0.225; then 0.25, 0.25, 0.40; then 0.10, 0.25, 0.425.
     assert [row[4] for row in rows] == ["10.00", "10.00", "40.00", "20.00"]
     assert [row[5] for row in rows] == ["1", "2", "2", ""]
     assert [row[8].removesuffix(" |") for row in rows] == ["20.00", "25.00", "20.00", "21.67"]
     assert "Missing: 3 of 6 cells, all of `none`." in page
+
+
+def test_projected_vectors_have_rows_of_their_own(tmp_path):
+    page = write(tmp_path, [unseen_line("fusion", "fold-1", {0.0: 0.10})])
+    rows = {line.split(" | ")[0]: line.split(" | ") for line in page.splitlines() if "fold-1" in line}
+    assert (rows["| fusion"][4], rows["| fusion, projected"][4]) == ("10.00", "0.00")
 
 
 def test_harmonic_means_are_compared_fold_by_fold(tmp_path):

@@ -178,7 +178,16 @@ def checkpoint(processor, vectors, tmp_path) -> str:
 
 def test_command_gives_the_checkpoint_all_classes_of_the_data(checkpoint, options, data, processor, vectors):
     expected = score_zero_shot(tiny_model().set_classes(NAMES, vectors), processor, data, ["car"], [0.0, 1.0])
-    assert zero_shot.main(checkpoint, options) == expected
+    assert zero_shot.main(checkpoint, options)[:2] == expected
+
+
+def test_command_scores_projected_vectors_too(checkpoint, options, data, processor, vectors):
+    model = tiny_model().set_classes(NAMES, vectors)
+    expected = score_zero_shot(model, processor, data, ["car"], [0.0, 1.0], projected=True)
+    assert zero_shot.main(checkpoint, options)[2:] == expected
+    assert [row.projected for row in expected] == [True, True]
+    assert torch.linalg.matrix_rank(model.class_embeddings, tol=1e-4) == 2  # "car" is a mixture of road and sky
+    torch.testing.assert_close(model.class_embeddings[:2], vectors[:2])
 
 
 def test_command_writes_what_made_the_numbers(checkpoint, options):

@@ -13,9 +13,10 @@ from scripts.toolkit.statistics import PairedDifference
 
 ABOUT = """\
 Mean IoU in percent over the seen classes, over the unseen ones, and the harmonic mean H of the two. The calibration is
-what is subtracted from the logits of the seen classes. First without one; then with the one that has the best mean H
-over the *other* folds of the same variant, so that a fold's own result has no part in the choice. (The test pictures
-are the same in all folds, with other classes held out.) "–": there is no other fold to choose by."""
+what is subtracted from the logits of the seen classes. "projected": of an unseen word's vector only the part in the
+span of the seen words is kept; training is the same. First without calibration; then with the one that has the best
+mean H over the *other* folds of the same variant, so that a fold's own result has no part in the choice. (The test
+pictures are the same in all folds, with other classes held out.) "–": there is no other fold to choose by."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,12 @@ class UnseenScores:
 Curve = Mapping[float, UnseenScores]  # by calibration
 
 
-def read_curve(lines: Sequence[Mapping[str, Any]]) -> Curve:
+def read_curve(lines: Sequence[Mapping[str, Any]], projected: bool) -> Curve:
     """The scores at every calibration that all lines (the seeds of one fold) have, mean over the lines."""
-    rows = [{row["calibration"]: _scores(row) for row in line["zero_shot"]["rows"]} for line in lines]
+    rows = [
+        {row["calibration"]: _scores(row) for row in line["zero_shot"]["rows"] if row["projected"] == projected}
+        for line in lines
+    ]
     shared = sorted(set.intersection(*map(set, rows)))
     return {calibration: UnseenScores.mean([row[calibration] for row in rows]) for calibration in shared}
 
@@ -67,7 +71,11 @@ def unseen_tables(finished: FinishedTable) -> str:
     """For every setting a table of folds, and one of differences in H to the reference, paired by fold."""
     parts = [ABOUT]
     for setting in finished.settings:
-        results = {variant: _FoldResults.of(finished, setting, variant) for variant in finished.variants}
+        results = {
+            f"{variant}, projected" if projected else variant: _FoldResults.of(finished, setting, variant, projected)
+            for variant in finished.variants
+            for projected in (False, True)
+        }
         parts += [f"{', '.join(setting)}:", _fold_table(results)]
         if len(results) > 1 and finished.table.reference in results:
             parts.append(_difference_table(results, finished.table.reference))
@@ -82,12 +90,12 @@ class _FoldResults:
     chosen: Mapping[str, tuple[float, UnseenScores]]
 
     @classmethod
-    def of(cls, finished: FinishedTable, setting: Setting, variant: str) -> "_FoldResults":
+    def of(cls, finished: FinishedTable, setting: Setting, variant: str, projected: bool) -> "_FoldResults":
         lines: dict[str, list[Mapping[str, Any]]] = {}
         for place, line in finished.lines.items():
             if (place.data, place.backbone) == setting and place.variant == variant:
                 lines.setdefault(str(place.held_out), []).append(line)
-        curves = {fold: read_curve(of_fold) for fold, of_fold in sorted(lines.items())}
+        curves = {fold: read_curve(of_fold, projected) for fold, of_fold in sorted(lines.items())}
         choices = {fold: choose_calibration(curves, fold) for fold in curves}
         return cls(
             plain={fold: curve[0.0] for fold, curve in curves.items()},

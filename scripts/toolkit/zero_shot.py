@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from PIL import Image
 
+from modeling_lclipseg.class_vectors_lclipseg import project_onto_known
 from scripts.toolkit.class_list import IGNORE_INDEX
 from scripts.toolkit.class_subset import find_classes
 from scripts.toolkit.cli import InputError
@@ -23,6 +24,7 @@ class ZeroShotScores:
 
     Args:
         calibration (`float`): What was subtracted from the logits of the seen classes.
+        projected (`bool`): Whether the unseen classes' vectors were projected, see [`project_unseen`].
         seen_mean_iou (`float`), unseen_mean_iou (`float`): Mean IoU over the classes of the group that occur in the
             truth or in a prediction; NaN where none does.
         harmonic_mean (`float`): Of the two; 0 where one of them is 0, NaN where one is NaN.
@@ -30,25 +32,29 @@ class ZeroShotScores:
     """
 
     calibration: float
+    projected: bool
     seen_mean_iou: float
     unseen_mean_iou: float
     harmonic_mean: float
     all_classes: SegmentationScores
 
     @classmethod
-    def from_scores(cls, scores: SegmentationScores, unseen: Sequence[str], calibration: float) -> "ZeroShotScores":
+    def from_scores(
+        cls, scores: SegmentationScores, unseen: Sequence[str], calibration: float, projected: bool = False
+    ) -> "ZeroShotScores":
         """Split the scores by class; `unseen` has names as `scores.per_class` spells them."""
         seen_mean = _mean_of_counted([iou for name, iou in scores.per_class.items() if name not in unseen])
         unseen_mean = _mean_of_counted([scores.per_class[name] for name in unseen])
         product = seen_mean * unseen_mean
         harmonic = 0.0 if product == 0 else 2 * product / (seen_mean + unseen_mean)
-        return cls(calibration, seen_mean, unseen_mean, harmonic, scores)
+        return cls(calibration, projected, seen_mean, unseen_mean, harmonic, scores)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON can hold them: NaN becomes None."""
         means = {name: getattr(self, name) for name in ("seen_mean_iou", "unseen_mean_iou", "harmonic_mean")}
         return {
             "calibration": self.calibration,
+            "projected": self.projected,
             **{name: None if math.isnan(mean) else mean for name, mean in means.items()},
             "all_classes": self.all_classes.to_dict(),
         }
@@ -65,6 +71,7 @@ def score_zero_shot(
     unseen: Sequence[str],
     calibrations: Sequence[float] = (0.0,),
     *,
+    projected: bool = False,
     limit: int | None = None,
     on_image: Callable[[int], None] | None = None,
 ) -> list[ZeroShotScores]:
@@ -85,6 +92,8 @@ def score_zero_shot(
         data ([`SegmentationData`]): Labelled with seen and unseen classes.
         unseen (sequence of `str`): The classes of the data that were not trained on; case does not matter.
         calibrations (sequence of `float`, *optional*, defaults to `(0.0,)`): What to subtract, each at least 0.
+        projected (`bool`, *optional*, defaults to `False`): Project the unseen classes' vectors first; the model keeps
+            the projected ones. See [`project_unseen`].
         limit (`int`, *optional*): Score only the first so many images.
         on_image (`Callable`, *optional*): Called after each image with their number so far.
 
@@ -106,6 +115,8 @@ def score_zero_shot(
         raise InputError("all classes of the data are unseen, so there is nothing to compare them with; name fewer")
     to_data_id = match_classes(model.config.id2label, data.classes)  # (K,)
     is_unseen = torch.isin(to_data_id, torch.tensor(unseen_ids))
+    if projected:
+        project_unseen(model, is_unseen)
 
     counts = [ConfusionMatrix(len(names), IGNORE_INDEX) for _ in calibrations]
     for index in range(num_images):
@@ -120,9 +131,23 @@ def score_zero_shot(
             on_image(index + 1)
     unseen_names = [names[class_id] for class_id in unseen_ids]
     return [
-        ZeroShotScores.from_scores(matrix.scores(data.classes.id2label), unseen_names, calibration)
+        ZeroShotScores.from_scores(matrix.scores(data.classes.id2label), unseen_names, calibration, projected)
         for calibration, matrix in zip(calibrations, counts, strict=True)
     ]
+
+
+def project_unseen(model: Any, is_unseen: torch.Tensor) -> None:
+    """
+    Replace the vectors of a model's unseen classes by what [`project_onto_known`] leaves of them, the seen ones being
+    known.
+
+    Args:
+        model ([`LClipSegForSemanticSegmentation`]): Its class vectors are changed in place.
+        is_unseen (`torch.Tensor` of shape `(num_classes,)`): Which of its classes are unseen.
+    """
+    vectors = model.class_embeddings.detach().float().cpu()
+    vectors[is_unseen] = project_onto_known(vectors[is_unseen], vectors[~is_unseen], model.class_center.cpu())
+    model.set_classes(model.config.class_names, vectors)
 
 
 @torch.no_grad()
