@@ -6,6 +6,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_SEMANTIC_SEGMENTATI
 from .configuration_lclipseg import LClipSegConfig
 from .image_processing_lclipseg import LClipSegImageProcessor
 from .modeling_lclipseg import LClipSegForSemanticSegmentation, LClipSegPreTrainedModel
+from .outputs_lclipseg import LClipSegSemanticSegmenterOutput
 from .pipeline_lclipseg import LClipSegPipeline
 from .processing_lclipseg import LClipSegProcessor
 from .visualization_lclipseg import class_palette, draw_overlay
@@ -27,6 +28,7 @@ __all__ = [
     "LClipSegPipeline",
     "LClipSegPreTrainedModel",
     "LClipSegProcessor",
+    "LClipSegSemanticSegmenterOutput",
     "WordBank",
     "class_palette",
     "draw_overlay",

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import nn
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .configuration_lclipseg import LClipSegConfig
 
@@ -25,8 +26,9 @@ class LClipSegProjection(nn.Sequential):
         super().__init__(nn.Conv2d(in_channels, out_channels, 1, bias=False), nn.BatchNorm2d(out_channels))
 
 
-class LClipSegSeparableConv(nn.Sequential):
-    """Depthwise then pointwise convolution, each normalised and rectified."""
+class LClipSegSeparableConv(GradientCheckpointingLayer, nn.Sequential):
+    """Depthwise then pointwise convolution, each normalised and rectified. The largest maps of every head are made
+    here, so gradient checkpointing saves the most."""
 
     def __init__(self, channels: int, kernel_size: int):
         super().__init__(

@@ -12,6 +12,7 @@ import math
 
 import torch
 from torch import nn
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .attention_lclipseg import LClipSegAttention
 from .configuration_lclipseg import LClipSegConfig
@@ -63,7 +64,7 @@ class LClipSegContextAttention(LClipSegAttention):
         return self.dropout(self.output(read))  # (B, K, WIDTH)
 
 
-class LClipSegContextLayer(nn.Module):
+class LClipSegContextLayer(GradientCheckpointingLayer):
     """One layer of the context decoder: classes attend to each other, then to the image. Pre-norm."""
 
     def __init__(self, config: LClipSegConfig):

@@ -31,8 +31,8 @@ class LClipSegImageToText(nn.Module):
 
     def forward(self, pixels: torch.Tensor, affinity: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """`pixels` (B, n, d) and `affinity` (B, K, n) give (B, K, d) and weights (B, 1, K, n) that sum to 1 over n."""
-        weights = affinity.softmax(dim=2)
-        return self.output(weights @ pixels), weights[:, None]  # one head, as transformers shapes attentions
+        weights = affinity.softmax(dim=2)[:, None]  # one head, as transformers shapes attentions
+        return self.output(weights[:, 0] @ pixels), weights
 
 
 class LClipSegTextToImage(nn.Module):
@@ -44,8 +44,8 @@ class LClipSegTextToImage(nn.Module):
 
     def forward(self, tokens: torch.Tensor, affinity: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """`tokens` (B, K, d) and `affinity` (B, K, n) give (B, n, d) and weights (B, 1, n, K) that sum to 1 over K."""
-        weights = affinity.transpose(1, 2).softmax(dim=2)
-        return weights @ self.value(tokens), weights[:, None]
+        weights = affinity.transpose(1, 2).softmax(dim=2)[:, None]
+        return weights[:, 0] @ self.value(tokens), weights
 
 
 class LClipSegTokenAttention(LClipSegAttention):

@@ -8,18 +8,19 @@ import torch
 from torch import nn
 from transformers import AutoBackbone, CLIPTextModelWithProjection, PreTrainedModel
 from transformers import initialization as init
-from transformers.modeling_outputs import SemanticSegmenterOutput
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs
-from transformers.utils.generic import merge_with_config_defaults
+from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .class_vectors_lclipseg import check_class_embeddings, check_class_names, check_same_tower
 from .configuration_lclipseg import LClipSegConfig
 from .decoder_lclipseg import STRIDES
 from .denseclip_lclipseg import INITIAL_SHIFT, LClipSegAttentionPool, LClipSegContextPrompting
-from .fusion_lclipseg import LClipSegFusionLayer, LClipSegImageToText
+from .fusion_lclipseg import LClipSegFusionLayer, LClipSegImageToText, LClipSegTextToImage
 from .heads_lclipseg import HEADS, OPEN_GUIDANCES, LClipSegHead, LClipSegSimilarity
+from .outputs_lclipseg import LClipSegSemanticSegmenterOutput, record_fusion
 from .vocabulary_lclipseg import check_takes_classes, find_class_vectors
 from .word_bank_lclipseg import WordBank
 
@@ -42,6 +43,7 @@ class LClipSegPreTrainedModel(PreTrainedModel):
     _can_record_outputs = {
         "hidden_states": LClipSegFusionLayer,
         "attentions": OutputRecorder(LClipSegImageToText, index=1),
+        "text_to_image_attentions": OutputRecorder(LClipSegTextToImage, index=1),
     }
 
     @torch.no_grad()
@@ -114,6 +116,7 @@ class LClipSegForSemanticSegmentation(LClipSegPreTrainedModel):
         self.text_model.set_input_embeddings(value)
 
     @merge_with_config_defaults
+    @record_fusion
     @capture_outputs(tie_last_hidden_states=False)
     def forward(
         self,
@@ -123,7 +126,7 @@ class LClipSegForSemanticSegmentation(LClipSegPreTrainedModel):
         attention_mask: torch.LongTensor | None = None,
         class_embeddings: torch.FloatTensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
-    ) -> SemanticSegmenterOutput:
+    ) -> LClipSegSemanticSegmenterOutput:
         r"""
         The classes come from one place: `class_embeddings`, else `input_ids` through the text tower, else the vectors
         stored in the checkpoint.
@@ -141,8 +144,8 @@ class LClipSegForSemanticSegmentation(LClipSegPreTrainedModel):
                 CLIP text vectors of the classes, of any length (they are normalised).
 
         Returns:
-            [`~transformers.modeling_outputs.SemanticSegmenterOutput`]: `logits` of shape `(batch_size, num_classes,
-            height / 4, width / 4)`, rounded up, and `loss` where `labels` are given.
+            [`LClipSegSemanticSegmenterOutput`]: `logits` of shape `(batch_size, num_classes, height / 4, width / 4)`,
+            rounded up, `loss` where `labels` are given, and what the fusion was asked to record.
 
         Raises:
             ValueError: two sources of classes at once, text given to a head without text, `input_ids` without a tower,
@@ -152,11 +155,15 @@ class LClipSegForSemanticSegmentation(LClipSegPreTrainedModel):
         feature_maps = self._feature_maps(pixel_values)
         logits, auxiliary_logits = self.head(feature_maps, class_vectors, **kwargs)
         loss = None if labels is None else self._loss(logits, auxiliary_logits, labels)
-        return SemanticSegmenterOutput(loss=loss, logits=logits)
+        return LClipSegSemanticSegmenterOutput(loss=loss, logits=logits)
 
+    @can_return_tuple
     def get_text_features(
-        self, input_ids: torch.LongTensor, attention_mask: torch.LongTensor | None = None
-    ) -> torch.Tensor:
+        self,
+        input_ids: torch.LongTensor,
+        attention_mask: torch.LongTensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> BaseModelOutputWithPooling:
         """
         CLIP text vectors of tokenized prompts. The tower is frozen: no gradient reaches it, so that its vectors stay
         those of everybody's word banks.
@@ -166,7 +173,8 @@ class LClipSegForSemanticSegmentation(LClipSegPreTrainedModel):
             attention_mask (`torch.LongTensor` of shape `(num_classes, sequence_length)`, *optional*): 0 for padding.
 
         Returns:
-            `torch.FloatTensor` of shape `(num_classes, class_embed_dim)`, of unit length.
+            [`~transformers.modeling_outputs.BaseModelOutputWithPooling`]: the vectors are its `pooler_output`, of
+            shape `(num_classes, class_embed_dim)` and unit length; the rest is the tower's.
 
         Raises:
             ValueError: this checkpoint has no text tower.
@@ -178,8 +186,13 @@ class LClipSegForSemanticSegmentation(LClipSegPreTrainedModel):
                 f"{self.config.text_model_name_or_path!r}."
             )
         with torch.no_grad():
-            features = self.text_model(input_ids=input_ids, attention_mask=attention_mask).text_embeds
-        return nn.functional.normalize(features, dim=-1)
+            outputs = self.text_model(input_ids=input_ids, attention_mask=attention_mask, return_dict=True, **kwargs)
+        return BaseModelOutputWithPooling(
+            last_hidden_state=outputs.last_hidden_state,
+            pooler_output=nn.functional.normalize(outputs.text_embeds, dim=-1),
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
 
     def set_classes(
         self, names: Sequence[str], embeddings: torch.Tensor | WordBank | None = None, tokenizer=None
@@ -269,7 +282,7 @@ class LClipSegForSemanticSegmentation(LClipSegPreTrainedModel):
         if len(given) == 2:
             raise ValueError("Classes were given twice, as `input_ids` and as `class_embeddings`; give one of them.")
         if input_ids is not None:
-            class_embeddings = self.get_text_features(input_ids, attention_mask)
+            class_embeddings = self.get_text_features(input_ids, attention_mask, return_dict=True).pooler_output
         elif class_embeddings is None:
             class_embeddings = self._stored_class_embeddings()
         if class_embeddings.ndim != 2 or class_embeddings.shape[-1] != self.config.class_embed_dim:

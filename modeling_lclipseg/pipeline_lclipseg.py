@@ -90,7 +90,9 @@ class LClipSegPipeline(ImageSegmentationPipeline):
             image = load_image(image, timeout=timeout)
         return {"image": to_rgb_image(self.image_processor.fetch_images(image))}
 
-    def _forward(self, model_inputs: Any, class_embeddings: torch.Tensor | None = None) -> Any:
+    def _forward(  # type: ignore[override]
+        self, model_inputs: Any, class_embeddings: torch.Tensor | None = None
+    ) -> dict[str, list[torch.Tensor]]:
         # Images of a batch are brought to one size here and not in `preprocess`, which sees them one at a time.
         images = model_inputs["image"] if isinstance(model_inputs["image"], list) else [model_inputs["image"]]
         inputs = self.image_processor(images, return_tensors="pt").to(self.device, self.dtype)

@@ -1,17 +1,24 @@
 """Image processor and tokenizer in one."""
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
+from transformers.dynamic_module_utils import custom_object_save
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.image_utils import ImageInput
 from transformers.processing_utils import ProcessingKwargs, ProcessorMixin, Unpack
+from transformers.tokenization_utils_base import TOKENIZER_CONFIG_FILE
+from transformers.utils import PROCESSOR_NAME, cached_file
 
 from .inputs_lclipseg import to_rgb_image
 from .visualization_lclipseg import draw_overlay
+
+# What says where on the Hub a file is; the other arguments of `from_pretrained` are meant for the parts.
+HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "token")
 
 
 class LClipSegProcessorKwargs(ProcessingKwargs, total=False):
@@ -22,15 +29,58 @@ class LClipSegProcessor(ProcessorMixin):
     """
     [`LClipSegImageProcessor`] for images and masks, CLIP's tokenizer for class names.
 
+    A checkpoint that stores its class vectors needs no tokenizer, and published ones carry none: `from_pretrained`
+    then gives a processor of images alone.
+
     Args:
         image_processor ([`LClipSegImageProcessor`]): Prepares images and masks.
-        tokenizer ([`CLIPTokenizer`]): Tokenizes prompts.
+        tokenizer ([`CLIPTokenizer`], *optional*): Tokenizes prompts.
     """
 
     valid_processor_kwargs = LClipSegProcessorKwargs
 
     def __init__(self, image_processor=None, tokenizer=None, **kwargs):
         super().__init__(image_processor, tokenizer, **kwargs)
+
+    def check_argument_for_proper_class(self, argument_name, argument):
+        """As in every processor, but that there may be no tokenizer."""
+        if argument_name == "tokenizer" and argument is None:
+            return None
+        return super().check_argument_for_proper_class(argument_name, argument)
+
+    @classmethod
+    def _load_tokenizer_from_pretrained(
+        cls, sub_processor_type, pretrained_model_name_or_path, subfolder="", **kwargs
+    ):
+        # Asked for a tokenizer where there is none, transformers makes one with an empty vocabulary.
+        location = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
+        found = cached_file(
+            pretrained_model_name_or_path,
+            TOKENIZER_CONFIG_FILE,
+            subfolder=subfolder,
+            _raise_exceptions_for_missing_entries=False,
+            **location,
+        )
+        if found is None:
+            return None
+        return super()._load_tokenizer_from_pretrained(
+            sub_processor_type, pretrained_model_name_or_path, subfolder=subfolder, **kwargs
+        )
+
+    def save_pretrained(self, save_directory, push_to_hub: bool = False, **kwargs):
+        """As every processor; see [`~transformers.ProcessorMixin.save_pretrained`]."""
+        if self.tokenizer is not None:
+            return super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
+        # The inherited method saves every part, and would stumble over a tokenizer that is None.
+        os.makedirs(save_directory, exist_ok=True)
+        for part in (self.image_processor, self):
+            if part._auto_class is not None:
+                custom_object_save(part, save_directory, config=[self.image_processor, self])
+        path = os.path.join(save_directory, PROCESSOR_NAME)
+        self.to_json_file(path)
+        if push_to_hub:
+            self.push_to_hub(kwargs.pop("repo_id", os.path.basename(save_directory)), **kwargs)
+        return [path]
 
     def __call__(
         self,
@@ -50,16 +100,22 @@ class LClipSegProcessor(ProcessorMixin):
             [`BatchFeature`]: `pixel_values` (and `labels`) for images, `input_ids` and `attention_mask` for text.
 
         Raises:
-            ValueError: neither images nor text, masks without images, a prompt longer than the text tower can read, or
-                an image or mask that cannot be used.
+            ValueError: neither images nor text, masks without images, text without a tokenizer, a prompt longer than
+                the text tower can read, or an image or mask that cannot be used.
         """
         if images is None and text is None:
             raise ValueError("There is nothing to process: give `images`, `text` or both.")
         if segmentation_maps is not None and images is None:
             raise ValueError("`segmentation_maps` were given without their `images`; give both.")
+        if text is not None and self.tokenizer is None:
+            raise ValueError(
+                "`text` was given, but this checkpoint has no tokenizer. Load that of its text tower, "
+                "`tokenizer = CLIPTokenizer.from_pretrained(config.text_model_name_or_path)`, and make the processor "
+                "with it: `LClipSegProcessor(processor.image_processor, tokenizer)`."
+            )
         merged = self._merge_kwargs(
             LClipSegProcessorKwargs,  # type: ignore[arg-type]
-            tokenizer_init_kwargs=self.tokenizer.init_kwargs,
+            tokenizer_init_kwargs=self.tokenizer.init_kwargs if self.tokenizer is not None else {},
             **kwargs,
         )
         data: dict[str, Any] = {}

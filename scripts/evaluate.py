@@ -4,7 +4,7 @@
 
 The first argument is a folder or a repository on the Hub. Every image is scored at its own size, and mean IoU comes
 from one matrix of pixel counts over all images. Prints a table of the classes. With --out it is kept as evaluation.md,
-and evaluation.json also says with which data, settings, versions and machine the numbers were made.
+and evaluation.json also says with which weights, data, settings, versions and machine the numbers were made.
 """
 
 import json
@@ -73,9 +73,11 @@ class EvaluationRecord:
 
     model: str
     revision: str | None
+    weights_sha256: str | None
     data: str
     split: str
     num_images: int
+    limit: int | None
     classes_from: str
     bank: str | None
     inference: InferenceMode
@@ -83,6 +85,7 @@ class EvaluationRecord:
     scores: SegmentationScores
     versions: dict[str, str]
     machine: dict[str, str | int | None]
+    commit: str | None
     date: str
     seconds: float
 
@@ -125,9 +128,11 @@ def main(model_source: str, args: EvaluateArguments) -> EvaluationRecord:
     record = EvaluationRecord(
         model=model_source,
         revision=args.revision,
+        weights_sha256=environment.weights_sha256(model_source),
         data=args.data,
         split=args.split,
         num_images=num_images,
+        limit=args.limit,
         classes_from=args.classes_from,
         bank=args.bank,
         inference=inference,
@@ -135,6 +140,7 @@ def main(model_source: str, args: EvaluateArguments) -> EvaluationRecord:
         scores=scores,
         versions=environment.versions(),
         machine=environment.machine(device),
+        commit=environment.commit(),
         date=environment.now(),
         seconds=round(seconds, 3),
     )

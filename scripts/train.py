@@ -215,6 +215,7 @@ def main(model_arguments: ModelArguments, data_arguments: DataArguments, run_arg
         "processes": accelerator.num_processes,
         "versions": environment.versions(),
         "machine": environment.machine(accelerator.device),
+        "commit": environment.commit(),
         "date": environment.now(),
     }
     progress = core.Progress()

@@ -141,7 +141,7 @@ def test_two_sources_of_classes_are_refused(pixel_values):
 def test_input_ids_go_through_the_tower(pixel_values):
     model = tiny_model(text_config=TINY_TEXT)
     tokens = {"input_ids": torch.tensor([[22, 1, 2, 23], [22, 3, 23, 23]])}
-    features = model.get_text_features(**tokens)
+    features = model.get_text_features(**tokens).pooler_output
     torch.testing.assert_close(features.norm(dim=-1), torch.ones(2))
     torch.testing.assert_close(
         model(pixel_values, **tokens).logits, model(pixel_values, class_embeddings=features).logits
@@ -178,7 +178,7 @@ def test_set_classes_through_the_tower_equals_the_prompts_vectors(pixel_values):
     rows = []
     for name in ("cab", "dad"):
         per_template = [
-            model.get_text_features(**tokenizer()(prompt, return_tensors="pt"))[0]
+            model.get_text_features(**tokenizer()(prompt, return_tensors="pt")).pooler_output[0]
             for prompt in (f"a {name}", f"{name} b")
         ]
         rows.append(torch.nn.functional.normalize(torch.stack(per_template).mean(0), dim=0))

@@ -1,5 +1,6 @@
 """What a number depends on besides the code: versions, machine, date. Written beside every result."""
 
+import hashlib
 import os
 import platform
 import subprocess
@@ -8,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
+from transformers.utils import SAFE_WEIGHTS_NAME
 
 
 def versions() -> dict[str, str]:
@@ -46,6 +48,16 @@ def commit() -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return head.stdout.strip() + ("+" if changed.stdout.strip() else "")
+
+
+def weights_sha256(folder: str | Path) -> str | None:
+    """The SHA-256 of a checkpoint's weights, by which a result knows them; None where `folder` holds none, as with a
+    name on the Hub."""
+    weights = Path(folder).expanduser() / SAFE_WEIGHTS_NAME
+    if not weights.is_file():
+        return None
+    with weights.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _processor() -> str:

@@ -28,6 +28,7 @@ MAY_CHANGE = frozenset(
         "arguments",
         "versions",
         "machine",
+        "commit",
         "date",
         "output_dir",
         "resume",

@@ -1,0 +1,54 @@
+"""What LClipSeg returns, and how the weights of its bridge are asked for."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+
+import torch
+from transformers.modeling_outputs import SemanticSegmenterOutput
+
+
+@dataclass
+class LClipSegSemanticSegmenterOutput(SemanticSegmenterOutput):
+    """
+    Output of [`LClipSegForSemanticSegmentation`]. What only the fusion records is `None` for the other heads.
+
+    Args:
+        loss (`torch.FloatTensor` of shape `(1,)`, *optional*, with `labels`):
+            The cross-entropy, with that of the coarse score map where the head has one.
+        logits (`torch.FloatTensor` of shape `(batch_size, num_classes, height / 4, width / 4)`, rounded up):
+            The score of every class at every fourth pixel.
+        hidden_states (`tuple(torch.FloatTensor)`, *optional*, with `output_hidden_states=True`):
+            The coarse map before the fusion and after each of its blocks, of shape `(batch_size, hidden_size, rows,
+            columns)` with one cell for each `fusion_stride` pixels.
+        attentions (`tuple(torch.FloatTensor)`, *optional*, with `output_attentions=True`):
+            How much each class reads from each cell, one map a block, of shape `(batch_size, 1, num_classes, rows *
+            columns)`. They sum to 1 over the cells.
+        text_to_image_attentions (`tuple(torch.FloatTensor)`, *optional*, with `output_attentions=True`):
+            How much each cell reads from each class, one map a block, of shape `(batch_size, 1, rows * columns,
+            num_classes)`. They sum to 1 over the classes.
+    """
+
+    text_to_image_attentions: tuple[torch.FloatTensor, ...] | None = None
+
+
+def record_fusion(forward: Callable) -> Callable:
+    """
+    Decorator around transformers' `capture_outputs`. That switches every key by an argument of its own; here
+    `output_attentions` asks for both directions of the bridge. A head without fusion is asked for nothing, or its
+    fields would be empty tuples.
+    """
+
+    @wraps(forward)
+    def wrapper(self, *args, **kwargs):
+        if hasattr(self.head, "fusion"):
+            asked = kwargs.get("output_attentions", self.config.output_attentions)
+            kwargs["output_text_to_image_attentions"] = asked
+        else:
+            kwargs.update(output_hidden_states=False, output_attentions=False)
+        return forward(self, *args, **kwargs)
+
+    return wrapper
+
+
+__all__ = ["LClipSegSemanticSegmenterOutput", "record_fusion"]

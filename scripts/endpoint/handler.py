@@ -1,0 +1,126 @@
+"""Serve the model of this repository on an Inference Endpoint of the Hub, which finds this file by its name.
+
+It needs what requirements.txt says, and nothing but the files beside it.
+
+    handler = EndpointHandler("folder of the model")
+    handler({"inputs": <image>, "parameters": {"candidate_labels": ["road", "kerb"], "threshold": 0.5}})
+"""
+
+import base64
+import binascii
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from transformers import pipeline
+from transformers.dynamic_module_utils import get_class_from_dynamic_module
+
+MAX_BYTES = 20_000_000  # of a compressed picture
+MAX_PIXELS = 25_000_000  # of a picture; a mask for every class is made of it
+MAX_LABELS = 150
+PARAMETERS = ("candidate_labels", "threshold")
+
+
+class EndpointHandler:
+    """
+    Segments one picture for a request.
+
+    Args:
+        path (`str`, *optional*): The folder of the model; by default the one of this file.
+    """
+
+    def __init__(self, path: str = ""):
+        folder = str(path or Path(__file__).resolve().parent)
+        device = 0 if torch.cuda.is_available() else -1
+        self.segment = pipeline("image-segmentation", model=folder, trust_remote_code=True, device=device)
+        self.open_image = get_class_from_dynamic_module("inputs_lclipseg.open_image", folder)
+
+    def __call__(self, data: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """
+        Args:
+            data (`dict`): `inputs`, a picture (PIL image, bytes of a file, or these as base64 text), and optional
+                `parameters`: `candidate_labels`, a list of classes instead of the model's own, and `threshold`, the
+                lowest score of a segment, 0 to 1.
+
+        Returns:
+            `list[dict]`: `label`, `score` (0 to 1) and `mask` (a PNG file as base64 text: grey, of the picture's size,
+            255 where the class is) of every class that was found.
+
+        Raises:
+            ValueError: a request that cannot be met; the Endpoint answers with status 400 and the message.
+        """
+        if not isinstance(data, Mapping) or "inputs" not in data:
+            raise ValueError('a request must be {"inputs": <image>, "parameters": {...}}; `inputs` is missing')
+        parameters = _checked_parameters(data.get("parameters"))
+        segments: Any = self.segment(self._image(data["inputs"]), **parameters)
+        return [{**segment, "mask": _base64_png(segment["mask"])} for segment in segments]
+
+    def _image(self, inputs: Any) -> Image.Image:
+        """The picture, decoded only if it is not too large. A text is never a path or an address here."""
+        if isinstance(inputs, str):
+            inputs = _from_base64(inputs)
+        if isinstance(inputs, bytes):
+            _check_bytes(len(inputs))
+            return self.open_image(_Upload(inputs), MAX_PIXELS)
+        if not isinstance(inputs, Image.Image):
+            raise ValueError(
+                f"`inputs` must be an image, the bytes of an image file or these as base64 text, not "
+                f"{type(inputs).__name__}"
+            )
+        if inputs.width * inputs.height > MAX_PIXELS:
+            raise ValueError(
+                f"inputs: {inputs.width} x {inputs.height} pixels are more than the {MAX_PIXELS:,} allowed"
+            )
+        return inputs
+
+
+class _Upload(BytesIO):
+    """The bytes of a request, under the name by which messages call them."""
+
+    def __str__(self) -> str:
+        return "inputs"
+
+
+def _from_base64(text: str) -> bytes:
+    _check_bytes(len(text) * 3 // 4)
+    if text.startswith("data:"):
+        text = text.partition(",")[2]
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise ValueError(
+            "`inputs` is a text, but not the base64 text of an image file; a path or an address is not read here"
+        ) from None
+
+
+def _check_bytes(count: int) -> None:
+    if count > MAX_BYTES:
+        raise ValueError(f"inputs: {count:,} bytes are more than the {MAX_BYTES:,} allowed; send a smaller picture")
+
+
+def _checked_parameters(parameters: Any) -> dict[str, Any]:
+    """The parameters that may come from outside; the pipeline has others, which read files."""
+    parameters = {} if parameters is None else parameters
+    if not isinstance(parameters, Mapping):
+        raise ValueError(f"`parameters` must be an object, not {type(parameters).__name__}")
+    given = {name: value for name, value in parameters.items() if value is not None}
+    unknown = sorted(set(given) - set(PARAMETERS))
+    if unknown:
+        raise ValueError(f"there are no parameters {', '.join(unknown)}; allowed: {', '.join(PARAMETERS)}")
+    labels, threshold = given.get("candidate_labels", [""]), given.get("threshold", 0)
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        raise ValueError(f"`candidate_labels` must be a list of texts, not {labels!r:.80}")
+    if not 1 <= len(labels) <= MAX_LABELS:
+        raise ValueError(f"`candidate_labels` has {len(labels)} entries; allowed: 1 to {MAX_LABELS}")
+    if isinstance(threshold, bool) or not isinstance(threshold, (int, float)) or not 0 <= threshold <= 1:
+        raise ValueError(f"`threshold` is {threshold!r:.80}; allowed: a number from 0 to 1")
+    return given
+
+
+def _base64_png(mask: Image.Image) -> str:
+    file = BytesIO()
+    mask.save(file, format="PNG")
+    return base64.b64encode(file.getvalue()).decode("ascii")

@@ -1,0 +1,77 @@
+"""Load a published checkpoint as a stranger does: run by `python -I` in another folder, without this project.
+
+    python -I clean_process.py OUT.pt SOURCE [SOURCE]
+
+SOURCE is a repository or a folder. Writes what every Auto class and the pipeline gave to OUT.pt, by source. The code
+of a repository's card is run, too.
+"""
+
+import sys
+
+for ours in ("modeling_lclipseg", "scripts"):
+    sys.modules[ours] = None  # type: ignore[assignment]  # an import now fails, also where the project is installed
+
+
+def load(source: str) -> dict:
+    import torch
+    from PIL import Image
+    from transformers import (
+        AutoConfig,
+        AutoImageProcessor,
+        AutoModel,
+        AutoModelForSemanticSegmentation,
+        AutoProcessor,
+        pipeline,
+    )
+
+    trust = {"trust_remote_code": True}
+    image = Image.new("RGB", (96, 64), "green")
+    base = AutoModel.from_pretrained(source, **trust)
+    model = AutoModelForSemanticSegmentation.from_pretrained(source, **trust)
+    image_processor = AutoImageProcessor.from_pretrained(source, **trust)
+    processor = AutoProcessor.from_pretrained(source, **trust)
+    segment = pipeline("image-segmentation", model=source, **trust)
+    inputs = image_processor(image, return_tensors="pt")
+    with torch.no_grad():
+        return {
+            "model_type": AutoConfig.from_pretrained(source, **trust).model_type,
+            "classes": model.config.id2label,
+            "modules": sorted({type(part).__module__ for part in (base, model, image_processor, processor, segment)}),
+            "state": model.state_dict(),
+            "base_state": base.state_dict(),
+            "logits": model(**inputs).logits,
+            "pixel_values": inputs["pixel_values"],
+            "processor_pixel_values": processor(images=image, return_tensors="pt")["pixel_values"],
+            "pipeline": type(segment).__name__,
+            "labels": [one["label"] for one in segment(image)],
+            "chosen": [one["label"] for one in segment(image, candidate_labels=["car"])],
+        }
+
+
+def run_card(repository: str) -> dict:
+    """The names that the code of the card leaves behind."""
+    import re
+    from pathlib import Path
+
+    from huggingface_hub import hf_hub_download
+    from PIL import Image
+
+    Image.new("RGB", (96, 64), "green").save("photo.jpg")
+    names: dict = {}
+    for code in re.findall(
+        r"```python\n(.*?)```", Path(hf_hub_download(repository, "README.md")).read_text(), re.DOTALL
+    ):
+        exec(code, names)
+    return {"label_map": names["label_map"], "masks": len(names["masks"])}
+
+
+def main(out: str, *sources: str) -> None:
+    import os
+
+    import torch
+
+    torch.set_num_threads(1)
+    torch.save({source: load(source) | ({} if os.path.isdir(source) else run_card(source)) for source in sources}, out)
+
+
+main(*sys.argv[1:])
