@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 CHECKPOINT := checkpoints/lclipseg-mbv3s-camvid
 
-.PHONY: help demo test test-slow lint format models
+.PHONY: help demo page test test-slow test-hf lint format cards models
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -20,6 +20,10 @@ test: $(VENV)/.installed-dev  ## the test suite: offline, minutes on two cores
 test-slow: $(VENV)/.installed-dev  ## the tests that take minutes each
 	$(BIN)/python -m pytest -m slow
 
+test-hf: $(VENV)/.installed-dev  ## transformers' own common tests (fetches them once)
+	$(BIN)/python tests/hf/fetch.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m hf tests/hf --quiet
+
 lint: $(VENV)/.installed-dev  ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -28,6 +32,13 @@ lint: $(VENV)/.installed-dev  ## ruff and mypy
 format: $(VENV)/.installed-dev  ## let ruff put the files in order
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+page: $(VENV)/.installed  ## the demo page, for your own pictures and classes
+	$(BIN)/pip install --quiet --editable ".[demo]"
+	$(BIN)/python scripts/space/app.py --model $(CHECKPOINT)
+
+cards: $(VENV)/.installed-dev  ## renew the model cards from the records
+	$(BIN)/python scripts/cards.py
 
 models: $(VENV)/.installed-dev  ## renew the table of presets in README.md
 	$(BIN)/python scripts/model_table.py --write README.md

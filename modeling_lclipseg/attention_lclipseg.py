@@ -35,6 +35,8 @@ class LClipSegAttention(nn.Module):
         return sequence.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)  # (B, heads, L, d / heads)
 
     def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **kwargs):
+        # No backend is asked to record: they warn that they cannot, and the maps that are asked for are the bridge's.
+        kwargs = {name: option for name, option in kwargs.items() if not name.startswith("output_")}
         attention = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
         output, weights = attention(
             self,

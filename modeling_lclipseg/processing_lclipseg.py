@@ -75,7 +75,8 @@ class LClipSegProcessor(ProcessorMixin):
         os.makedirs(save_directory, exist_ok=True)
         for part in (self.image_processor, self):
             if part._auto_class is not None:
-                custom_object_save(part, save_directory, config=[self.image_processor, self])
+                configs: Any = [self.image_processor, self]
+                custom_object_save(part, save_directory, config=configs)
         path = os.path.join(save_directory, PROCESSOR_NAME)
         self.to_json_file(path)
         if push_to_hub:

@@ -130,7 +130,7 @@ def _from_tower(
         elif config.text_model_name_or_path:
             text_model, tokenizer = _text_tower(config.text_model_name_or_path)
         else:
-            raise ValueError("its config names none.")
+            raise ValueError("`config.text_model_name_or_path` names none.")
         vectors = embed_class_names(words, text_model, tokenizer, config.prompt_templates).cpu()
         vectors = check_class_embeddings(vectors, len(words), config.class_embed_dim)
         check_same_tower(vectors, words, model.class_center.float().cpu(), config.text_model_name_or_path)

@@ -4,7 +4,8 @@
 
 Cosines are between different classes. The effective rank is the exponential of the entropy of the vectors' spectrum:
 the number of directions that they really use. `kept` is the cosine between a class's vector in the whole list and in
-the lists of three classes that hold it: 1 where the vector of a class does not depend on its company.
+the lists of three classes that hold it: 1 where the vector of a class does not depend on its company. With --other,
+also the cosine of every word of the two banks with the mean of each: it tells one text tower from another.
 """
 
 import itertools
@@ -26,6 +27,7 @@ class GeometryArguments:
 
     bank: str = field(default="", metadata={"help": "Word bank: FILE.safetensors or FILE.safetensors#key."})
     classes: str = field(default="", metadata={"help": "Words of the bank, comma-separated, at least three."})
+    other: str | None = field(default=None, metadata={"help": "Word bank to tell apart from the first."})
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ def main(options: GeometryArguments) -> dict[str, Geometry]:
     try:
         bank = WordBank.load(options.bank)
         vectors = bank.lookup(names)
+        other = None if options.other is None else WordBank.load(options.other)
     except ValueError as error:
         raise InputError(str(error)) from error
     rows = {
@@ -88,6 +91,11 @@ def main(options: GeometryArguments) -> dict[str, Geometry]:
             f"| {name} | {row.mean:.3f} ({row.lowest:.3f} to {row.highest:.3f}) | {row.effective_rank:.1f} | "
             f"{row.kept_mean:.3f} (lowest {row.kept_lowest:.3f}) |"
         )
+    if other is not None:
+        print("\n| cosine, lowest to highest | mean of the first | mean of the other |\n|---|---|---|")
+        for name, words in (("words of the first", bank), ("words of the other", other)):
+            spans = [words.embeddings @ torch.nn.functional.normalize(one.center, dim=0) for one in (bank, other)]
+            print(f"| {name} | {' | '.join(f'{span.min():.2f} to {span.max():.2f}' for span in spans)} |")
     return rows
 
 

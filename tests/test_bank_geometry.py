@@ -33,6 +33,16 @@ def test_command_measures_the_words_of_a_bank(tmp_path, capsys):
     assert "bank of 8 words" in capsys.readouterr().out
 
 
+def test_words_of_another_bank_are_held_against_both_means(tmp_path, capsys):
+    WordBank(("a", "b", "c"), torch.tensor([[3.0, 4, 0], [3, -4, 0], [1, 0, 0]])).save(tmp_path / "one.safetensors")
+    WordBank(("d",), torch.tensor([[0.0, 0, 2]])).save(tmp_path / "two.safetensors")
+    paths = [str(tmp_path / name) for name in ("one.safetensors", "two.safetensors")]
+    bank_geometry.main(bank_geometry.GeometryArguments(paths[0], "a, b, c", paths[1]))
+    printed = capsys.readouterr().out
+    assert "| words of the first | 0.60 to 1.00 | 0.00 to 0.00 |" in printed
+    assert "| words of the other | 0.00 to 0.00 | 1.00 to 1.00 |" in printed
+
+
 def test_too_few_classes_are_refused():
     with pytest.raises(InputError, match="three"):
         bank_geometry.main(bank_geometry.GeometryArguments("bank.safetensors", "a, b"))

@@ -194,7 +194,7 @@ def test_set_classes_through_the_tower_equals_the_prompts_vectors(pixel_values):
         (["sky"], torch.randn(2, 32), "2 class vectors for 1"),
         (["sky"], torch.randn(1, 31), "31 wide"),
         (["sky"], torch.full((1, 32), torch.nan), "NaN"),
-        (["sky"], None, "text_model_name_or_path"),
+        (["tree"], None, "text_model_name_or_path` names none"),
     ],
 )
 def test_set_classes_refuses(model, names, vectors, message):

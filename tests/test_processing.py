@@ -1,10 +1,13 @@
 """LClipSegProcessor: text and images together, prompt lengths, saving and loading."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
+from conftest import tiny_config
 from PIL import Image
-from transformers import CLIPTokenizer
+from transformers import AutoProcessor, CLIPTokenizer
 from transformers.modeling_outputs import SemanticSegmenterOutput
 
 from modeling_lclipseg.image_processing_lclipseg import LClipSegImageProcessor
@@ -79,10 +82,11 @@ def test_model_inputs_are_those_it_names(processor, image):
     assert set(processor(images=image, text="a", return_tensors="pt")) == set(processor.model_input_names)
 
 
-def test_saving_keeps_both_parts(processor, image, tmp_path):
+@pytest.mark.parametrize("load", [LClipSegProcessor.from_pretrained, AutoProcessor.from_pretrained])
+def test_saving_keeps_both_parts(processor, image, tmp_path, load):
     processor.save_pretrained(tmp_path)
-    image_processor = LClipSegImageProcessor.from_pretrained(tmp_path)
-    reloaded = LClipSegProcessor(image_processor, CLIPTokenizer.from_pretrained(tmp_path))
+    tiny_config().save_pretrained(tmp_path)
+    reloaded = load(tmp_path)
     before, after = (each(images=image, text=["a", "bad"], return_tensors="pt") for each in (processor, reloaded))
     assert all(torch.equal(before[key], after[key]) for key in before)
 
@@ -101,3 +105,54 @@ def test_overlay_takes_what_can_be_processed(processor, image, kind, tmp_path):
     segmentation = torch.ones(40, 60, dtype=torch.int64)
     expected = draw_overlay(image, segmentation, NAMES, opacity=0.3)
     assert processor.overlay(given, segmentation, NAMES, opacity=0.3).tobytes() == expected.tobytes()
+
+
+# ------------------------------------------------------------------------------------------------- without a tokenizer
+
+
+@pytest.fixture
+def without_tokenizer(processor) -> LClipSegProcessor:
+    return LClipSegProcessor(processor.image_processor)
+
+
+def test_images_need_no_tokenizer(without_tokenizer, processor, image):
+    mask = np.ones((40, 60), dtype=np.uint8)
+    encoded = without_tokenizer(images=image, segmentation_maps=mask, return_tensors="pt")
+    expected = processor.image_processor(image, mask, return_tensors="pt")
+    assert encoded.keys() == expected.keys()
+    assert all(torch.equal(encoded[key], expected[key]) for key in expected)
+    assert without_tokenizer.model_input_names == ["pixel_values"]
+
+
+def test_text_without_a_tokenizer_is_refused_with_its_source(without_tokenizer, image):
+    with pytest.raises(ValueError, match=r"no tokenizer.*CLIPTokenizer\.from_pretrained\(config\.text_model_name"):
+        without_tokenizer(images=image, text="a")
+
+
+@pytest.mark.parametrize("saved", ["processor", "image_processor"])
+def test_checkpoint_without_tokenizer_loads(without_tokenizer, image, tmp_path, saved):
+    """As a whole, and as checkpoints are published: with the settings of the image processor alone."""
+    tiny_config().save_pretrained(tmp_path)
+    {"processor": without_tokenizer, "image_processor": without_tokenizer.image_processor}[saved].save_pretrained(
+        tmp_path
+    )
+    loaded = AutoProcessor.from_pretrained(tmp_path)
+    assert isinstance(loaded, LClipSegProcessor)
+    assert loaded.tokenizer is None
+    found, expected = (each(images=image, return_tensors="pt")["pixel_values"] for each in (loaded, without_tokenizer))
+    assert torch.equal(found, expected)
+
+
+def test_tokenizer_may_be_given_to_a_checkpoint_without_one(without_tokenizer, processor, tmp_path):
+    without_tokenizer.save_pretrained(tmp_path)
+    tiny_config().save_pretrained(tmp_path)
+    loaded = LClipSegProcessor.from_pretrained(tmp_path, tokenizer=processor.tokenizer)
+    assert loaded(text="bad")["input_ids"] == processor(text="bad")["input_ids"]
+
+
+def test_processor_without_tokenizer_is_saved_with_its_code(without_tokenizer, image, tmp_path, monkeypatch):
+    monkeypatch.setattr(LClipSegProcessor, "_auto_class", "AutoProcessor")
+    without_tokenizer.save_pretrained(tmp_path)
+    settings = json.loads((tmp_path / "processor_config.json").read_text())
+    assert settings["auto_map"]["AutoProcessor"] == "processing_lclipseg.LClipSegProcessor"
+    assert (tmp_path / "processing_lclipseg.py").is_file()

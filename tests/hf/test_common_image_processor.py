@@ -33,7 +33,7 @@ class LClipSegImageProcessingTester(ImageProcessingTester):
                 sizes.append((image.height, image.width))
             else:
                 sizes.append(image.shape[:2] if isinstance(image, np.ndarray) else image.shape[1:])
-        resized = [[round(side * SHORTEST_EDGE / min(size)) for side in size] for size in sizes]
+        resized = [[round(side * (SHORTEST_EDGE / min(size))) for side in size] for size in sizes]
         return self.num_channels, *(math.ceil(max(sides) / DIVISOR) * DIVISOR for sides in zip(*resized, strict=True))
 
     def prepare_post_process_semantic_segmentation_inputs(self):
