@@ -48,6 +48,10 @@ class PublishArguments:
         },
     )
     onnx: str | None = field(default=None, metadata={"help": "Folder of an exported model, to be published as onnx/."})
+    space: str | None = field(
+        default=None,
+        metadata={"help": "OWNER/NAME of a Space that serves the model (scripts/space); the card links to it."},
+    )
     revision: str = field(default="main", metadata={"help": "Branch to publish on; it is made where there is none."})
     private: bool = field(default=False, metadata={"help": "Make the repository a private one."})
     dry_run: bool = field(default=False, metadata={"help": "Build the folder and list it, but upload nothing."})
@@ -60,7 +64,7 @@ def main(run_folder: str, args: PublishArguments) -> None:
     Raises:
         InputError: a run that must not be published (see [`open_finished_run`]), or a place that cannot be written.
     """
-    place = Place(args.repo, args.revision)
+    place = Place(args.repo, args.revision, args.space)
     check_place(place)
     folder = Path(run_folder).expanduser()
     run = open_finished_run(folder, [Path(source).expanduser() for source in args.results])

@@ -73,11 +73,11 @@ def tiny_run(tmp_path: Path, names: list[str] = NAMES, data: str = "data/street"
     return TrainedRun(tmp_path, record, (result,), {"step": 3, "best_step": 3, "best_mean_iou": 0.4})
 
 
-def card_of(run: TrainedRun) -> ModelCard:
+def card_of(run: TrainedRun, space: str | None = None) -> ModelCard:
     """The card as it would be published, without facts."""
     model = tiny_model()
     model.config.id2label = dict(enumerate(run.results[0]["scores"]["per_class"]))
-    return trained_card(run, model, load_preset("lclipseg-mbv3"), Facts(), Place("some-org/street", "main"))
+    return trained_card(run, model, load_preset("lclipseg-mbv3"), Facts(), Place("some-org/street", "main", space))
 
 
 # ------------------------------------------------------------------------------------------- the cards of this project
@@ -187,6 +187,13 @@ def test_card_without_facts_claims_no_licence(tmp_path):
 def test_latency_of_another_network_is_not_borrowed(tmp_path):
     run = tiny_run(tmp_path)
     assert "latency" not in card_of(run).text
+
+
+def test_card_links_to_its_space_or_says_that_there_is_none(tmp_path):
+    run = tiny_run(tmp_path)
+    assert "https://huggingface.co/spaces/some-org/page" in card_of(run, "some-org/page").text
+    text = card_of(run).text
+    assert "huggingface.co/spaces" not in text and "app.py --model some-org/street" in text
 
 
 def test_closed_head_is_not_called_open(tmp_path):

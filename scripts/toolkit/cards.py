@@ -75,10 +75,12 @@ class Place:
     Args:
         name (`str`): OWNER/NAME on the Hub, or a folder of this repository.
         revision (`str`, *optional*): The branch on the Hub; `None` for a folder.
+        space (`str`, *optional*): OWNER/NAME of the Space that serves it.
     """
 
     name: str
     revision: str | None = None
+    space: str | None = None
 
     @property
     def title(self) -> str:
@@ -133,6 +135,8 @@ def trained_card(run: TrainedRun, model: Any, preset: Preset, facts: Facts, plac
         "beside": "in this repository" if on_hub else "beside the weights",
         "facts": facts,
         "usage": place.usage(model),
+        "model_name": place.name,
+        "space": place.space,
         "sources": _sources(run, model, preset, facts),
         "classes": ", ".join(map(plain, model.config.class_names)),
         "command": command,

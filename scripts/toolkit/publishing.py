@@ -52,17 +52,20 @@ What they were made from, and under which licences, is in README.md.
 
 def check_place(place: Place) -> None:
     """
-    Refuse a name that no repository or branch on the Hub can have.
+    Refuse a name that no repository, Space or branch on the Hub can have.
 
     Raises:
         [`InputError`]: with the rule that it breaks.
     """
-    try:
-        validate_repo_id(place.name)
-    except HFValidationError as error:
-        raise InputError(f"--repo {place.name}: {error}") from error
-    if place.name.count("/") != 1:
-        raise InputError(f"--repo {place.name}: give OWNER/NAME, for example org/{place.name}")
+    for option, name in (("--repo", place.name), ("--space", place.space)):
+        if name is None:
+            continue
+        try:
+            validate_repo_id(name)
+        except HFValidationError as error:
+            raise InputError(f"{option} {name}: {error}") from error
+        if name.count("/") != 1:
+            raise InputError(f"{option} {name}: give OWNER/NAME, for example org/{name}")
     if place.revision is None or not BRANCH.fullmatch(place.revision) or place.revision.startswith("refs/"):
         raise InputError(f"--revision {place.revision}: give the name of a branch, for example main")
 
