@@ -109,8 +109,9 @@ def build_repository(run: TrainedRun, facts: Facts, place: Place, folder: Path, 
 
 
 def files_below(folder: Path) -> list[Path]:
-    """All files in a folder, sorted, relative to it."""
-    return sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    """All files in a folder, sorted, relative to it, without what Python leaves when the handler is tried out."""
+    files = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return sorted(path for path in files if "__pycache__" not in path.parts)
 
 
 def take_over(built: Path, out: Path) -> None:
