@@ -97,7 +97,7 @@ def check_same_tower(vectors: torch.Tensor, names: Sequence[str], center: torch.
     its own, and that of the model's tower is stored in the checkpoint (`class_center`): it is known by that, whatever
     the tower's folder is called and wherever the vectors were kept. A model without a centre takes all vectors.
 
-    Measured on published vectors (four class lists of ViT-B/32, fourteen of ViT-B/16): the cosine of a word with its
+    Measured by scripts/bank_geometry.py on 360 words of ViT-B/16 and 1,585 of ViT-B/32: the cosine of a word with its
     own tower's direction is 0.68 to 0.95, with the other tower's -0.12 to 0.05.
 
     Args:
