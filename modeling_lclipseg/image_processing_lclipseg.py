@@ -25,10 +25,9 @@ from transformers.processing_utils import ImagesKwargs, Unpack
 from transformers.utils import TensorType
 
 from .inputs_lclipseg import flatten_images, open_image, to_image_tensor, to_mask
+from .label_map_lclipseg import LOGITS_STRIDE, label_map, sample_positions
 from .sizing_lclipseg import Size, Sizing
 
-# The model's logits have a quarter of the height and width of the padded image, rounded up.
-LOGITS_STRIDE = 4
 # How many upsampled logits there may be at a time (64 MiB): those of 150 classes on a large photo would not fit.
 MAX_UPSAMPLED_VALUES = 16 * 2**20
 
@@ -260,8 +259,8 @@ class LClipSegImageProcessor(TorchvisionBackend):
     ) -> list[torch.Tensor] | list[SemanticSegmentationPostProcessorOutput]:
         """
         Label maps from the output of [`LClipSegForSemanticSegmentation`]. The padding is cut off and the rest brought
-        to the target size, bilinearly, in one step and a few rows at a time: no copy of the logits at full size is
-        made.
+        to the target size, bilinearly and in one step. A pixel gets the class of the highest logit there; of several,
+        the one of lowest index. No copy of the logits at full size is made (see label_map_lclipseg.py).
 
         Args:
             outputs ([`~transformers.modeling_outputs.SemanticSegmenterOutput`]): Output for a whole batch.
@@ -269,7 +268,8 @@ class LClipSegImageProcessor(TorchvisionBackend):
                 Original height and width of every (upright) image of the batch. The processor derives from them how
                 the batch was resized and padded. Without them the maps have the size of the logits, with the padding.
             return_segmentation_scores (`bool`, *optional*, defaults to `False`):
-                Return the logits at the target size, too. They take 4 * num_classes bytes a pixel.
+                Return the logits at the target size, too. They take 4 * num_classes bytes a pixel. The label map is
+                then their argmax; without them, two classes that are equal up to rounding may change places.
 
         Returns:
             `list[torch.Tensor]`: for each image the class ids, of shape `(height, width)`, int64; or, with scores, a
@@ -285,9 +285,9 @@ class LClipSegImageProcessor(TorchvisionBackend):
         else:
             jobs = self._upsampling_jobs(outputs.logits, target_sizes)
             if not return_segmentation_scores:
-                return [torch.cat([rows.argmax(dim=0) for rows in _upsampled_rows(*job)]) for job in jobs]
+                return [label_map(*job) for job in jobs]
             scores = [torch.cat(list(_upsampled_rows(*job)), dim=1) for job in jobs]
-        segmented = [one.argmax(dim=0) for one in scores]
+        segmented = [one.max(dim=0).indices for one in scores]
         if not return_segmentation_scores:
             return segmented
         return [
@@ -299,8 +299,8 @@ class LClipSegImageProcessor(TorchvisionBackend):
         self, outputs: Any, target_sizes: Sequence[Size] | torch.Tensor
     ) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """
-        The label maps of [`post_process_semantic_segmentation`] and how sure the model is at every pixel. As there, no
-        copy of the logits at full size is made.
+        The label maps of [`post_process_semantic_segmentation`] and how sure the model is at every pixel, a few
+        rows at a time: no copy of the logits at full size is made.
 
         Args:
             outputs ([`~transformers.modeling_outputs.SemanticSegmenterOutput`]): Output for a whole batch.
@@ -358,12 +358,9 @@ def _pad_all(images: list[torch.Tensor], sizing: Sizing, fill: int) -> list[torc
 
 def _upsampled_rows(logits: torch.Tensor, picture: Size, target: Size) -> Iterator[torch.Tensor]:
     """The picture's part of the logits (K, h, w) at the target size: (K, rows, W) for some rows after the other."""
-    # grid_sample sees the logits from -1 to 1. Each of them stands for LOGITS_STRIDE pixels of the padded image, and
-    # the picture is the upper left part of that.
-    spans = [2 * side / (LOGITS_STRIDE * cells) for side, cells in zip(picture, logits.shape[-2:], strict=True)]
     rows, columns = (
-        (torch.arange(length, device=logits.device) + 0.5) * (span / length) - 1
-        for length, span in zip(target, spans, strict=True)
+        (sample_positions(length, side, cells, logits.device) + 0.5) * (2 / cells) - 1  # grid_sample's are in [-1, 1]
+        for length, side, cells in zip(target, picture, logits.shape[-2:], strict=True)
     )
     for some in rows.split(max(1, MAX_UPSAMPLED_VALUES // (len(logits) * target[1]))):
         grid = torch.stack(torch.meshgrid(columns, some, indexing="xy"), dim=-1)[None]  # (1, rows, W, 2)

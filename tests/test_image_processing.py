@@ -319,20 +319,20 @@ def test_one_step_agrees_with_upsampling_cropping_and_resizing():
     assert (segmented == resized[0].argmax(dim=0)).float().mean() > 0.99
 
 
-def test_rows_at_a_time_change_nothing(monkeypatch):
+def test_rows_at_a_time_change_no_confidence(monkeypatch):
     logits = torch.randn(2, 5, 16, 24, generator=torch.Generator().manual_seed(0))
-    whole = native().post_process_semantic_segmentation(outputs(logits), [(64, 96)] * 2)
+    whole = native().post_process_confidence(outputs(logits), [(64, 96)] * 2)
     monkeypatch.setattr(image_processing_lclipseg, "MAX_UPSAMPLED_VALUES", 5 * 96 * 3)
-    in_rows = native().post_process_semantic_segmentation(outputs(logits), [(64, 96)] * 2)
-    assert all(torch.equal(one, other) for one, other in zip(whole, in_rows, strict=True))
+    in_rows = native().post_process_confidence(outputs(logits), [(64, 96)] * 2)
+    assert all(torch.equal(one[1], other[1]) for one, other in zip(whole, in_rows, strict=True))
 
 
-def test_memory_is_bounded_by_rows(monkeypatch):
+def test_memory_of_confidences_is_bounded_by_rows(monkeypatch):
     sampled = []
     real = F.grid_sample
     monkeypatch.setattr(F, "grid_sample", lambda *args, **kwargs: sampled.append(real(*args, **kwargs)) or sampled[-1])
     monkeypatch.setattr(image_processing_lclipseg, "MAX_UPSAMPLED_VALUES", 10_000)
-    native().post_process_semantic_segmentation(outputs(torch.randn(1, 10, 16, 24)), [(64, 96)])
+    native().post_process_confidence(outputs(torch.randn(1, 10, 16, 24)), [(64, 96)])
     assert max(values.numel() for values in sampled) <= 10_000
 
 
