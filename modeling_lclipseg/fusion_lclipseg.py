@@ -88,10 +88,10 @@ class LClipSegImageBranch(nn.Sequential):
         super().__init__(
             nn.Conv2d(width, inner, 1, bias=False),
             nn.BatchNorm2d(inner),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Conv2d(inner, inner, kernel_size, padding=kernel_size // 2, groups=inner, bias=False),
             nn.BatchNorm2d(inner),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Conv2d(inner, width, 1, bias=False),
             nn.BatchNorm2d(width),
         )

@@ -59,7 +59,9 @@ class LClipSegFusionHead(LClipSegHead):
         coarse, tokens, scores = self.fusion(self.neck(feature_maps), class_vectors, **kwargs)
         pixels = self.decoder(coarse, feature_maps)  # (B, c, H/4, W/4)
         # Presence joins before the enlargement, which keeps constants: fewer values to add it to.
-        bias = resize_to(scores + self.presence(tokens)[..., None], pixels)  # (B, K, H/4, W/4)
+        evidence = scores + self.presence(tokens)[..., None]  # (B, K, h, w)
+        # A copy, small as it is: the strides of one picture alone do not tell the enlargement how it lies in memory.
+        bias = resize_to(evidence.clone(memory_format=torch.channels_last), pixels)  # (B, K, H/4, W/4)
         tokens = self.text_projection(class_vectors) + self.token_projection(tokens)  # (B, K, c)
         return self.similarity(pixels, tokens, bias), scores
 

@@ -18,6 +18,7 @@ from .class_vectors_lclipseg import check_class_embeddings, check_class_names, c
 from .configuration_lclipseg import LClipSegConfig
 from .decoder_lclipseg import STRIDES
 from .denseclip_lclipseg import INITIAL_SHIFT, LClipSegAttentionPool, LClipSegContextPrompting
+from .fuse_lclipseg import LClipSegFusible
 from .fusion_lclipseg import LClipSegFusionLayer, LClipSegImageToText, LClipSegTextToImage
 from .heads_lclipseg import HEADS, OPEN_GUIDANCES, LClipSegHead, LClipSegSimilarity
 from .outputs_lclipseg import LClipSegSemanticSegmenterOutput, record_fusion
@@ -65,7 +66,7 @@ class LClipSegPreTrainedModel(PreTrainedModel):
             init.zeros_(module.class_center)
 
 
-class LClipSegForSemanticSegmentation(LClipSegPreTrainedModel):
+class LClipSegForSemanticSegmentation(LClipSegFusible, LClipSegPreTrainedModel):
     """
     Semantic segmentation into classes given as text: a light backbone, and a head that fuses its features with one
     CLIP text vector per class.
@@ -250,10 +251,11 @@ class LClipSegForSemanticSegmentation(LClipSegPreTrainedModel):
         return self
 
     def _feature_maps(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        # Channels last in memory, which every following layer keeps: depthwise convolutions and enlargements are then
+        # several times faster on a CPU, and half-precision ones on a GPU need no transposition.
+        pixel_values = pixel_values.to(self.dtype, memory_format=torch.channels_last)
         # Requests for hidden states and attentions are meant for the fusion layers; some backbones would reject them.
-        feature_maps = self.backbone(
-            pixel_values.to(self.dtype), output_hidden_states=False, output_attentions=False
-        ).feature_maps
+        feature_maps = self.backbone(pixel_values, output_hidden_states=False, output_attentions=False).feature_maps
         if not torch.compiler.is_compiling():  # a compiled or exported graph has been run once before, unlike a config
             expected = [tuple(math.ceil(side / stride) for side in pixel_values.shape[-2:]) for stride in STRIDES]
             found = [tuple(feature_map.shape[-2:]) for feature_map in feature_maps]
@@ -308,7 +310,7 @@ class LClipSegForSemanticSegmentation(LClipSegPreTrainedModel):
     def _loss(self, logits, auxiliary_logits, labels) -> torch.Tensor:
         ignore_index = self.config.semantic_loss_ignore_index
         return self.loss_function(
-            logits,
+            logits.contiguous(),  # classes apart: the softmax over them, at full size, is faster so
             labels,
             ignore_index=ignore_index,
             # A mean over the counted pixels which is 0, not NaN, where there are none.

@@ -32,10 +32,10 @@ class LClipSegSimilarity(nn.Module):
         `bias` of their shape where it lies, and it is used up: one more copy of K maps would cost as much as the
         product itself.
         """
-        flat = nn.functional.normalize(pixels, dim=1, eps=SMALLEST_LENGTH).flatten(2)  # (B, c, n)
-        tokens = nn.functional.normalize(tokens, dim=-1, eps=SMALLEST_LENGTH) * self.scale()
-        logits = tokens @ flat if bias is None else bias.flatten(2).baddbmm_(tokens, flat)
-        return logits.unflatten(2, pixels.shape[-2:])
+        flat = nn.functional.normalize(pixels, dim=1, eps=SMALLEST_LENGTH).flatten(2).transpose(1, 2)  # (B, n, c)
+        tokens = (nn.functional.normalize(tokens, dim=-1, eps=SMALLEST_LENGTH) * self.scale()).transpose(1, 2)
+        logits = flat @ tokens if bias is None else bias.flatten(2).transpose(1, 2).baddbmm_(flat, tokens)  # (B, n, K)
+        return logits.transpose(1, 2).unflatten(2, pixels.shape[-2:])
 
 
 class LClipSegProjectedSimilarity(LClipSegSimilarity):

@@ -122,7 +122,7 @@ def main(inputs: Sequence[str], args: SegmentArguments) -> int:
     model, image_processor = load_model(args.model, args.revision)
     if args.classes is not None:
         take_classes(model, args.classes, args.bank)
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    model = model.fuse().to("cuda" if torch.cuda.is_available() else "cpu")
     _make_folder(out)
 
     done = 0
