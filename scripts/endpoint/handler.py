@@ -36,7 +36,8 @@ class EndpointHandler:
         folder = str(path or Path(__file__).resolve().parent)
         device = 0 if torch.cuda.is_available() else -1
         self.segment = pipeline("image-segmentation", model=folder, trust_remote_code=True, device=device)
-        self.segment.model = self.segment.model.fuse()
+        model: Any = self.segment.model
+        self.segment.model = model.fuse()
         self.open_image = get_class_from_dynamic_module("inputs_lclipseg.open_image", folder)
 
     def __call__(self, data: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -1,8 +1,8 @@
 """What a network costs: parameters, multiply-accumulates and the time of one prediction."""
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,8 +10,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from modeling_lclipseg import LClipSegForSemanticSegmentation
 from scripts.toolkit.presets import load_preset
+from scripts.toolkit.stopwatch import Stopwatch, in_turns
 
 WARM_UP = 3
+PATIENCE = 600.0  # seconds a network; none of ours takes so long
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ def time_forward(
 ) -> list[list[float]]:
     """
     Milliseconds of the forward pass from one image to its logits at stride 4, networks taking turns so that what else
-    the machine does meets them all alike. Weights and class vectors are random.
+    the machine does meets them all alike. Weights and class vectors are random; the networks are fused, as for use.
 
     Args:
         networks (sequence of `(preset, config fields, number of classes)`): What is timed.
@@ -62,20 +64,19 @@ def time_forward(
     Returns:
         `list[list[float]]`: for every network the times of its passes.
     """
-    image = torch.rand(1, 3, size, size, device=device).to(memory_format=torch.channels_last)
-    models: list[Any] = [_build(*network) for network in networks]
-    models = [model.to(device).to(memory_format=torch.channels_last) for model in models]
-    times: list[list[float]] = [[] for _ in models]
+    image = torch.rand(1, 3, size, size, device=device)
+    models: list[Any] = [_build(*network).fuse().to(device) for network in networks]
+
+    def timed(model: Any) -> float:
+        with Stopwatch(device) as watch:
+            model(image)
+        return watch.milliseconds
+
     with torch.inference_mode():
-        for turn in range(WARM_UP + rounds):
-            for model, measured in zip(models, times, strict=True):
-                began = time.perf_counter()
-                model(image)
-                if device.type == "cuda":
-                    torch.cuda.synchronize(device)
-                if turn >= WARM_UP:
-                    measured.append(1000 * (time.perf_counter() - began))
-    return times
+        times = in_turns(
+            {str(index): partial(timed, model) for index, model in enumerate(models)}, rounds, WARM_UP, PATIENCE
+        )
+    return list(times.values())
 
 
 def _build(preset: str, config: Mapping[str, Any], num_classes: int) -> LClipSegForSemanticSegmentation:

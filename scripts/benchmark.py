@@ -1,0 +1,224 @@
+"""Time LClipSeg against what users would pick instead: a picture in, the class of every pixel out; or a training step.
+
+    python -m scripts.benchmark predict --threads 2
+    python -m scripts.benchmark train --data data/camvid --models lclipseg-mbv3s segformer-b0 --size 256
+
+Contestants take turns in one process. A number is the median over rounds with its quartiles; a ratio is the median of
+the rounds' own ratios with a 95 % interval. Writes OUT/benchmark-predict.json, .md and .png, or
+OUT/benchmark-train.json and .md.
+"""
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from PIL import Image
+from rich.console import Console
+
+from scripts.toolkit import arguments, cli, environment
+from scripts.toolkit.benchmark_report import PredictRow, TrainRow, predict_markdown, save_plot, train_markdown
+from scripts.toolkit.cli import InputError
+from scripts.toolkit.contestants import Contestant, Setting, build_contestant
+from scripts.toolkit.peak_memory import peak_memory
+from scripts.toolkit.realistic_logits import RealisticLogits
+from scripts.toolkit.stopwatch import Ratio, Stopwatch, Timing, in_turns
+from scripts.toolkit.train_speed import train_speed
+
+logger = logging.getLogger("lclipseg")
+
+ROOT = Path(__file__).resolve().parents[1]
+PREDICT_MODELS = [
+    "lclipseg-mbv3",
+    "lclipseg-mbv3:none",
+    "lclipseg-mbv3:unfused",
+    "lclipseg-mbv3s",
+    "lclipseg-mbv3s:none",
+    "segformer-b0",
+    "deeplabv3-mobilevit-small",
+    "deeplabv3-mobilenet-v2",
+    "clipseg",
+    "clipseg-once",
+]
+TRAIN_MODELS = ["lclipseg-mbv3", "segformer-b0"]
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass
+class BenchmarkArguments:
+    models: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Contestants: PRESET, PRESET:none, PRESET:unfused, or a peer. The others' ratio is to the 1st."
+        },
+    )
+    classes: list[int] = field(default_factory=lambda: [11, 19, 150], metadata={"help": "Numbers of classes."})
+    size: int = field(default=512, metadata={"help": "Height and width of the picture (or crop) in pixels."})
+    picture: str = field(
+        default=str(ROOT / "docs" / "demo" / "street.jpg"), metadata={"help": "A photograph, brought to that size."}
+    )
+    checkpoint: str = field(
+        default=str(ROOT / "checkpoints" / "lclipseg-mbv3s-camvid"),
+        metadata={"help": "What segments it, for realistic logits."},
+    )
+    rounds: int = field(default=15, metadata={"help": "Timed rounds (predict) or steps (train)."})
+    warm_up: int = field(default=3, metadata={"help": "Rounds or steps before that."})
+    patience: float = field(
+        default=60.0, metadata={"help": "Seconds after which a slow contestant has had its turns."}
+    )
+    threads: int = field(default=2, metadata={"help": "Threads of torch."})
+    device: str = field(default="cpu", metadata={"help": "cpu or cuda."})
+    dtype: Literal["float32", "bfloat16"] = field(default="float32", metadata={"help": "Of the networks."})
+    compile: bool = field(default=False, metadata={"help": "Put the networks through torch.compile."})
+    data: str | None = field(default=None, metadata={"help": "train: the data set, as train.py takes it."})
+    batch_size: int = field(default=8, metadata={"help": "train: images a step."})
+    num_workers: int = field(default=0, metadata={"help": "train: processes that read and augment."})
+    cache: bool = field(default=False, metadata={"help": "train: keep decoded pictures in memory."})
+    out: str = field(default="docs/results", metadata={"help": "Folder for the results."})
+
+    def __post_init__(self) -> None:
+        if self.rounds < 2 or self.warm_up < 0 or self.threads < 1 or min(self.classes) < 1 or self.size < 32:
+            raise InputError(
+                "allowed: --rounds from 2, --warm_up from 0, --threads and --classes from 1, --size from 32."
+            )
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise InputError("--device cuda: torch sees no such device; use --device cpu.")
+
+
+def predict(args: BenchmarkArguments) -> None:
+    """Time all contestants from the picture to the label map, and write what came out."""
+    picture = _picture(args)
+    realistic = RealisticLogits.of(args.checkpoint, picture)
+    names = args.models or PREDICT_MODELS
+    rows: list[PredictRow] = []
+    for num_classes in args.classes:
+        setting = Setting(num_classes, args.size, torch.device(args.device), DTYPES[args.dtype], args.compile)
+        contestants = {name: build_contestant(name, setting) for name in names}
+        with torch.inference_mode(), Console(stderr=True).status("") as status:
+
+            def show(name: str, num_classes: int = num_classes) -> None:
+                status.update(f"{num_classes} classes: {name}")
+
+            times = in_turns(
+                {name: partial(_predict_once, one, picture, realistic) for name, one in contestants.items()},
+                args.rounds,
+                args.warm_up,
+                args.patience,
+                show,
+            )
+        totals = {name: [sum(stages) for stages in of_one] for name, of_one in times.items()}
+        for name, contestant in contestants.items():
+            prepare, forward, label = (Timing.of(stage) for stage in zip(*times[name], strict=True))
+            rows.append(
+                PredictRow(
+                    model=name,
+                    num_classes=num_classes,
+                    parameters=contestant.parameters,
+                    prepare_ms=prepare,
+                    forward_ms=forward,
+                    label_map_ms=label,
+                    total_ms=Timing.of(totals[name]),
+                    total_ratio=Ratio.of(totals[name], totals[names[0]]),
+                    forward_ratio=Ratio.of(*([stages[1] for stages in times[one]] for one in (name, names[0]))),
+                    memory_mb=peak_memory(name, setting) if args.device == "cpu" else None,
+                )
+            )
+            print(f"{num_classes} classes, {name}: {rows[-1].total_ms.median:.1f} ms")
+        del contestants
+    content = {**_circumstances(args), "unsettled_share": realistic.unsettled_share, "rows": [asdict(r) for r in rows]}
+    _write(args, "predict", content, predict_markdown(content, rows))
+    save_plot(rows, Path(args.out) / "benchmark-predict.png")
+
+
+def _predict_once(
+    contestant: Contestant, picture: Image.Image, realistic: RealisticLogits
+) -> tuple[float, float, float]:
+    """Milliseconds of the three stages. The label map is that of realistic logits: noise has no regions."""
+    device = contestant.setting.device
+    with Stopwatch(device) as prepare:
+        pixel_values = contestant.prepare(picture)
+    with Stopwatch(device) as forward:
+        logits = contestant.forward(pixel_values)
+    logits.copy_(realistic.like(logits))
+    with Stopwatch(device) as label:
+        contestant.label(logits)
+    return prepare.milliseconds, forward.milliseconds, label.milliseconds
+
+
+def train(args: BenchmarkArguments) -> None:
+    """Time the training steps of all contestants in the same loop, over the same data."""
+    if args.data is None:
+        raise InputError("train needs --data, a data set as train.py takes it.")
+    rows: list[TrainRow] = []
+    for name in args.models or TRAIN_MODELS:
+        rows.append(
+            train_speed(
+                name,
+                args.data,
+                size=args.size,
+                batch_size=args.batch_size,
+                num_workers=args.num_workers,
+                cache=args.cache,
+                steps=args.rounds,
+                warm_up=args.warm_up,
+                device=torch.device(args.device),
+                dtype=DTYPES[args.dtype],
+            )
+        )
+        print(f"{name}: {rows[-1].images_per_second:.1f} images/s, data {rows[-1].data_share:.1%}")
+    content = {**_circumstances(args), "rows": [asdict(row) for row in rows]}
+    _write(args, "train", content, train_markdown(content, rows))
+
+
+def _picture(args: BenchmarkArguments) -> Image.Image:
+    try:
+        return Image.open(args.picture).convert("RGB").resize((args.size, args.size))
+    except OSError as error:
+        raise InputError(f"--picture {args.picture} cannot be read: {error}; give a photograph") from error
+
+
+def _circumstances(args: BenchmarkArguments) -> dict[str, Any]:
+    paths = ("picture", "checkpoint", "data", "out")
+    return {
+        "arguments": {key: value for key, value in asdict(args).items() if key not in paths},
+        "machine": environment.machine(torch.device(args.device)),
+        "versions": environment.versions(),
+        "commit": environment.commit(),
+        "date": environment.now(),
+    }
+
+
+def _write(args: BenchmarkArguments, mode: str, content: dict[str, Any], markdown: str) -> None:
+    out = Path(args.out)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / f"benchmark-{mode}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    (out / f"benchmark-{mode}.md").write_text(markdown, encoding="utf-8")
+    logger.info(f"wrote benchmark-{mode}.json and .md to {out}")
+
+
+MODES: dict[str, Callable[[BenchmarkArguments], None]] = {"predict": predict, "train": train}
+
+
+def main(mode: str, args: BenchmarkArguments) -> None:
+    """Run one of [`MODES`]."""
+    if mode not in MODES:
+        raise InputError(f"{mode!r} cannot be timed; allowed: {', '.join(MODES)}.")
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    MODES[mode](args)
+
+
+def parse(argv: list[str] | None = None) -> tuple[str, BenchmarkArguments]:
+    return arguments.parse_subject(__doc__, BenchmarkArguments, "mode", " or ".join(MODES), argv=argv)
+
+
+def command() -> None:
+    cli.run(lambda: main(*parse()))
+
+
+if __name__ == "__main__":
+    command()
