@@ -7,6 +7,7 @@ import torch
 
 from modeling_lclipseg import WordBank, find_class_vectors
 from scripts.toolkit.cli import InputError
+from scripts.toolkit.onnx_model import OnnxModel
 
 
 def resolve_class_vectors(
@@ -16,7 +17,7 @@ def resolve_class_vectors(
     The vector of every class, as [`find_class_vectors`] finds it.
 
     Args:
-        model ([`LClipSegForSemanticSegmentation`]): an open-vocabulary checkpoint; it is not changed.
+        model ([`LClipSegForSemanticSegmentation`] or [`OnnxModel`]): with an open vocabulary; it is not changed.
         names (sequence of `str`): the class names; case does not matter.
         prompts (sequence of `str`, *optional*): the words that stand for the classes in the bank and the tower; the
             names themselves by default.
@@ -26,9 +27,11 @@ def resolve_class_vectors(
         `torch.Tensor` of shape `(num_classes, class_embed_dim)`: float32, on the CPU.
 
     Raises:
-        InputError: a closed-vocabulary checkpoint, bad names, a bank that cannot be read or is another tower's, or a
+        InputError: a closed or baked vocabulary, bad names, a bank that cannot be read or is another tower's, or a
             name without a vector.
     """
+    if isinstance(model, OnnxModel):
+        model.check_open()
     try:
         return find_class_vectors(model, names, prompts, None if bank is None else WordBank.load(bank))
     except ValueError as error:

@@ -11,11 +11,13 @@ from pathlib import Path
 import torch
 from transformers.utils import SAFE_WEIGHTS_NAME
 
+from scripts.toolkit.export_record import MODEL_FILE
+
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that can change a result."""
     found = {"python": platform.python_version()}
-    for package in ("torch", "torchvision", "transformers", "timm", "accelerate", "lclipseg"):
+    for package in ("torch", "torchvision", "transformers", "timm", "accelerate", "onnx", "onnxruntime", "lclipseg"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:  # the project itself, used from a checkout
@@ -51,13 +53,14 @@ def commit() -> str | None:
 
 
 def weights_sha256(folder: str | Path) -> str | None:
-    """The SHA-256 of a checkpoint's weights, by which a result knows them; None where `folder` holds none, as with a
-    name on the Hub."""
-    weights = Path(folder).expanduser() / SAFE_WEIGHTS_NAME
-    if not weights.is_file():
-        return None
-    with weights.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """The SHA-256 of a checkpoint's weights, or an exported graph, by which a result knows them; None where `folder`
+    holds none, as with a name on the Hub."""
+    for name in (SAFE_WEIGHTS_NAME, MODEL_FILE):
+        weights = Path(folder).expanduser() / name
+        if weights.is_file():
+            with weights.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+    return None
 
 
 def _processor() -> str:

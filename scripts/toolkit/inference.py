@@ -19,6 +19,8 @@ from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHT
 import modeling_lclipseg  # noqa: F401  registers the Auto classes
 from modeling_lclipseg.inputs_lclipseg import to_rgb_image
 from scripts.toolkit.cli import InputError
+from scripts.toolkit.export_record import EXPORT_FILE
+from scripts.toolkit.onnx_model import OnnxSegmenter, load_exported
 
 MODEL_TYPE = "lclipseg"
 MODES = ("whole", "slide")
@@ -113,6 +115,8 @@ def segment_images(
         probabilities = predict_probabilities(model, image_processor, images, inference, class_embeddings)
         return [scores.argmax(dim=0).cpu() for scores in probabilities]
     upright = _upright(images)
+    if isinstance(model, OnnxSegmenter):
+        return [model(image, class_embeddings) for image in upright]
     maps: dict[int, torch.Tensor] = {}
     for indices in _equal_sizes(upright):
         batch = [upright[index] for index in indices]
@@ -138,6 +142,11 @@ def predict_probabilities(
         `list[torch.Tensor]`: for each image `(num_classes, height, width)`, float32, summing to 1 over the classes, on
         the model's device. This takes 4 * K bytes a pixel.
     """
+    if isinstance(model, OnnxSegmenter):
+        raise InputError(
+            f"{model.folder} gives label maps, without scores to average over windows or mirror images; use whole "
+            "images without flip, or export the checkpoint without --label_map"
+        )
     upright = _upright(images)
     probabilities = _probabilities(model, image_processor, upright, inference, class_embeddings)
     if not inference.flip:
@@ -246,14 +255,15 @@ def _equal_sizes(images: Sequence[Image.Image]) -> Iterator[list[int]]:
 
 
 def load_model(path_or_repo: str | Path, revision: str | None = None) -> tuple[Any, Any]:
-    """Load a checkpoint for prediction: float32 whatever it was saved in, eval mode, CPU.
+    """Load a checkpoint, or an exported model, for prediction: float32 whatever it was saved in, eval mode, CPU.
 
     Args:
-        path_or_repo (`str` or `Path`): a folder that `save_pretrained` wrote, or the name of a repository on the Hub.
+        path_or_repo (`str` or `Path`): a folder that `save_pretrained` or `scripts/export.py` wrote, or the name of a
+            repository on the Hub.
         revision (`str`, *optional*): branch, tag or commit of the repository.
 
     Returns:
-        `tuple`: the [`LClipSegForSemanticSegmentation`] and its [`LClipSegImageProcessor`].
+        `tuple`: the [`LClipSegForSemanticSegmentation`] or [`OnnxModel`], and its [`LClipSegImageProcessor`].
 
     Raises:
         InputError: no such folder or repository, no `config.json`, another kind of model, or weights that are missing,
@@ -267,6 +277,8 @@ def load_model(path_or_repo: str | Path, revision: str | None = None) -> tuple[A
     try:
         config, _ = PreTrainedConfig.get_config_dict(source, revision=revision)
         _check_model_type(source, config.get("model_type"))
+        if folder is not None and (folder / EXPORT_FILE).is_file():
+            return load_exported(folder).eval(), AutoImageProcessor.from_pretrained(source)
         if folder is not None:
             _check_weights(folder)
         model, report = AutoModelForSemanticSegmentation.from_pretrained(

@@ -1,0 +1,106 @@
+"""Export a checkpoint to one ONNX file, for phones, browsers and programs without Python.
+
+    python scripts/export.py checkpoints/lclipseg-mbv3s-camvid --label_map --out exported
+    python scripts/segment.py photos/ --model exported
+
+By default the graph takes prepared pixel values and gives logits; with --label_map it takes a picture (uint8 RGB, any
+size) and gives the class of every pixel. An open vocabulary makes the class vectors an input of the graph, a baked one
+puts the checkpoint's own, or those of --classes, into it. What the folder holds stands at the head of
+scripts/toolkit/export_record.py.
+"""
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from scripts.segment import take_classes
+from scripts.toolkit import arguments, cli, environment
+from scripts.toolkit.cli import InputError
+from scripts.toolkit.export_record import MODEL_FILE, ExportRecord
+from scripts.toolkit.inference import load_model
+
+logger = logging.getLogger("lclipseg")
+
+
+@dataclass
+class ExportArguments:
+    format: Literal["onnx"] = field(default="onnx", metadata={"help": "Format of the graph."})
+    classes: str | None = field(
+        default=None, metadata={"help": 'Classes, comma-separated: "sky, road". Default: the checkpoint\'s own.'}
+    )
+    bank: str | None = field(
+        default=None, metadata={"help": "Word bank with vectors of further words: FILE.safetensors or FILE#KEY."}
+    )
+    vocabulary: Literal["open", "baked"] = field(
+        default="open", metadata={"help": "Class vectors as an input of the graph, or the classes fixed inside."}
+    )
+    label_map: bool = field(
+        default=False, metadata={"help": "Pre- and post-processing inside: from a uint8 RGB picture to a label map."}
+    )
+    revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of a model on the Hub."})
+    out: str = field(default="exported", metadata={"help": "Folder for the exported model."})
+
+
+def main(model_source: str, args: ExportArguments) -> ExportRecord:
+    """
+    Export the checkpoint into the folder `args.out`.
+
+    Args:
+        model_source (`str`): folder of a checkpoint, or OWNER/NAME on the Hub.
+        args ([`ExportArguments`]): the options.
+
+    Returns:
+        [`ExportRecord`]: what was written to export.json.
+
+    Raises:
+        InputError: a model, vocabulary, class or word bank that cannot be used, or packages that are missing.
+    """
+    try:
+        from scripts.toolkit import exporting, label_map_graph
+    except ImportError as error:
+        raise InputError(
+            f'{error.name} is missing; install what an export needs: pip install "lclipseg[export]"'
+        ) from error
+    if args.bank is not None and args.classes is None:
+        raise InputError("--bank gives vectors to the words of --classes; add --classes")
+    model, image_processor = load_model(model_source, args.revision)
+    if args.classes is not None:
+        take_classes(model, args.classes, args.bank)
+    model.drop_text_model()
+
+    graph = exporting.export_network(model, args.vocabulary)
+    if args.label_map:
+        graph = label_map_graph.add_label_map(graph, image_processor)
+    record = ExportRecord(
+        format=args.format,
+        vocabulary=args.vocabulary,
+        label_map=args.label_map,
+        int8=False,
+        inputs=exporting.described(graph.graph.input),
+        outputs=exporting.described(graph.graph.output),
+        opset=label_map_graph.OPSET,
+        model=model_source,
+        weights_sha256=environment.weights_sha256(model_source),
+        versions=environment.versions(),
+        commit=environment.commit(),
+        date=environment.now(),
+    )
+    out = Path(args.out).expanduser()
+    exporting.write_export(out, graph, model, image_processor, record)
+    size = (out / MODEL_FILE).stat().st_size
+    print(f"{out / MODEL_FILE}: {size / 1e6:.2f} MB, {', '.join(record.inputs)} -> {', '.join(record.outputs)}")
+    return record
+
+
+def parse(argv: list[str] | None = None) -> tuple[str, ExportArguments]:
+    description = "Folder of a checkpoint, or OWNER/NAME on the Hub."
+    return arguments.parse_subject(__doc__, ExportArguments, "model", description, argv=argv)
+
+
+def command() -> None:
+    cli.run(lambda: main(*parse()))
+
+
+if __name__ == "__main__":
+    command()
