@@ -5,8 +5,8 @@
 
 By default the graph takes prepared pixel values and gives logits; with --label_map it takes a picture (uint8 RGB, any
 size) and gives the class of every pixel. An open vocabulary makes the class vectors an input of the graph, a baked one
-puts the checkpoint's own, or those of --classes, into it. What the folder holds stands at the head of
-scripts/toolkit/export_record.py.
+puts the checkpoint's own, or those of --classes, into it. --int8 halves the file. What the folder holds stands at the
+head of scripts/toolkit/export_record.py.
 """
 
 import logging
@@ -38,6 +38,13 @@ class ExportArguments:
     label_map: bool = field(
         default=False, metadata={"help": "Pre- and post-processing inside: from a uint8 RGB picture to a label map."}
     )
+    int8: bool = field(default=False, metadata={"help": "Quantise statically to int8; needs --calibration."})
+    calibration: str | None = field(
+        default=None,
+        metadata={
+            "help": "Pictures that --int8 finds its ranges with: a folder of them, or data, of which train is taken."
+        },
+    )
     revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of a model on the Hub."})
     out: str = field(default="exported", metadata={"help": "Folder for the exported model."})
 
@@ -57,26 +64,33 @@ def main(model_source: str, args: ExportArguments) -> ExportRecord:
         InputError: a model, vocabulary, class or word bank that cannot be used, or packages that are missing.
     """
     try:
-        from scripts.toolkit import exporting, label_map_graph
+        from scripts.toolkit import exporting, label_map_graph, quantization
     except ImportError as error:
         raise InputError(
             f'{error.name} is missing; install what an export needs: pip install "lclipseg[export]"'
         ) from error
     if args.bank is not None and args.classes is None:
         raise InputError("--bank gives vectors to the words of --classes; add --classes")
+    if args.int8 != (args.calibration is not None):
+        raise InputError(
+            "--int8 and --calibration FOLDER, with pictures like those to come, belong together; give both"
+        )
     model, image_processor = load_model(model_source, args.revision)
     if args.classes is not None:
         take_classes(model, args.classes, args.bank)
     model.drop_text_model()
 
     graph = exporting.export_network(model, args.vocabulary)
+    if args.calibration is not None:
+        feeds = quantization.calibration_feeds(args.calibration, model, image_processor, args.vocabulary)
+        graph = quantization.quantize(graph, feeds)
     if args.label_map:
         graph = label_map_graph.add_label_map(graph, image_processor)
     record = ExportRecord(
         format=args.format,
         vocabulary=args.vocabulary,
         label_map=args.label_map,
-        int8=False,
+        int8=args.int8,
         inputs=exporting.described(graph.graph.input),
         outputs=exporting.described(graph.graph.output),
         opset=label_map_graph.OPSET,

@@ -1,0 +1,263 @@
+"""Exported graphs against the models that they were made from, and the commands that run them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import NAMES, tiny_model
+from PIL import Image
+from test_evaluate import write_data
+
+from modeling_lclipseg import LClipSegImageProcessor, WordBank
+from scripts import evaluate, export, segment
+from scripts.toolkit import onnx_model
+from scripts.toolkit.cli import InputError
+from scripts.toolkit.export_record import BANK_FILE, MODEL_FILE, ExportRecord
+from scripts.toolkit.inference import load_model, segment_images
+
+ROOT = Path(__file__).resolve().parents[1]
+SHIPPED = ROOT / "checkpoints" / "lclipseg-mbv3s-camvid"
+# TensorFlow's padding depends on the size of the image: the hardest case for sizes not seen in the export.
+PADDED_BY_SIZE = {
+    "model_type": "timm_backbone",
+    "backbone": "tf_mobilenetv3_small_minimal_100",
+    "out_indices": [1, 2, 3, 4],
+}
+PROCESSOR = LClipSegImageProcessor(size={"shortest_edge": 64, "longest_edge": 160})
+
+
+def save_checkpoint(folder: Path, **overrides) -> Path:
+    tiny_model(**overrides).save_pretrained(folder)
+    PROCESSOR.save_pretrained(folder)
+    return folder
+
+
+def exported(checkpoint: Path, out: Path, *arguments: str) -> Path:
+    export.main(*export.parse([str(checkpoint), "--out", str(out), *arguments]))
+    return out
+
+
+def noise(width: int, height: int, seed: int = 0) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("export")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(folder) -> Path:
+    return save_checkpoint(folder / "checkpoint", backbone_config=PADDED_BY_SIZE)
+
+
+@pytest.fixture(scope="module")
+def open_graph(checkpoint, folder) -> Path:
+    return exported(checkpoint, folder / "open")
+
+
+@pytest.fixture(scope="module")
+def map_graph(checkpoint, folder) -> Path:
+    return exported(checkpoint, folder / "map", "--label_map")
+
+
+@pytest.fixture(scope="module")
+def int8_graph(checkpoint, folder) -> Path:
+    (folder / "photos").mkdir()
+    for seed in range(2):
+        noise(96, 64, seed).save(folder / "photos" / f"{seed}.png")
+    arguments = ("--vocabulary", "baked", "--int8", "--calibration", str(folder / "photos"))
+    return exported(checkpoint, folder / "int8", *arguments)
+
+
+# ---------------------------------------------------------------------------------------------------------- the graphs
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("batch", "height", "width", "num_classes"), [(1, 64, 64, 3), (3, 33, 101, 1), (2, 97, 128, 200)]
+)
+def test_logits_are_those_of_the_model_at_sizes_not_seen_in_the_export(
+    checkpoint, open_graph, batch, height, width, num_classes
+):
+    generator = torch.Generator().manual_seed(height)
+    inputs = {
+        "pixel_values": torch.randn(batch, 3, height, width, generator=generator),
+        "class_embeddings": torch.randn(num_classes, 32, generator=generator),
+    }
+    expected = load_model(checkpoint)[0](**inputs).logits
+    torch.testing.assert_close(load_model(open_graph)[0](**inputs).logits, expected, atol=1e-4, rtol=0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("guidance", ["fusion", "lseg", "denseclip", "none"])
+def test_every_guidance_bakes_its_classes_in(tmp_path, guidance):
+    checkpoint = save_checkpoint(tmp_path / "checkpoint", guidance=guidance)
+    graph = exported(checkpoint, tmp_path / "baked", "--vocabulary", "baked")
+    pixel_values = torch.randn(1, 3, 65, 96, generator=torch.Generator().manual_seed(0))
+    expected = load_model(checkpoint)[0](pixel_values).logits
+    torch.testing.assert_close(load_model(graph)[0](pixel_values).logits, expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("size", [(96, 64), (75, 50), (33, 160), (200, 131)])
+def test_label_map_is_that_of_the_model(checkpoint, map_graph, size):
+    image = noise(10, 8).resize(size, Image.Resampling.BICUBIC)
+    (expected,) = segment_images(*load_model(checkpoint), [image])
+    (found,) = segment_images(*load_model(map_graph), [image])
+    assert found.shape == expected.shape
+    assert (found == expected).float().mean() > 0.99  # a scaled value in some hundred is rounded the other way
+
+
+@torch.no_grad()
+def test_int8_graph_stays_near_the_model(checkpoint, int8_graph):
+    pixel_values = PROCESSOR(images=noise(96, 64), return_tensors="pt")["pixel_values"]
+    expected = load_model(checkpoint)[0](pixel_values).logits
+    error = load_model(int8_graph)[0](pixel_values).logits - expected
+    assert 0 < error.norm() / (expected - expected.mean()).norm() < 0.3
+
+
+def test_int8_graph_takes_less_room(open_graph, int8_graph):
+    assert (int8_graph / MODEL_FILE).stat().st_size < 0.6 * (open_graph / MODEL_FILE).stat().st_size
+
+
+@pytest.mark.parametrize("graph", ["open_graph", "map_graph", "int8_graph"])
+def test_record_says_what_the_graph_takes_and_gives(request, graph):
+    folder = request.getfixturevalue(graph)
+    session, record = load_model(folder)[0].session, ExportRecord.load(folder)
+    assert {value.name: value.shape for value in session.get_inputs()} == {
+        name: value["shape"] for name, value in record.inputs.items()
+    }
+    assert [value.name for value in session.get_outputs()] == list(record.outputs)
+
+
+def test_class_vectors_beside_an_open_graph_are_a_word_bank(checkpoint, open_graph):
+    expected = torch.nn.functional.normalize(load_model(checkpoint)[0].class_embeddings, dim=1)
+    torch.testing.assert_close(WordBank.load(open_graph / BANK_FILE).lookup(NAMES), expected)
+
+
+def test_baked_export_leaves_no_vectors_of_an_open_one(checkpoint, folder, int8_graph, monkeypatch):
+    assert not (int8_graph / BANK_FILE).exists()
+    (int8_graph / BANK_FILE).write_bytes(b"of an earlier export")
+    exported(checkpoint, int8_graph, "--vocabulary", "baked", "--int8", "--calibration", str(folder / "photos"))
+    assert not (int8_graph / BANK_FILE).exists()
+
+
+# -------------------------------------------------------------------------------------------------------- the commands
+
+
+@pytest.mark.parametrize("graph", ["open_graph", "map_graph"])
+def test_segment_takes_an_exported_model_and_other_classes(request, checkpoint, graph, tmp_path):
+    WordBank(("tree",), torch.randn(1, 32, generator=torch.Generator().manual_seed(3))).save(
+        tmp_path / "b.safetensors"
+    )
+    noise(10, 8).resize((96, 64), Image.Resampling.BICUBIC).save(tmp_path / "a.png")
+    maps = []
+    for model in (checkpoint, request.getfixturevalue(graph)):
+        arguments = ["--classes", "tree, Sky", "--bank", str(tmp_path / "b.safetensors"), "--out", str(tmp_path / "o")]
+        assert segment.main(*segment.parse([str(tmp_path / "a.png"), "--model", str(model), *arguments])) == 0
+        assert json.loads((tmp_path / "o" / "a.json").read_text())["id2label"] == {"0": "tree", "1": "Sky"}
+        maps.append(np.array(Image.open(tmp_path / "o" / "a_mask.png")))
+    assert (maps[0] == maps[1]).mean() > 0.99
+
+
+@pytest.mark.parametrize("graph", ["open_graph", "map_graph"])
+def test_evaluate_scores_an_exported_model_like_its_checkpoint(request, checkpoint, graph, tmp_path):
+    data = write_data(tmp_path / "data")
+    expected, found = (
+        evaluate.main(*evaluate.parse([str(model), "--data", str(data)]))
+        for model in (checkpoint, request.getfixturevalue(graph))
+    )
+    assert found.scores.pixel_accuracy == pytest.approx(expected.scores.pixel_accuracy, abs=0.01)
+    assert found.weights_sha256 != expected.weights_sha256
+
+
+def test_windows_and_mirror_images_go_through_a_graph_with_logits(checkpoint, open_graph):
+    image, settings = noise(100, 70), {"mode": "slide", "window": 64, "flip": True}
+    (expected,) = segment_images(*load_model(checkpoint), [image], **settings)
+    (found,) = segment_images(*load_model(open_graph), [image], **settings)
+    assert (found == expected).float().mean() > 0.99
+
+
+# --------------------------------------------------------------------------------------------------------- what fails
+
+
+def test_label_maps_cannot_be_averaged(map_graph):
+    with pytest.raises(InputError, match="without --label_map"):
+        segment_images(*load_model(map_graph), [noise(64, 64)], flip=True)
+
+
+def test_baked_graph_takes_no_classes(int8_graph, tmp_path):
+    noise(64, 64).save(tmp_path / "a.png")
+    with pytest.raises(InputError, match="3 classes baked in"):
+        segment.main(*segment.parse([str(tmp_path / "a.png"), "--model", str(int8_graph), "--classes", "sky"]))
+
+
+def test_exported_model_knows_the_vectors_of_another_tower(tmp_path):
+    model, center = tiny_model(), torch.eye(32)[:1]
+    model.set_class_center(center)
+    model.set_classes(NAMES, center + 0.1 * torch.randn(3, 32))
+    model.save_pretrained(tmp_path / "checkpoint")
+    PROCESSOR.save_pretrained(tmp_path / "checkpoint")
+    graph, _ = load_model(exported(tmp_path / "checkpoint", tmp_path / "out"))
+    with pytest.raises(ValueError, match="do not come from this"):
+        graph.set_classes(["tree"], torch.eye(32)[1:2])
+
+
+@pytest.mark.parametrize("guidance", ["denseclip", "none"])
+def test_closed_guidance_has_no_open_vocabulary(tmp_path, guidance):
+    with pytest.raises(InputError, match="--vocabulary baked"):
+        exported(save_checkpoint(tmp_path / "checkpoint", guidance=guidance), tmp_path / "out")
+
+
+def test_checkpoint_without_class_vectors_is_refused(tmp_path):
+    model = tiny_model()
+    model.class_embeddings.zero_()
+    model.save_pretrained(tmp_path / "checkpoint")
+    PROCESSOR.save_pretrained(tmp_path / "checkpoint")
+    with pytest.raises(InputError, match="has no class vectors"):
+        exported(tmp_path / "checkpoint", tmp_path / "out")
+
+
+@pytest.mark.parametrize("arguments", [["--int8"], ["--calibration", "photos"]])
+def test_int8_and_its_pictures_come_together(checkpoint, tmp_path, arguments):
+    with pytest.raises(InputError, match="belong together"):
+        exported(checkpoint, tmp_path, *arguments)
+
+
+@pytest.mark.parametrize("settings", [{"pad_size": {"height": 64, "width": 64}}, {"resample": 3}])
+def test_processor_that_has_no_place_in_the_graph_is_refused(tmp_path, checkpoint, monkeypatch, settings):
+    processor = LClipSegImageProcessor(size={"shortest_edge": 32}, **settings)
+    monkeypatch.setattr(export, "load_model", lambda *_: (load_model(checkpoint)[0], processor))
+    with pytest.raises(InputError, match=next(iter(settings))):
+        exported(checkpoint, tmp_path, "--label_map")
+
+
+def test_damaged_graph_is_named(open_graph, tmp_path):
+    for file in open_graph.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes()[:1000] if file.name == MODEL_FILE else file.read_bytes())
+    with pytest.raises(InputError, match=f"{MODEL_FILE} cannot be read"):
+        onnx_model.load_exported(tmp_path)
+
+
+# ---------------------------------------------------------------------------------------------- the shipped checkpoint
+
+
+@pytest.mark.slow
+def test_label_map_of_a_photograph_agrees_in_all_but_a_thousandth(tmp_path):
+    image = Image.open(ROOT / "docs" / "demo" / "street.jpg")
+    (expected,) = segment_images(*load_model(SHIPPED), [image])
+    (found,) = segment_images(*load_model(exported(SHIPPED, tmp_path, "--label_map")), [image])
+    assert (found == expected).float().mean() >= 0.999
+
+
+@pytest.mark.slow
+def test_int8_loses_at_most_half_a_point_on_real_data_and_is_small(tmp_path, real_data):
+    data = real_data / "camvid"
+    graph = exported(SHIPPED, tmp_path, "--int8", "--calibration", str(data))
+    assert (graph / MODEL_FILE).stat().st_size < 5e6
+    before, after = (
+        evaluate.main(*evaluate.parse([str(model), "--data", str(data)])).scores.mean_iou for model in (SHIPPED, graph)
+    )
+    assert 100 * (before - after) <= 0.5
