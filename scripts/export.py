@@ -78,6 +78,8 @@ def main(model_source: str, args: ExportArguments) -> ExportRecord:
     model, image_processor = load_model(model_source, args.revision)
     if args.classes is not None:
         take_classes(model, args.classes, args.bank)
+    if args.label_map:
+        label_map_graph.check_settings(image_processor)
     model.drop_text_model()
 
     graph = exporting.export_network(model, args.vocabulary)

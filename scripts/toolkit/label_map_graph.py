@@ -1,10 +1,13 @@
+# mypy: ignore-errors
+# ruff: noqa: F821
 """What stands around the network in a graph that takes a picture and gives a label map.
 
 The graph does what the image processor does, in ONNX's own operators: scale, normalise and pad before the network, and
 afterwards bring the logits to the size of the picture and take the best class. Nothing as large as num_classes *
 height * width is made: a `Scan` goes over the rows of the label map, with one row of enlarged logits at a time.
 
-The two scripts below are not run as Python: onnxscript reads them and writes ONNX.
+The two scripts below are not run as Python: onnxscript reads them and writes ONNX. Their annotations are shapes, which
+neither mypy nor ruff can know.
 """
 
 import math
@@ -20,7 +23,7 @@ from scripts.toolkit.cli import InputError
 
 OPSET = 18  # the first whose Resize knows antialiasing
 BILINEAR = 2  # as image processors number it
-IMAGE, PIXEL_VALUES, LOGITS, SEGMENTATION = "image", "pixel_values", "logits", "segmentation"
+PIXEL_VALUES, LOGITS, SEGMENTATION = "pixel_values", "logits", "segmentation"
 
 
 def add_label_map(network: onnx.ModelProto, image_processor: Any) -> onnx.ModelProto:
@@ -39,7 +42,7 @@ def add_label_map(network: onnx.ModelProto, image_processor: Any) -> onnx.ModelP
     Raises:
         [`InputError`]: the image processor does something that has no place in the graph.
     """
-    _check_settings(image_processor)
+    check_settings(image_processor)
     joined = compose.merge_models(
         _apart(_preparation(image_processor), "prepare"), network, io_map=[(PIXEL_VALUES, PIXEL_VALUES)]
     )
@@ -56,7 +59,8 @@ def _apart(function: OnnxFunction, prefix: str) -> onnx.ModelProto:
     return compose.add_prefix(function.to_model_proto(), f"{prefix}/", rename_inputs=False, rename_outputs=False)
 
 
-def _check_settings(image_processor: Any) -> None:
+def check_settings(image_processor: Any) -> None:
+    """An [`InputError`] where the image processor does something that has no place in the graph."""
     wrong = None
     if image_processor.do_resize and int(image_processor.resample) != BILINEAR:
         wrong = f"resample={image_processor.resample}; allowed is {BILINEAR}, bilinear"
@@ -79,8 +83,8 @@ def _preparation(image_processor: Any) -> OnnxFunction:
 
     @script(default_opset=op)
     def prepare(
-        image: UINT8["height", "width", 3],  # type: ignore[valid-type] # noqa: F821
-    ) -> tuple[FLOAT[1, 3, "padded_height", "padded_width"], INT64[2], INT64[2]]:  # type: ignore[valid-type] # noqa: F821
+        image: UINT8["height", "width", 3],
+    ) -> tuple[FLOAT[1, 3, "padded_height", "padded_width"], INT64[2], INT64[2]]:
         picture_sides = op.Shape(image, start=0, end=2)
         sides = op.Cast(picture_sides, to=onnx.TensorProto.DOUBLE)  # Python's precision, Python's rounding
         by_shortest = shortest / op.ReduceMin(sides, keepdims=0)
@@ -106,9 +110,9 @@ def _finish() -> OnnxFunction:
 
     @script(default_opset=op)
     def finish(
-        logits: FLOAT[1, "num_classes", "rows", "columns"],  # type: ignore[valid-type] # noqa: F821
-        picture_sides: INT64[2],  # type: ignore[valid-type]
-        scaled_sides: INT64[2],  # type: ignore[valid-type]
+        logits: FLOAT[1, "num_classes", "rows", "columns"],
+        picture_sides: INT64[2],
+        scaled_sides: INT64[2],
     ):
         cells = op.Transpose(op.Squeeze(logits, [0]), perm=[1, 2, 0])  # (h, w, K): the classes of a cell side by side
         last = op.Cast(op.Shape(cells, start=0, end=2) - 1, to=onnx.TensorProto.FLOAT)
@@ -125,7 +129,7 @@ def _finish() -> OnnxFunction:
         down, across = y - top, op.Unsqueeze(x - left, [1])
 
         @graph()
-        def row(row_above: INT64, row_below: INT64, row_down: FLOAT) -> INT32["width"]:  # type: ignore[valid-type] # noqa: F821
+        def row(row_above: INT64, row_below: INT64, row_down: FLOAT) -> INT32["width"]:
             upper = op.Gather(cells, row_above)  # (w, K)
             mixed = upper + (op.Gather(cells, row_below) - upper) * row_down
             start = op.Gather(mixed, before)  # (W, K)
@@ -137,3 +141,6 @@ def _finish() -> OnnxFunction:
         return segmentation
 
     return finish
+
+
+__all__ = ["LOGITS", "OPSET", "PIXEL_VALUES", "add_label_map", "check_settings"]

@@ -23,7 +23,7 @@ from scripts.toolkit.export_record import CLASS_EMBEDDINGS
 from scripts.toolkit.label_map_graph import PIXEL_VALUES
 
 PICTURES = 32
-PERCENTILE = 99.9
+PERCENTILE = 99.99
 QUANTIZED = ["Conv", "Relu"]
 
 
