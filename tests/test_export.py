@@ -173,9 +173,7 @@ def test_baked_export_leaves_no_vectors_of_an_open_one(checkpoint, open_graph, t
 
 @pytest.mark.parametrize("graph", ["open_graph", "map_graph"])
 def test_segment_takes_an_exported_model_and_other_classes(request, checkpoint, graph, tmp_path):
-    WordBank(("tree",), torch.randn(1, 32, generator=torch.Generator().manual_seed(3))).save(
-        tmp_path / "b.safetensors"
-    )
+    WordBank(("tree",), vectors(1, seed=3)).save(tmp_path / "b.safetensors")
     noise(10, 8).resize((96, 64), Image.Resampling.BICUBIC).save(tmp_path / "a.png")
     maps = []
     for model in (checkpoint, request.getfixturevalue(graph)):
