@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 CHECKPOINT := checkpoints/lclipseg-mbv3s-camvid
+WEB_PORT ?= 8000
 
-.PHONY: help demo page test test-slow test-hf lint format cards models
+.PHONY: help demo page web test test-slow test-hf lint format cards models
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -36,6 +37,13 @@ format: $(VENV)/.installed-dev  ## let ruff put the files in order
 page: $(VENV)/.installed  ## the demo page, for your own pictures and classes
 	$(BIN)/pip install --quiet --editable ".[demo]"
 	$(BIN)/python scripts/space/app.py --model $(CHECKPOINT)
+
+web: $(VENV)/.installed  ## the page that runs in the browser itself, in build/web, on port WEB_PORT
+	$(BIN)/pip install --quiet --editable ".[export]"
+	$(BIN)/python scripts/export.py $(CHECKPOINT) --vocabulary open --label_map --out build/web/model
+	cd scripts/web && npm ci --no-audit --no-fund && npm run build
+	@echo "http://127.0.0.1:$(WEB_PORT)/"
+	$(BIN)/python -m http.server $(WEB_PORT) --bind 127.0.0.1 --directory build/web
 
 cards: $(VENV)/.installed-dev  ## renew the model cards from the records
 	$(BIN)/python scripts/cards.py

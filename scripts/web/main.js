@@ -1,0 +1,194 @@
+/** The page: pictures come in, the network runs over them, the result is shown. */
+
+import { Camera } from "./camera.js";
+import { ClassList } from "./class_list.js";
+import { ClassesPanel } from "./classes_panel.js";
+import { toClassIds } from "./label_map.js";
+import { missing, readFurtherWords, readModelFiles } from "./model_files.js";
+import { Picture } from "./picture.js";
+import { ResultPanel } from "./result_panel.js";
+import { Segmenter } from "./segmenter.js";
+import { UserError } from "./user_error.js";
+
+const BACKENDS = ["wasm", "webgpu", "fastest"];
+const byId = (id) => document.getElementById(id);
+
+class Page {
+  #segmenter = new Segmenter();
+  #result = new ResultPanel();
+  #camera = new Camera();
+  #picture = null;
+  #decoding = 0; // milliseconds
+  #run = null; // of the network, while it runs
+  #outdated = false;
+
+  /** Fetch what belongs to the model, then take pictures. */
+  async start() {
+    if (typeof WebAssembly !== "object") {
+      throw new UserError("This browser has no WebAssembly, which the network needs; use another browser.");
+    }
+    const start = performance.now();
+    say("Loading the network …");
+    const asked = new URLSearchParams(location.search).get("backend");
+    const backend = BACKENDS.includes(asked) ? asked : undefined;
+    const { network, name, own } = await readModelFiles();
+    this.classes = new ClassList(own);
+    this.#result.showBackend(await this.#segmenter.open(network, this.classes.vectors, backend));
+    byId("model").textContent = name ? `Model: ${name}; it runs in this browser` : "The network runs in this browser";
+    this.panel = new ClassesPanel(this.classes, () => this.#segment(), attempt);
+    this.#takePictures();
+    say(`Ready: the network took ${((performance.now() - start) / 1000).toFixed(1)} s to load.`);
+    const bank = await readFurtherWords();
+    if (bank) this.panel.useBank(bank);
+  }
+
+  #takePictures() {
+    const input = byId("file");
+    input.addEventListener("change", () => attempt(() => this.#takeFiles([...input.files])));
+    byId("example").addEventListener("click", () => attempt(() => this.#takeExample()));
+    byId("camera").addEventListener("click", () => attempt(() => this.#toggleCamera()));
+    for (const control of document.querySelectorAll("main [disabled]")) control.disabled = false;
+    document.addEventListener("paste", ({ clipboardData }) => {
+      if (clipboardData.files.length) attempt(() => this.#takeFiles([...clipboardData.files]));
+    });
+    for (const [event, over] of [["dragover", true], ["dragleave", false], ["drop", false]]) {
+      document.addEventListener(event, (dropped) => {
+        dropped.preventDefault(); // else the browser leaves the page to show the file
+        document.body.classList.toggle("dropping", over);
+        if (event === "drop" && dropped.dataTransfer.files.length) {
+          attempt(() => this.#takeFiles([...dropped.dataTransfer.files]));
+        }
+      });
+    }
+  }
+
+  /** A picture, or the files of a word bank. */
+  async #takeFiles(files) {
+    if (files.some(({ name }) => /\.(safetensors|json)$/.test(name))) await this.panel.takeBankFiles(files);
+    else if (files.length) await this.#takeFile(files[0], files[0].name);
+  }
+
+  async #takeExample() {
+    const response = await fetch("example.jpg");
+    if (!response.ok) throw missing("example.jpg");
+    await this.#takeFile(await response.blob(), "example.jpg");
+  }
+
+  async #takeFile(file, name) {
+    this.#stopCamera();
+    const start = performance.now();
+    const picture = await Picture.decode(file, name);
+    this.#use(picture, performance.now() - start);
+    await this.#segment();
+  }
+
+  #use(picture, decoding) {
+    this.#picture?.close();
+    this.#picture = picture;
+    this.#decoding = decoding;
+  }
+
+  /** The network over the picture; once more if picture or classes change meanwhile. */
+  #segment() {
+    this.#outdated = true;
+    this.#run ??= this.#segmentWhileOutdated().finally(() => (this.#run = null));
+    return this.#run;
+  }
+
+  async #segmentWhileOutdated() {
+    document.body.classList.toggle("busy", !this.#camera.on); // a film would flicker
+    try {
+      while (this.#outdated && this.#picture) {
+        this.#outdated = false;
+        await this.#segmentOnce(this.#picture, this.classes);
+      }
+    } finally {
+      document.body.classList.remove("busy");
+    }
+  }
+
+  async #segmentOnce(picture, { chosen, names, vectors }) {
+    const start = performance.now();
+    const pixels = picture.prepare();
+    const decode = this.#decoding + performance.now() - start;
+    this.#decoding = 0; // another run over the same picture decodes nothing
+    const network = await this.#segmenter.segment(pixels, vectors);
+    const ids = toClassIds(network.indices, chosen);
+    const draw = this.#result.show({ name: picture.name, canvas: pixels.canvas, ids, names, chosen });
+    const stages = [
+      { stage: "decode", milliseconds: decode },
+      { stage: "network", milliseconds: network.milliseconds },
+      { stage: "draw", milliseconds: draw },
+    ];
+    this.#result.showTimings(stages, sizeRemark(picture, pixels));
+    this.#result.showBackend(network);
+  }
+
+  async #toggleCamera() {
+    if (this.#camera.on) {
+      this.#stopCamera();
+      return;
+    }
+    await this.#camera.start();
+    byId("camera").textContent = "Stop the camera";
+    try {
+      await this.#film();
+    } finally {
+      this.#stopCamera();
+    }
+  }
+
+  /** One frame after the other, as fast as the network is. */
+  async #film() {
+    let last = performance.now();
+    while (this.#camera.on) {
+      const start = performance.now();
+      const frame = await this.#camera.shoot();
+      if (!this.#camera.on) return;
+      this.#use(frame, performance.now() - start);
+      await this.#segment();
+      const now = performance.now();
+      say(`Camera: ${(1000 / (now - last)).toFixed(1)} frames a second.`);
+      last = now;
+    }
+  }
+
+  #stopCamera() {
+    this.#camera.stop();
+    byId("camera").textContent = "Camera";
+  }
+}
+
+function sizeRemark(picture, { width, height }) {
+  if (width === picture.width && height === picture.height) return "";
+  return `Worked on at ${width} x ${height} of ${picture.width} x ${picture.height} pixels`;
+}
+
+function say(text) {
+  byId("status").textContent = text;
+}
+
+/** Run an action; its error, in plain words, stays on the page until the next action. */
+async function attempt(action) {
+  byId("notice").replaceChildren();
+  try {
+    await action();
+  } catch (error) {
+    const expected = error instanceof UserError;
+    showNotice(expected ? error.message : `This should not have happened: ${error.message}`);
+    if (!expected) throw error;
+  }
+}
+
+function showNotice(message) {
+  const notice = document.createElement("div");
+  notice.className = "notice";
+  notice.appendChild(document.createElement("p")).textContent = message;
+  const close = notice.appendChild(document.createElement("button"));
+  close.type = "button";
+  close.textContent = "Close";
+  close.addEventListener("click", () => notice.remove());
+  byId("notice").replaceChildren(notice);
+}
+
+attempt(() => new Page().start());

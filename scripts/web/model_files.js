@@ -1,0 +1,63 @@
+/** The files beside the network, in the folder that scripts/export.py wrote. */
+
+import { UserError } from "./user_error.js";
+import { namesFileOf, readWordBank } from "./word_bank.js";
+
+const NETWORK = "model/model.onnx";
+const ABOUT = "model/export.json";
+const OWN_CLASSES = "model/class_embeddings.safetensors";
+const FURTHER_WORDS = "words.safetensors";
+const HOW = "Export it by scripts/export.py with --vocabulary open and --label_map; `make web` does so.";
+
+/**
+ * @returns {Promise<{network: ArrayBuffer, name: string, own: import("./word_bank.js").WordBank}>} the network, the
+ *   checkpoint's name and its classes
+ * @throws {UserError} a file is missing or broken
+ */
+export async function readModelFiles() {
+  const [network, about, own] = await Promise.all([fetchFile(NETWORK), fetchFile(ABOUT), fetchBank(OWN_CLASSES)]);
+  if (!network) throw missing(NETWORK);
+  if (!about) throw missing(ABOUT);
+  if (!own) throw missing(OWN_CLASSES);
+  const record = readRecord(await about.text());
+  if (record.vocabulary !== "open" || !record.label_map) {
+    throw new UserError(`The model was not exported with open vocabulary and label map. ${HOW}`);
+  }
+  return { network: await network.arrayBuffer(), name: lastPart(record.model), own };
+}
+
+/** @returns {Promise<import("./word_bank.js").WordBank | null>} `words.safetensors` beside the page, if it is there */
+export function readFurtherWords() {
+  return fetchBank(FURTHER_WORDS);
+}
+
+/** @returns {UserError} says which file is missing and how to make it */
+export function missing(file) {
+  return new UserError(`${file} is missing beside this page. ${HOW}`);
+}
+
+async function fetchBank(path) {
+  const names = await fetchFile(namesFileOf(path));
+  const vectors = names && (await fetchFile(path));
+  if (!vectors) return null;
+  return readWordBank(await vectors.arrayBuffer(), await names.text(), path);
+}
+
+/** @returns {Promise<Response | null>} null where there is no such file beside the page */
+async function fetchFile(path) {
+  const response = await fetch(new URL(path, import.meta.url));
+  return response.ok ? response : null;
+}
+
+function readRecord(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new UserError(`${ABOUT} cannot be read as JSON; export the model again.`);
+  }
+}
+
+/** A checkpoint's name without the folders that it lies in. */
+function lastPart(path) {
+  return path.replace(/\/+$/, "").split("/").at(-1);
+}

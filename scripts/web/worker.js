@@ -1,0 +1,138 @@
+/**
+ * The network, away from the page, which never freezes. It answers `{id, task, ...}` with `{id, result}` or
+ * `{id, error}`; tasks: `open` and `segment`, see segmenter.js.
+ */
+
+const VENDOR = new URL("./vendor/", import.meta.url).href;
+// WebAssembly alone is half the download of the build that has WebGPU as well. Of the latter there are two; the other,
+// ort.webgpu, refuses the graph: it has no Cast to double, in which the picture's size is computed.
+const RUNTIMES = { wasm: "./vendor/ort.wasm.min.mjs", webgpu: "./vendor/ort.min.mjs" };
+const MAX_THREADS = 4;
+const TRIAL_SIZE = [640, 480]; // width and height
+
+/** An ONNX Runtime session on one backend. */
+class Network {
+  /**
+   * @param {"wasm" | "webgpu"} backend
+   * @param {"wasm" | "webgpu"} [build] of ONNX Runtime; that for WebGPU runs WebAssembly, too
+   */
+  static async open(backend, build = backend) {
+    const network = new Network();
+    network.backend = backend;
+    network.runtime = await import(RUNTIMES[build]);
+    const { wasm, webgpu } = network.runtime.env;
+    wasm.wasmPaths = VENDOR;
+    // Threads share memory, which a browser allows only to pages whose host isolates them.
+    wasm.numThreads = self.crossOriginIsolated ? Math.min(MAX_THREADS, navigator.hardwareConcurrency) : 1;
+    network.threads = wasm.numThreads;
+    if (backend === "webgpu") webgpu.powerPreference = "high-performance";
+    network.session = await network.runtime.InferenceSession.create(model, {
+      executionProviders: [backend],
+      logSeverityLevel: 3, // errors; on WebGPU there is a warning about every model
+    });
+    return network;
+  }
+
+  /** @returns {Promise<Uint8Array>} for every pixel the index of its class among `vectors` */
+  async segment({ rgb, width, height }, { values, count, width: embedWidth }) {
+    const { Tensor } = this.runtime;
+    const outputs = await this.session.run({
+      image: new Tensor("uint8", rgb, [height, width, 3]),
+      class_embeddings: new Tensor("float32", values, [count, embedWidth]),
+    });
+    const indices = toBytes(outputs.segmentation.data);
+    outputs.segmentation.dispose();
+    return indices;
+  }
+}
+
+let model = null; // the file: another backend may need it again
+let network = null;
+let note = "";
+
+const openers = {
+  wasm: async () => (network = await Network.open("wasm")),
+  webgpu: () => orFallBack(async () => (network = await Network.open("webgpu"))),
+  fastest: (vectors) => orFallBack(() => openFastest(vectors)),
+};
+
+const tasks = {
+  async open({ buffer, vectors, backend }) {
+    model = buffer;
+    await openers[backend ?? (await hasGraphicsProcessor() ? "fastest" : "wasm")](vectors);
+    return describe();
+  },
+
+  async segment({ pixels, vectors }) {
+    const start = performance.now();
+    let indices;
+    try {
+      indices = await network.segment(pixels, vectors);
+    } catch (error) {
+      if (network.backend === "wasm") throw error;
+      await fallBack(error);
+      return tasks.segment({ pixels, vectors });
+    }
+    return { indices, milliseconds: performance.now() - start, ...describe() };
+  },
+};
+
+self.onmessage = async ({ data: { id, task, ...given } }) => {
+  try {
+    const result = await tasks[task](given);
+    self.postMessage({ id, result }, result.indices ? [result.indices.buffer] : []);
+  } catch (error) {
+    self.postMessage({ id, error: String(error?.message ?? error) });
+  }
+};
+
+function describe() {
+  return { backend: network.backend, threads: network.threads, isolated: self.crossOriginIsolated, note };
+}
+
+/** A software adapter does not count: it is slower than WebAssembly. */
+async function hasGraphicsProcessor() {
+  const adapter = await navigator.gpu?.requestAdapter().catch(() => null);
+  return Boolean(adapter) && !adapter.info?.isFallbackAdapter;
+}
+
+/** Both backends over a trial picture: many small steps need not be faster on a graphics processor. */
+async function openFastest(vectors) {
+  const [width, height] = TRIAL_SIZE;
+  const rgb = Uint8Array.from({ length: 3 * width * height }, (_, index) => (index * 37) % 256);
+  const taken = async (candidate) => {
+    await candidate.segment({ rgb, width, height }, vectors); // the first run compiles, so it does not count
+    const start = performance.now();
+    await candidate.segment({ rgb, width, height }, vectors);
+    return performance.now() - start;
+  };
+  const candidates = [await Network.open("wasm", "webgpu"), await Network.open("webgpu")];
+  const [onCpu, onGpu] = [await taken(candidates[0]), await taken(candidates[1])];
+  const slower = onGpu < onCpu ? 0 : 1;
+  await candidates[slower].session.release();
+  network = candidates[1 - slower];
+  note = `A trial picture took ${onGpu.toFixed(0)} ms on WebGPU and ${onCpu.toFixed(0)} ms on WebAssembly.`;
+}
+
+async function orFallBack(open) {
+  try {
+    await open();
+  } catch (error) {
+    await fallBack(error);
+  }
+}
+
+async function fallBack(error) {
+  note = `WebGPU failed (${error?.message ?? error}), so WebAssembly is used.`;
+  network = await Network.open("wasm");
+}
+
+/** Class indices of any integer type as bytes. */
+function toBytes(data) {
+  if (data instanceof Uint8Array) return data.slice(); // a copy: the buffer is given away
+  if (!(data instanceof BigInt64Array)) return Uint8Array.from(data);
+  const halves = new Int32Array(data.buffer, data.byteOffset, 2 * data.length); // little-endian: the lower one first
+  const bytes = new Uint8Array(data.length);
+  for (let pixel = 0; pixel < data.length; pixel++) bytes[pixel] = halves[2 * pixel];
+  return bytes;
+}
