@@ -36,6 +36,9 @@ PREDICT_MODELS = [
     "lclipseg-mbv3",
     "lclipseg-mbv3:none",
     "lclipseg-mbv3:unfused",
+    "lclipseg-mbv3:none-unfused",
+    "lclipseg-mbv3:onnx",
+    "lclipseg-mbv3:int8",
     "lclipseg-mbv3s",
     "lclipseg-mbv3s:none",
     "segformer-b0",
@@ -53,7 +56,7 @@ class BenchmarkArguments:
     models: list[str] | None = field(
         default=None,
         metadata={
-            "help": "Contestants: PRESET, PRESET:none, PRESET:unfused, or a peer. The others' ratio is to the 1st."
+            "help": "Contestants: PRESET, PRESET:VARIANT or a peer (a wrong name lists them). Ratios are to the first."
         },
     )
     classes: list[int] = field(default_factory=lambda: [11, 19, 150], metadata={"help": "Numbers of classes."})

@@ -124,6 +124,19 @@ def test_parameters_are_those_of_the_network_as_trained():
     assert fused.parameters == plain.parameters
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", ["onnx", "int8"])
+@torch.inference_mode()
+def test_exported_contestants_compute_what_the_network_does(variant):
+    torch.manual_seed(0)
+    expected = build_contestant("lclipseg-mbv3s", SMALL)
+    torch.manual_seed(0)
+    exported = build_contestant(f"lclipseg-mbv3s:{variant}", SMALL)
+    pixel_values = expected.prepare(Image.effect_noise((64, 64), 50).convert("RGB"))
+    difference = (exported.forward(pixel_values) - expected.forward(pixel_values)).abs().max()
+    assert difference < (1e-4 if variant == "onnx" else 3)
+
+
 @pytest.mark.parametrize("name", ["segformer-b9", "lclipseg-mbv3s:fast", ""])
 def test_unknown_contestant_is_refused(name):
     with pytest.raises(InputError, match="allowed are segformer-b0"):

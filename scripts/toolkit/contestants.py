@@ -8,6 +8,8 @@ the dimensions of the published checkpoints.
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -99,9 +101,16 @@ class Network(Contestant):
 
 
 class Preset(Network):
-    """One of our presets, with random class vectors that stand for the classes' words."""
+    """
+    One of our presets, with random class vectors that stand for the classes' words.
 
-    def __init__(self, name: str, guidance: str, setting: Setting, fused: bool = True):
+    Args:
+        name (`str`), guidance (`str`): Which one.
+        setting ([`Setting`]): See there.
+        made_ready (`Callable`): From the model as it is trained, and its processor, to what is run.
+    """
+
+    def __init__(self, name: str, guidance: str, setting: Setting, made_ready: Callable[[Any, Any], Any]):
         preset = load_preset(name)
         names = [f"class {index}" for index in range(setting.num_classes)]
         model: Any = LClipSegForSemanticSegmentation(
@@ -109,9 +118,37 @@ class Preset(Network):
         ).eval()
         if model.head.takes_text:
             model.set_classes(names, torch.randn(len(names), model.config.class_embed_dim))
-        fused = fused and not setting.for_training
-        super().__init__(model.fuse() if fused else model, build_image_processor(preset, setting.size), setting)
+        processor = build_image_processor(preset, setting.size)
+        super().__init__(model if setting.for_training else made_ready(model, processor), processor, setting)
         self.parameters = sum(parameter.numel() for parameter in model.parameters())  # before they are folded
+
+
+def _fused(model: Any, processor: Any) -> Any:
+    return model.fuse()
+
+
+def _unfused(model: Any, processor: Any) -> Any:
+    return model
+
+
+def _exported(model: Any, processor: Any, **options: Any) -> Any:
+    """Through the command that users export with, to onnxruntime."""
+    from scripts import export
+    from scripts.toolkit.onnx_model import load_exported
+
+    with TemporaryDirectory() as folder:
+        checkpoint, out = Path(folder, "checkpoint"), Path(folder, "exported")
+        model.save_pretrained(checkpoint)
+        processor.save_pretrained(checkpoint)
+        vocabulary: Any = "open" if model.open_vocabulary else "baked"
+        export.main(str(checkpoint), export.ExportArguments(vocabulary=vocabulary, out=str(out), **options))
+        return load_exported(out)
+
+
+def _int8(model: Any, processor: Any) -> Any:
+    with TemporaryDirectory() as folder:  # the time does not depend on the ranges
+        Image.effect_noise((640, 480), 50).convert("RGB").save(Path(folder, "noise.png"))
+        return _exported(model, processor, int8=True, calibration=folder)
 
 
 class ClipSeg(Contestant):
@@ -183,10 +220,13 @@ PEERS: dict[str, Callable[[Setting], Contestant]] = {
     "clipseg": ClipSeg,
     "clipseg-once": ClipSegOnce,
 }
-VARIANTS: dict[str, Callable[[str, Setting], Contestant]] = {
-    "fusion": lambda name, setting: Preset(name, "fusion", setting),
-    "none": lambda name, setting: Preset(name, "none", setting),
-    "unfused": lambda name, setting: Preset(name, "fusion", setting, fused=False),
+VARIANTS: dict[str, tuple[str, Callable[[Any, Any], Any]]] = {
+    "fusion": ("fusion", _fused),
+    "none": ("none", _fused),
+    "unfused": ("fusion", _unfused),
+    "none-unfused": ("none", _unfused),
+    "onnx": ("fusion", _exported),
+    "int8": ("fusion", _int8),
 }
 
 
@@ -195,8 +235,8 @@ def build_contestant(name: str, setting: Setting) -> Contestant:
     Build a contestant by its name.
 
     Args:
-        name (`str`): A peer, or `PRESET` or `PRESET:VARIANT` with one of our presets: `fusion` (the default), `none`
-            (no guidance) or `unfused` (the network as it is trained).
+        name (`str`): A peer, or `PRESET` or `PRESET:VARIANT` with one of our presets: `fusion` (the default) or
+            `none` (no guidance), both also `unfused`, as they are trained; `onnx` and `int8`, run by onnxruntime.
         setting ([`Setting`]): What it is built for.
 
     Raises:
@@ -210,4 +250,5 @@ def build_contestant(name: str, setting: Setting) -> Contestant:
             f"--models {name}: allowed are {', '.join(PEERS)}, and PRESET or PRESET:VARIANT with PRESET one of "
             f"{', '.join(preset_names())} and VARIANT one of {', '.join(VARIANTS)}."
         )
-    return VARIANTS[variant or "fusion"](preset, setting)
+    guidance, made_ready = VARIANTS[variant or "fusion"]
+    return Preset(preset, guidance, setting, made_ready)

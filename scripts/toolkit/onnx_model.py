@@ -57,6 +57,10 @@ class OnnxModel(nn.Module):
         LClipSegForSemanticSegmentation.set_classes(self, names, embeddings)  # type: ignore[arg-type]
         return self
 
+    def fuse(self) -> "OnnxModel":
+        """Itself: the normalisations of a graph have been folded."""
+        return self
+
     def run(self, values: np.ndarray, class_embeddings: torch.Tensor | None) -> torch.Tensor:
         """The graph's output for its first input, with the class vectors given, or else its own."""
         feed = {self.session.get_inputs()[0].name: values}
