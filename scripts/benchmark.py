@@ -1,11 +1,12 @@
-"""Time LClipSeg against what users would pick instead: a picture in, the class of every pixel out; or a training step.
+"""Time LClipSeg against what users would pick instead: a picture in, the class of every pixel out; or a training step;
+or the parts of one network against what the machine allows.
 
     python -m scripts.benchmark predict --threads 2
+    python -m scripts.benchmark parts --models lclipseg-mbv3 --classes 150
     python -m scripts.benchmark train --data data/camvid --models lclipseg-mbv3s segformer-b0 --size 256
 
 Contestants take turns in one process. A number is the median over rounds with its quartiles; a ratio is the median of
-the rounds' own ratios with a 95 % interval. Writes OUT/benchmark-predict.json, .md and .png, or
-OUT/benchmark-train.json and .md.
+the rounds' own ratios with a 95 % interval. Writes OUT/benchmark-MODE.json and .md, and a plot of predictions.
 """
 
 import json
@@ -20,10 +21,20 @@ import torch
 from PIL import Image
 from rich.console import Console
 
+from modeling_lclipseg import LClipSegForSemanticSegmentation
 from scripts.toolkit import arguments, cli, environment
-from scripts.toolkit.benchmark_report import PredictRow, TrainRow, predict_markdown, save_plot, train_markdown
+from scripts.toolkit.benchmark_report import (
+    PartsRow,
+    PredictRow,
+    TrainRow,
+    parts_markdown,
+    predict_markdown,
+    save_plot,
+    train_markdown,
+)
 from scripts.toolkit.cli import InputError
 from scripts.toolkit.contestants import Contestant, Setting, build_contestant
+from scripts.toolkit.floor import measure_rates, part_costs
 from scripts.toolkit.peak_memory import peak_memory
 from scripts.toolkit.realistic_logits import RealisticLogits
 from scripts.toolkit.stopwatch import Ratio, Stopwatch, Timing, in_turns
@@ -47,6 +58,7 @@ PREDICT_MODELS = [
     "clipseg",
     "clipseg-once",
 ]
+PARTS_MODELS = ["lclipseg-mbv3", "lclipseg-mbv3s"]
 TRAIN_MODELS = ["lclipseg-mbv3", "segformer-b0"]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -81,6 +93,7 @@ class BenchmarkArguments:
     batch_size: int = field(default=8, metadata={"help": "train: images a step."})
     num_workers: int = field(default=0, metadata={"help": "train: processes that read and augment."})
     cache: bool = field(default=False, metadata={"help": "train: keep decoded pictures in memory."})
+    cache_on_device: bool = field(default=False, metadata={"help": "train: keep and augment them on the device."})
     out: str = field(default="docs/results", metadata={"help": "Folder for the results."})
 
     def __post_init__(self) -> None:
@@ -166,6 +179,7 @@ def train(args: BenchmarkArguments) -> None:
                 batch_size=args.batch_size,
                 num_workers=args.num_workers,
                 cache=args.cache,
+                cache_on_device=args.cache_on_device,
                 steps=args.rounds,
                 warm_up=args.warm_up,
                 device=torch.device(args.device),
@@ -175,6 +189,22 @@ def train(args: BenchmarkArguments) -> None:
         print(f"{name}: {rows[-1].images_per_second:.1f} images/s, data {rows[-1].data_share:.1%}")
     content = {**_circumstances(args), "rows": [asdict(row) for row in rows]}
     _write(args, "train", content, train_markdown(content, rows))
+
+
+def parts(args: BenchmarkArguments) -> None:
+    """Time the parts of our networks, against what the machine's arithmetic and memory allow."""
+    rows: list[PartsRow] = []
+    device = torch.device(args.device)
+    for name in args.models or PARTS_MODELS:
+        for num_classes in args.classes:
+            contestant = build_contestant(name, Setting(num_classes, args.size, device, DTYPES[args.dtype]))
+            pixel_values = contestant.prepare(_picture(args))
+            if not isinstance(contestant.model, LClipSegForSemanticSegmentation):
+                raise InputError(f"parts: --models {name} is none of our networks in torch; give a PRESET.")
+            rates = measure_rates(device, DTYPES[args.dtype])
+            rows.append(PartsRow(name, num_classes, rates, part_costs(contestant.model, pixel_values, args.rounds)))
+    content = {**_circumstances(args), "rows": [asdict(row) for row in rows]}
+    _write(args, "parts", content, parts_markdown(content, rows))
 
 
 def _picture(args: BenchmarkArguments) -> Image.Image:
@@ -203,7 +233,7 @@ def _write(args: BenchmarkArguments, mode: str, content: dict[str, Any], markdow
     logger.info(f"wrote benchmark-{mode}.json and .md to {out}")
 
 
-MODES: dict[str, Callable[[BenchmarkArguments], None]] = {"predict": predict, "train": train}
+MODES: dict[str, Callable[[BenchmarkArguments], None]] = {"predict": predict, "train": train, "parts": parts}
 
 
 def main(mode: str, args: BenchmarkArguments) -> None:

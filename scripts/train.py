@@ -120,7 +120,18 @@ class DataArguments:
         },
     )
     cache: bool = field(default=False, metadata={"help": "Keep decoded pictures in memory (each worker its own)."})
+    cache_on_device: bool = field(
+        default=False,
+        metadata={"help": "Keep them on the GPU and augment them there; for data that fits. Needs num_workers 0."},
+    )
     num_workers: int = field(default=0, metadata={"help": "Processes that read and augment ahead of the training."})
+
+    def __post_init__(self):
+        if self.cache_on_device and self.num_workers:
+            raise InputError(
+                f"--cache_on_device keeps the pictures in the training process, so --num_workers {self.num_workers} "
+                "could not help; leave it at 0."
+            )
 
 
 @dataclass
@@ -197,7 +208,8 @@ def main(model_arguments: ModelArguments, data_arguments: DataArguments, run_arg
     if run_arguments.channels_last:
         model = model.to(memory_format=torch.channels_last)
     image_processor = building.build_image_processor(preset, data_arguments.shortest_edge or None)
-    samples = TrainingSamples(train_data, _transform(data_arguments, preset), run_arguments.seed)
+    kept_on = accelerator.device if data_arguments.cache_on_device else None
+    samples = TrainingSamples(train_data, _transform(data_arguments, preset), run_arguments.seed, kept_on)
     samples_per_step = run_arguments.batch_size * run_arguments.accumulation_steps * accelerator.num_processes
     steps_per_epoch = len(train_data) / samples_per_step
     schedule = run_arguments.schedule(steps=max(1, round(run_arguments.epochs * steps_per_epoch)))

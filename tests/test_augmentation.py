@@ -29,9 +29,9 @@ class Blocks(SegmentationData):
         return Sample(Image.fromarray(np.stack(3 * [10 * mask], axis=-1)), mask, str(index))
 
 
-def samples(seed: int = 0) -> TrainingSamples:
+def samples(seed: int = 0, device: torch.device | None = None) -> TrainingSamples:
     transform = training_transform((32, 48), None, (0.5, 2.0), 0.75, GREY, GREY)
-    return TrainingSamples(Blocks(), transform, seed)
+    return TrainingSamples(Blocks(), transform, seed, device)
 
 
 def test_crops_have_the_asked_size_and_types():
@@ -142,6 +142,25 @@ def test_another_seed_or_repetition_gives_another_sample():
     one = samples()[2]["pixel_values"]
     assert not torch.equal(samples()[7]["pixel_values"], one)  # the same picture, next repetition
     assert not torch.equal(samples(seed=1)[2]["pixel_values"], one)
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_pictures_kept_on_a_device_give_the_same_samples(device):
+    kept, read = samples(device=torch.device(device)), samples()
+    for position in (0, 5, 10, 0):  # one picture, augmented anew each time
+        torch.testing.assert_close(kept[position]["pixel_values"].cpu(), read[position]["pixel_values"])
+        torch.testing.assert_close(kept[position]["labels"].cpu(), read[position]["labels"])
+
+
+def test_pictures_kept_on_a_device_are_read_once(monkeypatch):
+    reads = []
+    monkeypatch.setattr(
+        Blocks, "_read", lambda self, index, real=Blocks._read: reads.append(index) or real(self, index)
+    )
+    kept = samples(device=torch.device("cpu"))
+    for position in range(15):
+        kept[position]
+    assert sorted(reads) == [0, 1, 2, 3, 4]
 
 
 def test_drawing_a_sample_leaves_the_global_generator_alone():

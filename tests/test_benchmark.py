@@ -8,10 +8,11 @@ import torch
 from PIL import Image
 
 from scripts import benchmark
-from scripts.toolkit import contestants
+from scripts.toolkit import contestants, floor
 from scripts.toolkit.benchmark_report import TrainRow, train_markdown
 from scripts.toolkit.cli import InputError
 from scripts.toolkit.contestants import PEERS, Setting, build_contestant
+from scripts.toolkit.costs import flop_counter
 from scripts.toolkit.peak_memory import PeakMemory, peak_memory
 from scripts.toolkit.realistic_logits import RealisticLogits
 from scripts.toolkit.stopwatch import Ratio, Stopwatch, Timing, in_turns
@@ -198,6 +199,44 @@ def test_training_is_timed_in_the_real_loop(tmp_path, folder_data):
     assert row["images_per_second"] > 0 and 0 <= row["data_share"] <= 1
 
 
+def test_parts_and_their_floor_are_written(tmp_path):
+    args = benchmark.BenchmarkArguments(
+        models=["lclipseg-mbv3s", "lclipseg-mbv3s:none"], classes=[3], size=64, rounds=2, threads=1, out=str(tmp_path)
+    )
+    benchmark.main("parts", args)
+    with_text, without = json.loads((tmp_path / "benchmark-parts.json").read_text())["rows"]
+    names = [part["name"] for part in with_text["parts"]]
+    assert names == [*floor.PARTS, floor.REST]
+    assert [part["name"] for part in without["parts"]] == [name for name in names if name != "head.fusion"]
+    assert "times the floor" in (tmp_path / "benchmark-parts.md").read_text()
+
+
+def test_parts_add_up_to_the_whole_network():
+    model = build_contestant("lclipseg-mbv3s", SMALL).model
+    image = torch.zeros(1, 3, 64, 64)
+    counter = flop_counter()
+    with counter, torch.inference_mode():
+        model(image)
+    assert sum(part.macs for part in floor.part_costs(model, image, 1)) == counter.get_total_flops() // 2
+
+
+def test_bytes_are_those_of_inputs_and_outputs():
+    with floor._Traffic() as traffic:
+        torch.zeros(10) + torch.zeros(10)
+    assert traffic.bytes[floor.REST] == 40 + 40 + 3 * 40
+
+
+def test_the_floor_is_that_of_the_slower_of_arithmetic_and_memory():
+    part = floor.PartCost("part", 1.0, macs=100, bytes=100)
+    assert part.floor(floor.Rates(macs=10, bytes=50)) == 10 and part.floor(floor.Rates(macs=50, bytes=20)) == 5
+
+
+def test_parts_of_a_peer_are_refused(tmp_path):
+    args = benchmark.BenchmarkArguments(models=["segformer-b0"], classes=[3], size=64, rounds=2, out=str(tmp_path))
+    with pytest.raises(InputError, match="none of our networks"):
+        benchmark.main("parts", args)
+
+
 def test_training_needs_data():
     with pytest.raises(InputError, match="--data"):
         benchmark.main("train", benchmark.BenchmarkArguments())
@@ -213,6 +252,7 @@ def test_table_of_training_names_the_share_of_waiting():
             "compile": False,
             "num_workers": 0,
             "cache": True,
+            "cache_on_device": False,
         },
         "machine": {"gpu": None, "processor": "P", "cpu_count": 2},
         "versions": {},
@@ -230,5 +270,5 @@ def test_settings_out_of_range_are_refused(wrong):
 
 
 def test_unknown_mode_is_refused():
-    with pytest.raises(InputError, match="predict, train"):
+    with pytest.raises(InputError, match="predict, train, parts"):
         benchmark.main("fly", benchmark.BenchmarkArguments())

@@ -24,6 +24,11 @@ def test_the_classifier_counts_by_pixel_and_class():
     assert many - few == 100 * 96 * 16 * 16  # classes x decoder width x pixels at stride 4
 
 
+def test_the_similarity_counts_by_pixel_and_class():
+    few, many = (count(PRESET, {"guidance": "fusion"}, 64, num_classes=k).macs for k in (10, 110))
+    assert many - few > 100 * 96 * 16 * 16
+
+
 def test_every_network_is_timed_in_every_round():
     networks = [(PRESET, {"guidance": guidance}, 3) for guidance in ("none", "fusion")]
     times = time_forward(networks, size=64, rounds=4, device=torch.device("cpu"))

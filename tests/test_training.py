@@ -199,6 +199,11 @@ def test_workers_do_not_change_the_result(workspace, tmp_path):
     assert run(workspace, tmp_path / "workers", "--num_workers", "2") == alone
 
 
+def test_pictures_kept_on_the_device_do_not_change_the_result(workspace, tmp_path):
+    alone = run(workspace, tmp_path / "alone")
+    assert run(workspace, tmp_path / "kept", "--cache_on_device", "true") == alone
+
+
 @pytest.mark.parametrize(
     ("option", "value"), [("--guidance", "none"), ("--epochs", "3"), ("--seed", "1"), ("--crop_size", "48 48")]
 )
@@ -346,6 +351,7 @@ def test_unknown_recipe_field_suggests_the_nearest(tmp_path):
         (("--mixed_precision", "fp8"), "mixed_precision"),
         (("--resume", "true"), "nothing to resume"),
         (("--expected_processes", "2"), "2 processes"),
+        (("--cache_on_device", "true", "--num_workers", "2"), "--num_workers 2"),
     ],
 )
 def test_bad_argument_is_an_input_error(workspace, tmp_path, options, message):

@@ -127,17 +127,24 @@ class TrainingSamples(Dataset):
     The data set repeated without end, augmented anew in each repetition. Position `p` is image `p % len(data)`.
 
     Items are dicts with `pixel_values` (3, H, W), float32, and `labels` (H, W), int64 with 255 where ignored.
+
+    Args:
+        data ([`SegmentationData`]): Where pictures and masks come from.
+        transform (`v2.Transform`): How they are augmented.
+        seed (`int`): The run's seed.
+        device (`torch.device`, *optional*): Where to keep all decoded pictures, four bytes a pixel, and augment them.
+            By default each is read again, and augmented on the CPU.
     """
 
-    def __init__(self, data: SegmentationData, transform: v2.Transform, seed: int):
+    def __init__(self, data: SegmentationData, transform: v2.Transform, seed: int, device: torch.device | None = None):
         self.data = data
         self.transform = transform
         self.seed = seed
+        self.device = device
+        self._kept: dict[int, tuple[tv_tensors.Image, tv_tensors.Mask]] = {}
 
     def __getitem__(self, position: int) -> dict[str, torch.Tensor]:
-        sample = self.data[position % len(self.data)]
-        image = tv_tensors.Image(v2.functional.pil_to_tensor(sample.image))
-        mask = tv_tensors.Mask(torch.from_numpy(sample.mask)[None])
+        image, mask = self._picture(position % len(self.data))
         with torch.random.fork_rng(devices=[]):
             # Not `torch.manual_seed`, which would seed the GPUs as well and leave them so.
             torch.default_generator.manual_seed(_mix(self.seed, position))
@@ -146,6 +153,17 @@ class TrainingSamples(Dataset):
             "pixel_values": image.as_subclass(torch.Tensor),
             "labels": mask[0].as_subclass(torch.Tensor).long(),
         }
+
+    def _picture(self, index: int) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
+        """The picture (3, H, W) and its mask (1, H, W), both uint8."""
+        if index in self._kept:
+            return self._kept[index]
+        sample = self.data[index]
+        image = tv_tensors.Image(v2.functional.pil_to_tensor(sample.image), device=self.device)
+        mask = tv_tensors.Mask(torch.from_numpy(sample.mask)[None], device=self.device)
+        if self.device is not None:
+            self._kept[index] = (image, mask)
+        return image, mask
 
 
 class PositionSampler(Sampler[int]):

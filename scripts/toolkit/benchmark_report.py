@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scripts.toolkit.floor import PartCost, Rates
 from scripts.toolkit.peak_memory import PeakMemory
 from scripts.toolkit.stopwatch import Ratio, Timing
 
@@ -33,6 +34,16 @@ class TrainRow:
     step_ms: Timing
     images_per_second: float
     data_share: float
+
+
+@dataclass(frozen=True)
+class PartsRow:
+    """One network at one number of classes, part by part, and the machine's rates at that time."""
+
+    model: str
+    num_classes: int
+    rates: Rates
+    parts: list[PartCost]
 
 
 def predict_markdown(content: Mapping[str, Any], rows: Sequence[PredictRow]) -> str:
@@ -85,7 +96,7 @@ def train_markdown(content: Mapping[str, Any], rows: Sequence[TrainRow]) -> str:
         "",
         f"Crops of {given['size']}x{given['size']} pixels, {given['batch_size']} a step, all in one loop: reading, "
         f"augmentation, forward, backward, AdamW. {_circumstances(content)} {given['num_workers']} processes read "
-        f"pictures, {'kept decoded in memory' if given['cache'] else 'decoded each time'}. Medians over steps, with "
+        f"pictures, {_kept(given)}. Medians over steps, with "
         "quartiles in brackets.",
         "",
         "| model | step, ms | images/s | waiting for data |",
@@ -96,6 +107,45 @@ def train_markdown(content: Mapping[str, Any], rows: Sequence[TrainRow]) -> str:
         for row in rows
     ]
     return "\n".join(lines) + "\n"
+
+
+def parts_markdown(content: Mapping[str, Any], rows: Sequence[PartsRow]) -> str:
+    """Where the time goes, one table for every network and number of classes."""
+    size = content["arguments"]["size"]
+    lines = [
+        "# Where the time goes",
+        "",
+        f"The network alone, one image of {size}x{size} pixels. {_circumstances(content)} Medians over passes. The "
+        "floor is what a part's multiply-accumulates would take at the rate of a large matrix product, or what its "
+        "operations read and write would take at the rate of a large copy, whichever is longer; both rates are "
+        "measured beside it.",
+    ]
+    for row in rows:
+        lines += [
+            "",
+            f"## {row.model}, {row.num_classes} classes",
+            "",
+            f"Rates: {row.rates.macs / 1e6:.0f} GMACs/s, {row.rates.bytes / 1e6:.1f} GB/s.",
+            "",
+            "| part | time, ms | share | GMACs | MB read and written | floor, ms | times the floor |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        total = sum(part.milliseconds for part in row.parts)
+        for part in row.parts:
+            floor = part.floor(row.rates)
+            lines.append(
+                f"| {part.name} | {part.milliseconds:.1f} | {part.milliseconds / total:.0%} | {part.macs / 1e9:.2f} | "
+                f"{part.bytes / 1e6:.0f} | {floor:.1f} | {part.milliseconds / floor:.1f} |"
+            )
+        floor = sum(part.floor(row.rates) for part in row.parts)
+        lines.append(f"| all | {total:.1f} | | | | {floor:.1f} | {total / floor:.1f} |")
+    return "\n".join(lines) + "\n"
+
+
+def _kept(given: Mapping[str, Any]) -> str:
+    if given["cache_on_device"]:
+        return "kept and augmented on the device"
+    return "kept decoded in memory" if given["cache"] else "decoded each time"
 
 
 def _circumstances(content: Mapping[str, Any]) -> str:

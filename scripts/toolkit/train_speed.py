@@ -23,6 +23,7 @@ def train_speed(
     batch_size: int,
     num_workers: int,
     cache: bool,
+    cache_on_device: bool,
     steps: int,
     warm_up: int,
     device: torch.device,
@@ -41,7 +42,12 @@ def train_speed(
         cpu=device.type == "cpu", mixed_precision="bf16" if dtype == torch.bfloat16 else "no"
     )  # fmt: skip
     training = Training(
-        accelerator, contestant.model, TrainingSamples(train_data, transform, 0), schedule, 0, num_workers
+        accelerator,
+        contestant.model,
+        TrainingSamples(train_data, transform, 0, device if cache_on_device else None),
+        schedule,
+        0,
+        num_workers,
     )  # fmt: skip
     seconds, shares = [], []
     began = time.perf_counter()

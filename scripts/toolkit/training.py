@@ -37,7 +37,7 @@ MAY_CHANGE = frozenset(
         "text_model",
         "backbone_weights",
     }
-    | {"cache", "num_workers", "trackers", "eval_every", "expected_processes"}
+    | {"cache", "cache_on_device", "num_workers", "trackers", "eval_every", "expected_processes"}
 )
 
 
@@ -276,7 +276,7 @@ class Training:
             self.samples,
             batch_sampler=BatchSampler(sampler, self.schedule.batch_size, drop_last=True),
             num_workers=self.num_workers,
-            pin_memory=self.accelerator.device.type == "cuda",
+            pin_memory=self.accelerator.device.type == "cuda" and self.samples.device is None,
             # Its own generator: the workers' base seed must not advance the global one, or a resumed run would differ.
             generator=torch.Generator().manual_seed(self.seed),
         )
