@@ -1,8 +1,9 @@
 """Time LClipSeg against what users would pick instead: a picture in, the class of every pixel out; or a training step;
-or the parts of one network against what the machine allows.
+or the parts of one network against what the machine allows; or the label map alone.
 
     python -m scripts.benchmark predict --threads 2
     python -m scripts.benchmark parts --models lclipseg-mbv3 --classes 150
+    python -m scripts.benchmark label-map
     python -m scripts.benchmark train --data data/camvid --models lclipseg-mbv3s segformer-b0 --size 256
 
 Contestants take turns in one process. A number is the median over rounds with its quartiles; a ratio is the median of
@@ -27,6 +28,7 @@ from scripts.toolkit.benchmark_report import (
     PartsRow,
     PredictRow,
     TrainRow,
+    label_map_markdown,
     parts_markdown,
     predict_markdown,
     save_plot,
@@ -35,6 +37,7 @@ from scripts.toolkit.benchmark_report import (
 from scripts.toolkit.cli import InputError
 from scripts.toolkit.contestants import Contestant, Setting, build_contestant
 from scripts.toolkit.floor import measure_rates, part_costs
+from scripts.toolkit.label_map_speed import label_map_rows
 from scripts.toolkit.peak_memory import peak_memory
 from scripts.toolkit.realistic_logits import RealisticLogits
 from scripts.toolkit.stopwatch import Ratio, Stopwatch, Timing, in_turns
@@ -207,6 +210,20 @@ def parts(args: BenchmarkArguments) -> None:
     _write(args, "parts", content, parts_markdown(content, rows))
 
 
+def label_maps(args: BenchmarkArguments) -> None:
+    """Time the label map alone, against enlarging all logits."""
+    realistic = RealisticLogits.of(args.checkpoint, _picture(args))
+    rows = [
+        row
+        for num_classes in args.classes
+        for row in label_map_rows(
+            realistic, num_classes, args.size, args.rounds, args.warm_up, torch.device(args.device)
+        )
+    ]
+    content = {**_circumstances(args), "unsettled_share": realistic.unsettled_share, "rows": [asdict(r) for r in rows]}
+    _write(args, "label-map", content, label_map_markdown(content, rows))
+
+
 def _picture(args: BenchmarkArguments) -> Image.Image:
     try:
         return Image.open(args.picture).convert("RGB").resize((args.size, args.size))
@@ -233,7 +250,12 @@ def _write(args: BenchmarkArguments, mode: str, content: dict[str, Any], markdow
     logger.info(f"wrote benchmark-{mode}.json and .md to {out}")
 
 
-MODES: dict[str, Callable[[BenchmarkArguments], None]] = {"predict": predict, "train": train, "parts": parts}
+MODES: dict[str, Callable[[BenchmarkArguments], None]] = {
+    "predict": predict,
+    "parts": parts,
+    "label-map": label_maps,
+    "train": train,
+}
 
 
 def main(mode: str, args: BenchmarkArguments) -> None:

@@ -237,6 +237,14 @@ def test_parts_of_a_peer_are_refused(tmp_path):
         benchmark.main("parts", args)
 
 
+def test_label_maps_of_all_ways_agree(tmp_path):
+    args = benchmark.BenchmarkArguments(classes=[11, 30], size=96, rounds=2, warm_up=0, threads=1, out=str(tmp_path))
+    benchmark.main("label-map", args)
+    rows = json.loads((tmp_path / "benchmark-label-map.json").read_text())["rows"]
+    assert len(rows) == 6 and min(row["identical"] for row in rows) > 0.999
+    assert "| 30 | bilinear + argmax |" in (tmp_path / "benchmark-label-map.md").read_text()
+
+
 def test_training_needs_data():
     with pytest.raises(InputError, match="--data"):
         benchmark.main("train", benchmark.BenchmarkArguments())
@@ -270,5 +278,5 @@ def test_settings_out_of_range_are_refused(wrong):
 
 
 def test_unknown_mode_is_refused():
-    with pytest.raises(InputError, match="predict, train, parts"):
+    with pytest.raises(InputError, match="predict, parts, label-map, train"):
         benchmark.main("fly", benchmark.BenchmarkArguments())

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.toolkit.floor import PartCost, Rates
+from scripts.toolkit.label_map_speed import LabelMapRow
 from scripts.toolkit.peak_memory import PeakMemory
 from scripts.toolkit.stopwatch import Ratio, Timing
 
@@ -139,6 +140,27 @@ def parts_markdown(content: Mapping[str, Any], rows: Sequence[PartsRow]) -> str:
             )
         floor = sum(part.floor(row.rates) for part in row.parts)
         lines.append(f"| all | {total:.1f} | | | | {floor:.1f} | {total / floor:.1f} |")
+    return "\n".join(lines) + "\n"
+
+
+def label_map_markdown(content: Mapping[str, Any], rows: Sequence[LabelMapRow]) -> str:
+    """The table of label maps."""
+    size = content["arguments"]["size"]
+    lines = [
+        "# The label map",
+        "",
+        f"From logits at a quarter of the size to the class of each of {size}x{size} pixels. "
+        f"{_circumstances(content)} Medians over rounds in turns, with quartiles in brackets; ratios to the first of "
+        "the same number of classes, with 95 % intervals. The logits are those of a trained checkpoint for a "
+        f"photograph, of which {content['unsettled_share']:.0%} lie along borders between classes.",
+        "",
+        "| classes | method | time, ms | ratio | pixels with the first's label |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {row.num_classes} | {row.method} | {_timing(row.time_ms)} | {_ratio(row.ratio)} | {row.identical:.4%} |"
+        for row in rows
+    ]
     return "\n".join(lines) + "\n"
 
 
