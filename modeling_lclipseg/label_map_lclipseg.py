@@ -3,7 +3,8 @@
 Bilinear interpolation makes each pixel's logits a weighted mean of those at the four corners of the cell that it lies
 in. Where one class is highest at all four corners it is highest in the whole cell, so that only the cells along the
 borders between classes are interpolated at all: an eighth of the pixels or so. Nothing is approximated: up to the
-rounding of float32, the result is the argmax of the enlarged logits.
+rounding of float32, the result is the argmax of the enlarged logits. How many cells there are depends on the picture,
+so that this has no graph of fixed shapes: it is not for `torch.export` (scripts/export.py has a form that is).
 """
 
 import torch
@@ -96,7 +97,7 @@ def _interpolated_labels(
         # One pass, without the four corners' logits beside each other in memory.
         mixed = F.embedding_bag(corners.T.contiguous(), vectors, per_sample_weights=weights.T.contiguous(), mode="sum")
         found.append(mixed.max(dim=1).indices)
-    return torch.cat(found) if found else pixels
+    return torch.cat(found)
 
 
 __all__ = ["LOGITS_STRIDE", "label_map", "sample_positions"]

@@ -35,7 +35,7 @@ from scripts.toolkit.benchmark_report import (
     train_markdown,
 )
 from scripts.toolkit.cli import InputError
-from scripts.toolkit.contestants import Contestant, Setting, build_contestant
+from scripts.toolkit.contestants import ON_CPU, Contestant, Setting, build_contestant
 from scripts.toolkit.floor import measure_rates, part_costs
 from scripts.toolkit.label_map_speed import label_map_rows
 from scripts.toolkit.peak_memory import peak_memory
@@ -107,12 +107,17 @@ class BenchmarkArguments:
         if self.device == "cuda" and not torch.cuda.is_available():
             raise InputError("--device cuda: torch sees no such device; use --device cpu.")
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether onnxruntime can take part."""
+        return self.device == "cpu" and self.dtype == "float32" and not self.compile
+
 
 def predict(args: BenchmarkArguments) -> None:
     """Time all contestants from the picture to the label map, and write what came out."""
     picture = _picture(args)
     realistic = RealisticLogits.of(args.checkpoint, picture)
-    names = args.models or PREDICT_MODELS
+    names = args.models or [name for name in PREDICT_MODELS if args.is_plain or not name.endswith(ON_CPU)]
     rows: list[PredictRow] = []
     for num_classes in args.classes:
         setting = Setting(num_classes, args.size, torch.device(args.device), DTYPES[args.dtype], args.compile)
@@ -137,6 +142,7 @@ def predict(args: BenchmarkArguments) -> None:
                     model=name,
                     num_classes=num_classes,
                     parameters=contestant.parameters,
+                    input_size=contestant.input_size(picture),
                     prepare_ms=prepare,
                     forward_ms=forward,
                     label_map_ms=label,
@@ -262,6 +268,8 @@ def main(mode: str, args: BenchmarkArguments) -> None:
     """Run one of [`MODES`]."""
     if mode not in MODES:
         raise InputError(f"{mode!r} cannot be timed; allowed: {', '.join(MODES)}.")
+    if args.compile and mode != "predict":
+        raise InputError(f"--compile has no part in {mode!r}; leave it out.")
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     MODES[mode](args)

@@ -126,13 +126,6 @@ class DataArguments:
     )
     num_workers: int = field(default=0, metadata={"help": "Processes that read and augment ahead of the training."})
 
-    def __post_init__(self):
-        if self.cache_on_device and self.num_workers:
-            raise InputError(
-                f"--cache_on_device keeps the pictures in the training process, so --num_workers {self.num_workers} "
-                "could not help; leave it at 0."
-            )
-
 
 @dataclass
 class RunArguments:

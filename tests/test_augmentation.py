@@ -148,7 +148,9 @@ def test_another_seed_or_repetition_gives_another_sample():
 def test_pictures_kept_on_a_device_give_the_same_samples(device):
     kept, read = samples(device=torch.device(device)), samples()
     for position in (0, 5, 10, 0):  # one picture, augmented anew each time
-        torch.testing.assert_close(kept[position]["pixel_values"].cpu(), read[position]["pixel_values"])
+        torch.testing.assert_close(
+            kept[position]["pixel_values"].cpu(), read[position]["pixel_values"], atol=0.03, rtol=0
+        )
         torch.testing.assert_close(kept[position]["labels"].cpu(), read[position]["labels"])
 
 

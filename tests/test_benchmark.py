@@ -62,12 +62,16 @@ def test_median_and_quartiles():
 
 
 def test_a_ratio_is_that_of_paired_rounds():
-    slow_round = Ratio.of([2.0, 20.0, 2.0], [1.0, 10.0, 1.0])
+    slow_round = Ratio.of([2.0, 20.0, 2.0] * 2, [1.0, 10.0, 1.0] * 2)
     assert slow_round == Ratio(2.0, (2.0, 2.0))
 
 
 def test_a_ratio_takes_the_rounds_that_both_had():
     assert Ratio.of([2.0, 4.0, 6.0], [1.0, 1.0]).median == 3.0
+
+
+def test_few_rounds_have_no_interval():
+    assert Ratio.of([1.0] * 5, [2.0] * 5) == Ratio(0.5, None)
 
 
 def test_the_interval_of_a_ratio_holds_its_median():
@@ -136,6 +140,18 @@ def test_exported_contestants_compute_what_the_network_does(variant):
     pixel_values = expected.prepare(Image.effect_noise((64, 64), 50).convert("RGB"))
     difference = (exported.forward(pixel_values) - expected.forward(pixel_values)).abs().max()
     assert difference < (1e-4 if variant == "onnx" else 3)
+
+
+@pytest.mark.parametrize("variant", ["onnx", "int8"])
+def test_onnxruntime_takes_part_on_the_cpu_in_float32_alone(variant):
+    half = Setting(3, 64, SMALL.device, torch.bfloat16)
+    with pytest.raises(InputError, match="float32"):
+        build_contestant(f"lclipseg-mbv3s:{variant}", half)
+
+
+def test_compiling_is_refused_where_nothing_would_be_compiled():
+    with pytest.raises(InputError, match="--compile"):
+        benchmark.main("parts", benchmark.BenchmarkArguments(compile=True))
 
 
 @pytest.mark.parametrize("name", ["segformer-b9", "lclipseg-mbv3s:fast", ""])
@@ -222,8 +238,8 @@ def test_parts_add_up_to_the_whole_network():
 
 def test_bytes_are_those_of_inputs_and_outputs():
     with floor._Traffic() as traffic:
-        torch.zeros(10) + torch.zeros(10)
-    assert traffic.bytes[floor.REST] == 40 + 40 + 3 * 40
+        torch.zeros(10) + torch.zeros(1).expand(10)
+    assert traffic.bytes[floor.REST] == 40 + 4 + (40 + 4 + 40)
 
 
 def test_the_floor_is_that_of_the_slower_of_arithmetic_and_memory():

@@ -75,6 +75,27 @@ def test_a_copy_that_would_differ_is_refused(monkeypatch):
         with_statistics(tiny_model()).fuse()
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_kept(dtype, pixel_values):
+    model = with_statistics(tiny_model())
+    expected = model(pixel_values).logits
+    fused = model.to(dtype).fuse()
+    assert fused.dtype == dtype
+    torch.testing.assert_close(fused(pixel_values).logits.float(), expected, rtol=0.1, atol=1.0)
+
+
+@pytest.mark.gpu
+def test_is_where_the_model_is(pixel_values):
+    fused = with_statistics(tiny_model()).to("cuda").fuse()
+    assert fused(pixel_values.to("cuda")).logits.is_cuda
+
+
+def test_fused_in_inference_mode_can_be_used_outside(pixel_values):
+    with torch.inference_mode():
+        fused = tiny_model().fuse()
+    fused(pixel_values).logits.sum().backward()
+
+
 def test_takes_other_classes(pixel_values):
     model = with_statistics(tiny_model())
     fused, vectors = model.fuse(), torch.randn(2, 32)

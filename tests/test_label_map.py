@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from modeling_lclipseg import label_map_lclipseg
 from modeling_lclipseg.label_map_lclipseg import label_map
@@ -96,8 +97,9 @@ class Largest(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
-        if isinstance(result, torch.Tensor) and not func.is_view:
-            self.bytes = max(self.bytes, result.nbytes)
+        if not func.is_view:
+            made = [value for value in tree_leaves(result) if isinstance(value, torch.Tensor)]
+            self.bytes = max([self.bytes, *(tensor.nbytes for tensor in made)])
         return result
 
 

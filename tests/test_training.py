@@ -261,7 +261,7 @@ def steps_of_quadratic(batch_size: int, accumulation_steps: int, max_grad_norm: 
     samples = [{"pixel_values": torch.tensor([float(value)]), "labels": torch.zeros(1)} for value in (1, 2, 3, 6)]
 
     class Samples(torch.utils.data.Dataset):
-        data = samples
+        data, device = samples, None
 
         def __getitem__(self, position: int):
             return samples[position % 4]

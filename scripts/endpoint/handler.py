@@ -8,6 +8,7 @@ It needs what requirements.txt says, and nothing but the files beside it.
 
 import base64
 import binascii
+import contextlib
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
@@ -37,7 +38,8 @@ class EndpointHandler:
         device = 0 if torch.cuda.is_available() else -1
         self.segment = pipeline("image-segmentation", model=folder, trust_remote_code=True, device=device)
         model: Any = self.segment.model
-        self.segment.model = model.fuse()
+        with contextlib.suppress(ValueError):  # an unusual backbone is served as it is
+            self.segment.model = model.fuse()
         self.open_image = get_class_from_dynamic_module("inputs_lclipseg.open_image", folder)
 
     def __call__(self, data: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -133,7 +133,7 @@ class TrainingSamples(Dataset):
         transform (`v2.Transform`): How they are augmented.
         seed (`int`): The run's seed.
         device (`torch.device`, *optional*): Where to keep all decoded pictures, four bytes a pixel, and augment them.
-            By default each is read again, and augmented on the CPU.
+            By default each is read again, and augmented on the CPU. A GPU rounds resized pictures differently.
     """
 
     def __init__(self, data: SegmentationData, transform: v2.Transform, seed: int, device: torch.device | None = None):

@@ -13,11 +13,15 @@ from scripts.toolkit.stopwatch import Ratio, Timing
 
 @dataclass(frozen=True)
 class PredictRow:
-    """One contestant at one number of classes: times in milliseconds, ratios to the first contestant."""
+    """
+    One contestant at one number of classes: height and width that its network sees, times in milliseconds, ratios to
+    the first contestant.
+    """
 
     model: str
     num_classes: int
     parameters: int
+    input_size: tuple[int, int]
     prepare_ms: Timing
     forward_ms: Timing
     label_map_ms: Timing
@@ -58,17 +62,19 @@ def predict_markdown(content: Mapping[str, Any], rows: Sequence[PredictRow]) -> 
         "the rounds' own ratios to the first contestant, with 95 % intervals. Weights are random. Label maps are "
         "timed on the logits of a trained checkpoint for a photograph, of which "
         f"{content['unsettled_share']:.0%} lie along borders between classes. Text towers are not timed: class "
-        "vectors are given. Memory is the largest resident size of a process that predicts once, Python and torch "
-        "included; in brackets what it has before the network, with its libraries loaded.",
+        "vectors are given. Every network has the input size that its own processor gives it; that of "
+        "deeplabv3-mobilevit-small cuts off the borders. Memory is the largest resident size of a process that builds "
+        "the network and predicts once, Python and torch included; in brackets what it has before, with its libraries "
+        "loaded.",
     ]
     for num_classes in dict.fromkeys(row.num_classes for row in rows):
         lines += [
             "",
             f"## {num_classes} classes",
             "",
-            "| model | parameters, M | prepare, ms | forward, ms | label map, ms | total, ms | total, ratio "
-            "| forward, ratio | memory, MB |",
-            "|---|---|---|---|---|---|---|---|---|",
+            "| model | parameters, M | input | rounds | prepare, ms | forward, ms | label map, ms | total, ms "
+            "| total, ratio | forward, ratio | memory, MB |",
+            "|---|---|---|---|---|---|---|---|---|---|---|",
         ]
         lines += [_predict_line(row) for row in rows if row.num_classes == num_classes]
     return "\n".join(lines) + "\n"
@@ -78,6 +84,8 @@ def _predict_line(row: PredictRow) -> str:
     cells = [
         row.model,
         f"{row.parameters / 1e6:.2f}",
+        "x".join(map(str, row.input_size)),
+        str(row.total_ms.count),
         f"{row.prepare_ms.median:.1f}",
         _timing(row.forward_ms),
         f"{row.label_map_ms.median:.1f}",
@@ -184,8 +192,8 @@ def _timing(timing: Timing) -> str:
 
 
 def _ratio(ratio: Ratio) -> str:
-    low, high = ratio.interval
-    return f"{ratio.median:.2f} [{low:.2f}, {high:.2f}]"
+    interval = "" if ratio.interval is None else " [{:.2f}, {:.2f}]".format(*ratio.interval)
+    return f"{ratio.median:.2f}{interval}"
 
 
 def save_plot(rows: Sequence[PredictRow], path: Path) -> None:

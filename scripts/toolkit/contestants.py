@@ -76,12 +76,21 @@ class Contestant(ABC):
         self.processor, self.setting = processor, setting
         self.parameters = sum(parameter.numel() for parameter in model.parameters())
         if setting.compiled:
-            self.model.compile()
+            self.compile()
+
+    def compile(self) -> None:
+        """Put what `forward` calls through `torch.compile`."""
+        self.model.compile()
 
     def prepare(self, picture: Image.Image) -> torch.Tensor:
         """The picture as the network takes it, (1, 3, h, w)."""
         values = self.processor(images=picture, return_tensors="pt")["pixel_values"]
         return values.to(self.setting.device, self.setting.dtype)
+
+    def input_size(self, picture: Image.Image) -> tuple[int, int]:
+        """Height and width that the network sees of the picture."""
+        height, width = self.prepare(picture).shape[-2:]
+        return height, width
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Logits (1, K, h, w)."""
@@ -184,6 +193,10 @@ class ClipSeg(Contestant):
 class ClipSegOnce(ClipSeg):
     """CLIPSeg whose picture is encoded once for all prompts, which its `forward` has no way to ask for."""
 
+    def compile(self) -> None:
+        self.model.clip.vision_model.compile()
+        self.model.decoder.compile()
+
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
         vision = self.model.clip.vision_model(
             pixel_values, output_hidden_states=True, interpolate_pos_encoding=True
@@ -208,7 +221,7 @@ def _mobilevit(setting: Setting) -> Contestant:  # apple/deeplabv3-mobilevit-sma
 
 
 def _mobilenet(setting: Setting) -> Contestant:  # google/deeplabv3_mobilenet_v2_1.0_513
-    config = MobileNetV2Config(image_size=513, output_stride=16, num_labels=setting.num_classes)  # type: ignore[call-arg]
+    config = MobileNetV2Config(image_size=513, output_stride=8, num_labels=setting.num_classes)  # type: ignore[call-arg]
     processor = MobileNetV2ImageProcessor(size={"shortest_edge": 513}, crop_size={"height": 513, "width": 513})
     return Network(MobileNetV2ForSemanticSegmentation(config), processor, setting)
 
@@ -230,6 +243,9 @@ VARIANTS: dict[str, tuple[str, Callable[[Any, Any], Any]]] = {
 }
 
 
+ON_CPU = ("onnx", "int8")
+
+
 def build_contestant(name: str, setting: Setting) -> Contestant:
     """
     Build a contestant by its name.
@@ -249,6 +265,11 @@ def build_contestant(name: str, setting: Setting) -> Contestant:
         raise InputError(
             f"--models {name}: allowed are {', '.join(PEERS)}, and PRESET or PRESET:VARIANT with PRESET one of "
             f"{', '.join(preset_names())} and VARIANT one of {', '.join(VARIANTS)}."
+        )
+    if variant in ON_CPU and (setting.device.type != "cpu" or setting.dtype != torch.float32 or setting.compiled):
+        raise InputError(
+            f"--models {name} runs in onnxruntime on the CPU in float32; leave it out, or leave --device, --dtype and "
+            "--compile at their defaults."
         )
     guidance, made_ready = VARIANTS[variant or "fusion"]
     return Preset(preset, guidance, setting, made_ready)

@@ -124,7 +124,10 @@ class _Traffic(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
         if not func.is_view:
-            self.bytes[self.part] += sum(tensor.nbytes for tensor in _tensors([*args, result]))
+            # Of a tensor that is expanded, only what is there.
+            self.bytes[self.part] += sum(
+                min(tensor.nbytes, tensor.untyped_storage().nbytes()) for tensor in _tensors([*args, result])
+            )
         return result
 
 

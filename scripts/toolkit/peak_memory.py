@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from scripts.toolkit.contestants import Setting, build_contestant
+from scripts.toolkit.contestants import ON_CPU, Setting, build_contestant
 
 STATUS = Path("/proc/self/status")  # getrusage would count what the parent process had
 
@@ -25,9 +25,9 @@ class PeakMemory:
 def peak_memory(name: str, setting: Setting) -> PeakMemory | None:
     """
     The memory of a process that builds contestant `name` and predicts once. `None` where the system does not tell (it
-    is asked as Linux is).
+    is asked as Linux is), and for exported networks, whose export would be counted.
     """
-    if not STATUS.is_file():
+    if not STATUS.is_file() or name.endswith(ON_CPU):
         return None
     with ProcessPoolExecutor(1, get_context("spawn")) as process:
         return process.submit(_predict_alone, name, setting, torch.get_num_threads()).result()

@@ -117,7 +117,8 @@ def cost_table(costs: Mapping[str, Any]) -> str:
     header = ("preset", "guidance", "classes", "parameters, M", "GMACs", "latency, ms")
     about = (
         f"One image of {size}x{size} pixels. Parameters and multiply-accumulates are counted, without a text tower; "
-        f"latency is the median of {costs['rounds']} passes and, in brackets, their quartiles, on "
+        f"latency is that of networks folded for use (`model.fuse()`), the median of {costs['rounds']} passes and, in "
+        f"brackets, their quartiles, on "
         f"{machine_in_words(costs['machine'])}, {costs['date'][:10]}; {versions_in_words(costs['versions'])}."
     )
     return f"{about}\n\n{markdown_table(header, rows, text_columns=2)}"

@@ -11,6 +11,7 @@ import torch
 
 RESAMPLINGS = 2000
 CONFIDENCE = 0.95
+FEWEST_ROUNDS = 6
 
 
 @dataclass(frozen=True)
@@ -30,10 +31,13 @@ class Timing:
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times longer one contestant takes than another: the median over rounds, and a 95 % interval of it."""
+    """
+    How many times longer one contestant takes than another: the median over rounds, and a 95 % interval of it; none
+    below six rounds, whose extremes are no such interval.
+    """
 
     median: float
-    interval: tuple[float, float]
+    interval: tuple[float, float] | None
 
     @classmethod
     def of(cls, times: Sequence[float], reference: Sequence[float]) -> "Ratio":
@@ -42,6 +46,8 @@ class Ratio:
         interval is a percentile bootstrap over rounds with a fixed seed.
         """
         pairs = [time / other for time, other in zip(times, reference, strict=False)]
+        if len(pairs) < FEWEST_ROUNDS:
+            return cls(round(median(pairs), 3), None)
         draw = random.Random(0)
         medians = sorted(median(draw.choices(pairs, k=len(pairs))) for _ in range(RESAMPLINGS))
         tail = int((1 - CONFIDENCE) / 2 * RESAMPLINGS)

@@ -57,7 +57,7 @@ def train_speed(
         now = time.perf_counter()
         if report.step > warm_up:
             seconds.append(now - began)
-            shares.append(report.data_share)
+            shares.append(report.data_seconds / (now - began))
         began = now
     return TrainRow(
         model=name,

@@ -109,11 +109,15 @@ class Progress:
 
 @dataclass(frozen=True)
 class StepReport:
-    """What one optimiser step tells: loss (mean over its forward passes), rate, share of its time spent on data."""
+    """
+    What one optimiser step tells: loss (mean over its forward passes), rate, seconds spent on waiting for data, and
+    their share of its time.
+    """
 
     step: int
     loss: torch.Tensor
     learning_rate: float
+    data_seconds: float
     data_share: float
 
 
@@ -221,6 +225,11 @@ class Training:
         seed: int,
         num_workers: int,
     ):
+        if samples.device is not None and num_workers:
+            raise InputError(
+                f"--cache_on_device keeps the pictures in the training process, so --num_workers {num_workers} could "
+                "not help; leave it at 0."
+            )
         self.accelerator = accelerator
         self.samples = samples
         self.schedule = schedule
@@ -260,7 +269,7 @@ class Training:
                 rate = float(self.scheduler.get_last_lr()[-1])
                 self.scheduler.step()
                 step += 1
-                yield StepReport(step, loss_sum, rate, waited / (time.perf_counter() - began))
+                yield StepReport(step, loss_sum, rate, waited, waited / (time.perf_counter() - began))
                 self.model.train()  # whoever looked at the report may have evaluated
                 loss_sum, waited, began = torch.zeros_like(loss_sum), 0.0, time.perf_counter()
             asked = time.perf_counter()
