@@ -37,6 +37,24 @@ def run_module(name: str, body: str, **given):
     return json.loads(done.stdout)
 
 
+MESSAGE = """
+  const { UserError } = await import(given.userError);
+  const messageOf = async (action) => {
+    try { await action(); } catch (error) {
+      if (!(error instanceof UserError)) throw error;
+      return error.message;
+    }
+    return null;
+  };
+"""
+
+
+def message_of(name: str, body: str, **given) -> str | None:
+    """What `body`, the inside of an async function as in `run_module`, tells the visitor; other errors fail."""
+    user_error = (WEB / "user_error.js").as_uri()
+    return run_module(name, f"{MESSAGE} return messageOf(async () => {{ {body} }})", userError=user_error, **given)
+
+
 # ------------------------------------------------------------------------------------------------- files and packages
 
 
@@ -74,6 +92,24 @@ def test_policy_lets_scripts_come_from_the_host_of_the_page_alone():
 def test_no_script_reads_text_as_markup():
     readers = r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|setHTMLUnsafe|\beval\(|new Function"
     assert {path.name for path in SCRIPTS if re.search(readers, path.read_text())} == set()
+
+
+@needs_node
+def test_build_takes_every_file_and_the_licence_of_onnx_runtime(tmp_path):
+    web = tmp_path / "scripts" / "web"
+    shutil.copytree(WEB, web, ignore=shutil.ignore_patterns("node_modules"))
+    photo = tmp_path / "docs" / "demo" / "street.jpg"
+    runtime = web / "node_modules" / "onnxruntime-web" / "dist"
+    names = re.findall(r'"(ort[\w.-]+)"', (WEB / "build.mjs").read_text())
+    for path in (photo, *(runtime / name for name in names)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    subprocess.run([NODE, web / "build.mjs", tmp_path / "out"], check=True, timeout=120)
+    built = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    expected = {path.name for path in PAGE_FILES} | {f"vendor/{name}" for name in names}
+    assert built == expected | {"example.jpg", "vendor/LICENSE"}
+    licence = (tmp_path / "out" / "vendor" / "LICENSE").read_text()
+    assert licence.startswith("MIT License\n\nCopyright (c) Microsoft Corporation")
 
 
 # ------------------------------------------------------------------------------------------------------ the same rules
@@ -118,6 +154,12 @@ def test_label_map_file_is_pythons():
     assert image.mode == "P"
     assert np.array_equal(np.array(image), ids)
     assert np.array_equal(np.array(image.convert("RGB")), np.array(to_indexed_image(ids).convert("RGB")))
+
+
+@needs_node
+def test_browser_that_cannot_compress_gets_a_message():
+    body = "delete globalThis.CompressionStream; return page.encodeIndexedPng(Uint8Array.of(0), 1, 1, [[0, 0, 0]])"
+    assert "no CompressionStream" in message_of("png.js", body)
 
 
 @needs_node
@@ -186,6 +228,40 @@ def test_damaged_word_bank_is_named(tmp_path, damage, message):
 
 
 @needs_node
+@pytest.mark.parametrize(
+    "entry",
+    [
+        None,
+        7,
+        {"dtype": "F32", "data_offsets": [0, 8]},
+        {"dtype": "F32", "shape": [1, 2]},
+        {"dtype": "F32", "shape": "12", "data_offsets": [0, 8]},
+        {"dtype": "F32", "shape": [1, 2], "data_offsets": [8]},
+        {"dtype": "F32", "shape": [-1, -2], "data_offsets": [0, 8]},
+    ],
+)
+def test_tensor_without_its_place_is_named(entry):
+    header = json.dumps({"words": entry}).encode()
+    data = len(header).to_bytes(8, "little") + header + bytes(8)
+    body = 'page.readTensors(Uint8Array.from(given.data).buffer, "words.safetensors")'
+    assert 'words.safetensors is damaged: its tensor "words"' in message_of("safetensors.js", body, data=list(data))
+
+
+@needs_node
+def test_large_word_bank_is_held_against_the_tower():
+    body = """
+      const count = 200000; // more than a function takes arguments
+      const matrix = { shape: [count, 2], values: new Float32Array(2 * count).fill(1) };
+      const names = Array.from({ length: count }, (_, row) => `word ${row}`);
+      const bank = new page.WordBank(names, matrix, "words.safetensors");
+      const own = { width: 2, center: Float32Array.of(...given.center) };
+      bank.checkSameTower(own);
+    """
+    assert message_of("word_bank.js", body, center=[1, 0]) is None
+    assert "goes down to -0.71" in message_of("word_bank.js", body, center=[-1, 0])
+
+
+@needs_node
 @pytest.mark.parametrize("foreign", [False, True])
 def test_vectors_of_another_text_tower_are_refused(tmp_path, foreign):
     common = torch.nn.functional.one_hot(torch.tensor([int(foreign), 0]), 64).float()
@@ -244,3 +320,205 @@ def test_class_that_is_switched_off_leaves_the_others_their_ids():
 def test_class_that_cannot_be_gets_a_reason(action, message):
     body = CLASSES + f"try {{ {action} }} catch (error) {{ return error.message; }}"
     assert message in run_module("class_list.js", body)
+
+
+@needs_node
+@pytest.mark.parametrize(("count", "refused"), [(256, False), (257, True)])
+def test_more_classes_than_a_byte_numbers_are_refused(count, refused):
+    body = CLASSES + "new page.ClassList(bankOf(Array.from({ length: given.count }, (_, id) => `class ${id}`)))"
+    message = message_of("class_list.js", body, count=count)
+    assert (message is not None) == refused
+    assert not refused or "The model has 257 classes of its own, but a label map holds no more than 256" in message
+
+
+# ----------------------------------------------------------------------------------------------- files beside the page
+
+HOST = """
+  const header = new TextEncoder().encode('{"words": {"dtype": "F32", "shape": [1, 2], "data_offsets": [0, 8]}}');
+  const bank = new Uint8Array(8 + header.length + 8);
+  bank[0] = header.length;
+  bank.set(header, 8);
+  bank.set(new Uint8Array(Float32Array.of(1, 0).buffer), 8 + header.length);
+  const files = {
+    "model/model.onnx": "graph",
+    "model/export.json": '{"model": "runs/mine/", "vocabulary": "open", "label_map": true}',
+    "model/class_embeddings.safetensors": bank,
+    "model/class_embeddings_names.json": '{"names": {"words": ["sky"]}}',
+    ...given.files,
+  };
+  globalThis.fetch = async (url) => {
+    const file = files[url.pathname.split("/scripts/web/").at(-1)];
+    if (file === "offline") throw new TypeError("Failed to fetch");
+    if (file) return new Response(file);
+    const page = { status: given.status, headers: { "Content-Type": "text/html; charset=utf-8" } };
+    return new Response("<!doctype html>", page);
+  };
+"""
+
+
+@needs_node
+@pytest.mark.parametrize("status", [404, 200])  # some hosts answer with a page of theirs where there is no file
+def test_word_bank_beside_the_page_need_not_be_there(status):
+    body = HOST + "return [(await page.readModelFiles()).own.names, await page.readFurtherWords()]"
+    assert run_module("model_files.js", body, status=status, files={}) == [["sky"], None]
+
+
+@needs_node
+@pytest.mark.parametrize("status", [404, 200])
+@pytest.mark.parametrize("file", ["model/model.onnx", "model/export.json", "model/class_embeddings_names.json"])
+def test_model_file_that_is_missing_is_named(file, status):
+    message = message_of("model_files.js", HOST + "await page.readModelFiles()", status=status, files={file: ""})
+    assert f"{file.replace('_names.json', '.safetensors')} is missing beside this page" in message
+
+
+@needs_node
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"model/model.onnx": "offline"}, "model/model.onnx could not be loaded (Failed to fetch)"),
+        ({"model/export.json": "null"}, "not exported with open vocabulary"),
+        ({"model/export.json": "{"}, "model/export.json cannot be read as JSON"),
+    ],
+)
+def test_model_file_that_cannot_be_read_gets_a_reason(files, message):
+    assert message in message_of("model_files.js", HOST + "await page.readModelFiles()", status=404, files=files)
+
+
+# ------------------------------------------------------------------------------------------------------------- camera
+
+CAMERA = """
+  const video = { srcObject: null, play: async () => {} };
+  globalThis.document = { createElement: () => video };
+  const track = { running: true, stop: () => (track.running = false) };
+  const mediaDevices = { getUserMedia: async () => ({ getTracks: () => [track] }) };
+  Object.defineProperty(globalThis, "navigator", { value: { mediaDevices }, configurable: true });
+  const refuse = (name) => Promise.reject(Object.assign(new Error("no"), { name }));
+  const camera = new page.Camera();
+"""
+
+
+@needs_node
+def test_camera_that_is_stopped_before_it_is_allowed_does_not_run():
+    body = (
+        CAMERA
+        + "const started = camera.start(); camera.stop(); await started; return [track.running, video.srcObject]"
+    )
+    assert run_module("camera.js", body) == [False, None]
+
+
+@needs_node
+def test_camera_that_is_stopped_before_it_plays_is_no_error():
+    body = (
+        CAMERA
+        + """
+      video.play = () => { camera.stop(); return refuse("AbortError"); };
+      await camera.start();
+      return [track.running, camera.stopped];
+    """
+    )
+    assert run_module("camera.js", body) == [False, True]
+
+
+@needs_node
+@pytest.mark.parametrize(
+    ("failure", "message"),
+    [
+        ('mediaDevices.getUserMedia = () => refuse("NotAllowedError")', "The camera was refused"),
+        ('video.play = () => refuse("NotSupportedError")', "The camera cannot be used: no"),
+    ],
+)
+def test_camera_that_fails_gets_a_reason(failure, message):
+    assert message in message_of("camera.js", f"{CAMERA} {failure}; await camera.start()")
+
+
+# ------------------------------------------------------------------------------------------------------------- worker
+
+# In place of ONNX Runtime: it lists its open sessions; a backend fails when it is opened, or in the run of that number
+# (the first and second are on the trial picture).
+RUNTIME = """
+  export const env = { wasm: {}, webgpu: {} };
+  export class Tensor {}
+  const fails = (backend, when) => {
+    if (self.failures[backend] === when) throw new Error(`${backend} gave up`);
+  };
+  export class InferenceSession {
+    static async create(model, { executionProviders: [backend] }) {
+      fails(backend, "open");
+      self.open.push(backend);
+      let runs = 0;
+      return {
+        run: async () => {
+          fails(backend, ++runs);
+          const end = performance.now() + (backend === self.slow ? 20 : 0);
+          while (performance.now() < end);
+          return { segmentation: { data: new Uint8Array(1), dispose: () => {} } };
+        },
+        release: async () => self.open.splice(self.open.indexOf(backend), 1),
+      };
+    }
+  }
+"""
+WORKER = """
+  const answers = new Map();
+  globalThis.self = {
+    ...given, open: [],
+    postMessage: ({ id, result, error }) => answers.get(id)(result ?? { error }),
+  };
+  const ask = (id, question) => new Promise((resolve) => {
+    answers.set(id, resolve);
+    self.onmessage({ data: { id, ...question } });
+  });
+  await import(given.worker);
+  const opened = await ask(0, { task: "open", buffer: null, vectors: {}, backend: given.backend });
+  const pixels = { rgb: null, width: 1, height: 1 };
+  const { backend, note, error } = await ask(1, { task: "segment", pixels, vectors: {} });
+  return { opened: opened.error ?? opened.backend, open: self.open, backend, note, error };
+"""
+
+
+@pytest.fixture
+def worker(tmp_path):
+    """What the worker says of a run, and which sessions it has open after it."""
+    shutil.copy(WEB / "worker.js", tmp_path)
+    (tmp_path / "package.json").write_text('{"type": "module"}')
+    (tmp_path / "vendor").mkdir()
+    for name in ("ort.wasm.min.mjs", "ort.min.mjs"):
+        (tmp_path / "vendor" / name).write_text(RUNTIME)
+
+    def run(backend: str, failures: dict, slow: str = "") -> dict:
+        given = {"worker": (tmp_path / "worker.js").as_uri(), "backend": backend, "failures": failures, "slow": slow}
+        return run_module("user_error.js", WORKER, **given)
+
+    return run
+
+
+@needs_node
+@pytest.mark.parametrize(("slow", "taken"), [("wasm", "webgpu"), ("webgpu", "wasm")])
+def test_faster_backend_is_the_only_one_that_stays_open(worker, slow, taken):
+    ran = worker("fastest", {}, slow)
+    assert (ran["backend"], ran["open"]) == (taken, [taken])
+    assert ran["note"].startswith("A trial picture took")
+
+
+@needs_node
+@pytest.mark.parametrize(
+    ("backend", "when"), [("fastest", "open"), ("fastest", 1), ("webgpu", "open"), ("webgpu", 1), ("fastest", 3)]
+)
+def test_webgpu_that_fails_gives_its_memory_back(worker, backend, when):
+    ran = worker(backend, {"webgpu": when}, slow="wasm")
+    assert (ran["backend"], ran["open"]) == ("wasm", ["wasm"])
+    assert ran["note"] == "WebGPU failed (webgpu gave up), so WebAssembly is used."
+
+
+@needs_node
+@pytest.mark.parametrize("when", ["open", 1])
+def test_webassembly_that_fails_is_not_laid_to_webgpu(worker, when):
+    ran = worker("fastest", {"wasm": when})
+    assert (ran["backend"], ran["open"]) == ("webgpu", ["webgpu"])
+    assert ran["note"] == "WebAssembly failed (wasm gave up), so WebGPU is used."
+
+
+@needs_node
+def test_where_both_backends_fail_that_of_webassembly_is_said(worker):
+    ran = worker("fastest", {"wasm": "open", "webgpu": "open"})
+    assert (ran["opened"], ran["open"]) == ("wasm gave up", [])

@@ -11,6 +11,7 @@ const PAGE = [
   "camera.js",
   "class_list.js",
   "classes_panel.js",
+  "file_input.js",
   "label_map.js",
   "main.js",
   "model_files.js",
@@ -47,5 +48,7 @@ if (!existsSync(dist)) {
 mkdirSync(join(out, "vendor"), { recursive: true });
 for (const file of PAGE) cpSync(join(HERE, file), join(out, file));
 for (const file of RUNTIME) cpSync(join(dist, file), join(out, "vendor", file));
+// Its licence asks to go along with every copy, and its package has none inside.
+cpSync(join(HERE, "onnxruntime_license.txt"), join(out, "vendor", "LICENSE"));
 cpSync(join(HERE, "../../docs/demo/street.jpg"), join(out, "example.jpg"));
 console.log(`The page is in ${out}.`);

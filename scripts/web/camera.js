@@ -9,16 +9,21 @@ const REASONS = {
   NotReadableError: "The camera is in use by another program; close that one, or choose a picture.",
 };
 
+/** One turn of the camera: it is started once and stopped once, maybe before the visitor has allowed it. */
 export class Camera {
   #video = document.createElement("video");
   #stream = null;
+  #stopped = false;
 
-  /** @returns {boolean} whether it runs */
-  get on() {
-    return this.#stream !== null;
+  /** @returns {boolean} whether it is over */
+  get stopped() {
+    return this.#stopped;
   }
 
-  /** @throws {UserError} refused, none there, in use, or a page without https */
+  /**
+   * Resolves once it runs, or once it was stopped instead.
+   * @throws {UserError} refused, none there, in use, no picture from it, or a page without https
+   */
   async start() {
     if (!navigator.mediaDevices) {
       throw new UserError("A browser gives the camera only to pages served by https or from this very machine.");
@@ -26,13 +31,17 @@ export class Camera {
     try {
       const video = { facingMode: "environment", width: { ideal: CAMERA_SIDE } };
       this.#stream = await navigator.mediaDevices.getUserMedia({ video, audio: false });
+      if (this.#stopped) {
+        this.stop(); // the stream came too late
+        return;
+      }
+      this.#video.muted = true;
+      this.#video.playsInline = true;
+      this.#video.srcObject = this.#stream;
+      await this.#video.play(); // refused where stop() takes the stream away
     } catch (error) {
-      throw new UserError(REASONS[error.name] ?? `The camera cannot be used: ${error.message}`);
+      if (!this.#stopped) throw new UserError(REASONS[error.name] ?? `The camera cannot be used: ${error.message}`);
     }
-    this.#video.muted = true;
-    this.#video.playsInline = true;
-    this.#video.srcObject = this.#stream;
-    await this.#video.play();
   }
 
   /** @returns {Promise<Picture>} what it sees now */
@@ -41,6 +50,7 @@ export class Camera {
   }
 
   stop() {
+    this.#stopped = true;
     this.#stream?.getTracks().forEach((track) => track.stop());
     this.#stream = null;
     this.#video.srcObject = null;

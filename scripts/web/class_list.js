@@ -10,8 +10,17 @@ export const MAX_CLASSES = 256; // their ids fit into a byte
  * into the network.
  */
 export class ClassList {
-  /** @param {import("./word_bank.js").WordBank} own the checkpoint's classes with their vectors */
+  /**
+   * @param {import("./word_bank.js").WordBank} own the checkpoint's classes with their vectors, at most MAX_CLASSES
+   * @throws {UserError} more than that
+   */
   constructor(own) {
+    if (own.names.length > MAX_CLASSES) {
+      throw new UserError(
+        `The model has ${own.names.length} classes of its own, but a label map holds no more than ${MAX_CLASSES}. ` +
+          "Export it with fewer: scripts/export.py takes them as --classes.",
+      );
+    }
     this.own = own;
     this.reset();
   }

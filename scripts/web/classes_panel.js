@@ -1,5 +1,6 @@
 /** The chips of the classes, the search in the word bank, and loading another bank. */
 
+import { onFilesChosen } from "./file_input.js";
 import { classPalette } from "./palette.js";
 import { cssColour } from "./result_panel.js";
 import { UserError } from "./user_error.js";
@@ -36,8 +37,7 @@ export class ClassesPanel {
       if (button) attempt(() => this.#toggle(Number(button.value)));
     });
     document.getElementById("reset").addEventListener("click", () => attempt(() => this.#reset()));
-    const files = document.getElementById("bank");
-    files.addEventListener("change", () => attempt(() => this.takeBankFiles([...files.files])));
+    onFilesChosen(document.getElementById("bank"), (files) => attempt(() => this.takeBankFiles(files)));
     this.#showChips();
   }
 

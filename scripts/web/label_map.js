@@ -3,7 +3,7 @@
 /**
  * The network numbers the classes that it was given; the page numbers all that it lists.
  * @param {Uint8Array} indices what the network says
- * @param {number[]} chosen class id by network index
+ * @param {number[]} chosen class id, in [0, 255], by network index
  * @returns {Uint8Array} class ids
  */
 export function toClassIds(indices, chosen) {

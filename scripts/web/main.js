@@ -3,8 +3,9 @@
 import { Camera } from "./camera.js";
 import { ClassList } from "./class_list.js";
 import { ClassesPanel } from "./classes_panel.js";
+import { onFilesChosen } from "./file_input.js";
 import { toClassIds } from "./label_map.js";
-import { missing, readFurtherWords, readModelFiles } from "./model_files.js";
+import { fetchNeeded, readFurtherWords, readModelFiles } from "./model_files.js";
 import { Picture } from "./picture.js";
 import { ResultPanel } from "./result_panel.js";
 import { Segmenter } from "./segmenter.js";
@@ -15,8 +16,8 @@ const byId = (id) => document.getElementById(id);
 
 class Page {
   #segmenter = new Segmenter();
-  #result = new ResultPanel();
-  #camera = new Camera();
+  #result = new ResultPanel(attempt);
+  #camera = null; // while it runs or is asked for
   #picture = null;
   #decoding = 0; // milliseconds
   #run = null; // of the network, while it runs
@@ -43,8 +44,7 @@ class Page {
   }
 
   #takePictures() {
-    const input = byId("file");
-    input.addEventListener("change", () => attempt(() => this.#takeFiles([...input.files])));
+    onFilesChosen(byId("file"), (files) => attempt(() => this.#takeFiles(files)));
     byId("example").addEventListener("click", () => attempt(() => this.#takeExample()));
     byId("camera").addEventListener("click", () => attempt(() => this.#toggleCamera()));
     for (const control of document.querySelectorAll("main [disabled]")) control.disabled = false;
@@ -69,9 +69,7 @@ class Page {
   }
 
   async #takeExample() {
-    const response = await fetch("example.jpg");
-    if (!response.ok) throw missing("example.jpg");
-    await this.#takeFile(await response.blob(), "example.jpg");
+    await this.#takeFile(await fetchNeeded("example.jpg"), "example.jpg");
   }
 
   async #takeFile(file, name) {
@@ -96,7 +94,7 @@ class Page {
   }
 
   async #segmentWhileOutdated() {
-    document.body.classList.toggle("busy", !this.#camera.on); // a film would flicker
+    document.body.classList.toggle("busy", !this.#camera); // a film would flicker
     try {
       while (this.#outdated && this.#picture) {
         this.#outdated = false;
@@ -125,26 +123,30 @@ class Page {
   }
 
   async #toggleCamera() {
-    if (this.#camera.on) {
+    if (this.#camera) {
       this.#stopCamera();
       return;
     }
-    await this.#camera.start();
+    const camera = (this.#camera = new Camera());
     byId("camera").textContent = "Stop the camera";
     try {
-      await this.#film();
+      await camera.start();
+      await this.#film(camera);
     } finally {
-      this.#stopCamera();
+      if (this.#camera === camera) this.#stopCamera(); // else it is stopped, and another one may run
     }
   }
 
   /** One frame after the other, as fast as the network is. */
-  async #film() {
+  async #film(camera) {
     let last = performance.now();
-    while (this.#camera.on) {
+    while (!camera.stopped) {
       const start = performance.now();
-      const frame = await this.#camera.shoot();
-      if (!this.#camera.on) return;
+      const frame = await camera.shoot();
+      if (camera.stopped) {
+        frame.close();
+        return;
+      }
       this.#use(frame, performance.now() - start);
       await this.#segment();
       const now = performance.now();
@@ -154,7 +156,8 @@ class Page {
   }
 
   #stopCamera() {
-    this.#camera.stop();
+    this.#camera?.stop();
+    this.#camera = null;
     byId("camera").textContent = "Camera";
   }
 }

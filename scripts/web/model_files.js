@@ -12,28 +12,39 @@ const HOW = "Export it by scripts/export.py with --vocabulary open and --label_m
 /**
  * @returns {Promise<{network: ArrayBuffer, name: string, own: import("./word_bank.js").WordBank}>} the network, the
  *   checkpoint's name and its classes
- * @throws {UserError} a file is missing or broken
+ * @throws {UserError} a file is missing or broken, or the host does not answer
  */
 export async function readModelFiles() {
-  const [network, about, own] = await Promise.all([fetchFile(NETWORK), fetchFile(ABOUT), fetchBank(OWN_CLASSES)]);
-  if (!network) throw missing(NETWORK);
-  if (!about) throw missing(ABOUT);
+  const [network, about, own] = await Promise.all([fetchNeeded(NETWORK), fetchNeeded(ABOUT), fetchBank(OWN_CLASSES)]);
   if (!own) throw missing(OWN_CLASSES);
   const record = readRecord(await about.text());
-  if (record.vocabulary !== "open" || !record.label_map) {
+  if (record?.vocabulary !== "open" || !record.label_map) {
     throw new UserError(`The model was not exported with open vocabulary and label map. ${HOW}`);
   }
-  return { network: await network.arrayBuffer(), name: lastPart(record.model), own };
+  return { network: await network.arrayBuffer(), name: lastPart(String(record.model ?? "")), own };
 }
 
-/** @returns {Promise<import("./word_bank.js").WordBank | null>} `words.safetensors` beside the page, if it is there */
+/**
+ * @returns {Promise<import("./word_bank.js").WordBank | null>} `words.safetensors` beside the page, if it is there
+ * @throws {UserError} it is there but broken, or the host does not answer
+ */
 export function readFurtherWords() {
   return fetchBank(FURTHER_WORDS);
 }
 
-/** @returns {UserError} says which file is missing and how to make it */
-export function missing(file) {
-  return new UserError(`${file} is missing beside this page. ${HOW}`);
+/**
+ * @param {string} path of a file beside the page
+ * @returns {Promise<Blob>}
+ * @throws {UserError} it is missing, or the host does not answer
+ */
+export async function fetchNeeded(path) {
+  const file = await fetchFile(path);
+  if (!file) throw missing(path);
+  return file;
+}
+
+function missing(path) {
+  return new UserError(`${path} is missing beside this page. ${HOW}`);
 }
 
 async function fetchBank(path) {
@@ -43,10 +54,16 @@ async function fetchBank(path) {
   return readWordBank(await vectors.arrayBuffer(), await names.text(), path);
 }
 
-/** @returns {Promise<Response | null>} null where there is no such file beside the page */
+/** @returns {Promise<Blob | null>} null where there is no such file beside the page */
 async function fetchFile(path) {
-  const response = await fetch(new URL(path, import.meta.url));
-  return response.ok ? response : null;
+  try {
+    const response = await fetch(new URL(path, import.meta.url));
+    // Some hosts answer with a page of theirs, and no error, where there is no file; none of ours is a page.
+    const isPage = response.headers.get("content-type")?.startsWith("text/html");
+    return response.ok && !isPage ? await response.blob() : null;
+  } catch (error) {
+    throw new UserError(`${path} could not be loaded (${error.message}): check the connection, reload the page.`);
+  }
 }
 
 function readRecord(text) {

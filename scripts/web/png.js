@@ -1,5 +1,7 @@
 /** PNG files whose pixel values are class ids, with the palette inside: what a canvas cannot write. */
 
+import { UserError } from "./user_error.js";
+
 const SIGNATURE = Uint8Array.of(137, 80, 78, 71, 13, 10, 26, 10);
 const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, byte) => {
   let value = byte;
@@ -14,8 +16,12 @@ const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, byte) => {
  * @param {number} height
  * @param {number[][]} palette RGB by class id
  * @returns {Promise<Blob>} image/png
+ * @throws {UserError} a browser that cannot compress
  */
 export async function encodeIndexedPng(ids, width, height, palette) {
+  if (typeof CompressionStream === "undefined") {
+    throw new UserError("This browser cannot write label maps: it has no CompressionStream; use a newer one.");
+  }
   const header = new Uint8Array(13);
   const view = new DataView(header.buffer);
   view.setUint32(0, width);

@@ -3,6 +3,7 @@
 import { classShares, formatShare } from "./label_map.js";
 import { classPalette } from "./palette.js";
 import { encodeIndexedPng } from "./png.js";
+import { UserError } from "./user_error.js";
 
 const MAX_NAME = 40; // letters that a name has in the label for screen readers
 
@@ -14,12 +15,13 @@ export class ResultPanel {
   #pointed = document.getElementById("pointed");
   #shown = null;
 
-  constructor() {
+  /** @param {(action: () => unknown) => Promise<void>} attempt runs an action and shows the visitor its error */
+  constructor(attempt) {
     this.#opacity.addEventListener("input", () => this.#applyOpacity());
     for (const event of ["pointermove", "pointerdown"]) this.#tint.addEventListener(event, (at) => this.#point(at));
     this.#tint.addEventListener("pointerleave", () => (this.#pointed.hidden = true));
-    document.getElementById("save-overlay").addEventListener("click", () => this.#saveOverlay());
-    document.getElementById("save-mask").addEventListener("click", () => this.#saveMask());
+    document.getElementById("save-overlay").addEventListener("click", () => attempt(() => this.#saveOverlay()));
+    document.getElementById("save-mask").addEventListener("click", () => attempt(() => this.#saveMask()));
     this.#applyOpacity();
   }
 
@@ -114,7 +116,9 @@ export class ResultPanel {
     context.drawImage(this.#photo, 0, 0);
     context.globalAlpha = this.#opacity.valueAsNumber;
     context.drawImage(this.#tint, 0, 0);
-    save(await new Promise((resolve) => drawing.toBlob(resolve, "image/png")), name, "overlay");
+    const file = await new Promise((resolve) => drawing.toBlob(resolve, "image/png"));
+    if (!file) throw new UserError("The browser could not write the overlay: it is too large; use a smaller picture.");
+    save(file, name, "overlay");
   }
 
   async #saveMask() {

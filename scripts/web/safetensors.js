@@ -10,13 +10,19 @@ const MAX_HEADER = 100_000_000; // the limit that the format itself sets
  * @param {ArrayBuffer} buffer the whole file
  * @param {string} fileName for messages
  * @returns {Map<string, {shape: number[], values: Float32Array}>} by key; others are left out
- * @throws {UserError} not a safetensors file, or cut short
+ * @throws {UserError} not a safetensors file, damaged, or cut short
  */
 export function readTensors(buffer, fileName) {
   const header = readHeader(buffer, fileName);
   const tensors = new Map();
   for (const [key, entry] of Object.entries(header.tensors)) {
-    if (key === "__metadata__" || !(entry.dtype in BYTES)) continue;
+    if (key === "__metadata__") continue;
+    if (!isEntry(entry)) {
+      throw new UserError(
+        `${fileName} is damaged: its tensor "${key}" needs a dtype, a shape and two data_offsets, in whole numbers.`,
+      );
+    }
+    if (!(entry.dtype in BYTES)) continue;
     const [begin, end] = entry.data_offsets;
     const count = entry.shape.reduce((product, side) => product * side, 1);
     if (end - begin !== count * BYTES[entry.dtype] || header.end + end > buffer.byteLength) {
@@ -41,6 +47,12 @@ function readHeader(buffer, fileName) {
   } catch {
     throw broken;
   }
+}
+
+function isEntry(entry) {
+  const areSizes = (list) => Array.isArray(list) && list.every((size) => Number.isInteger(size) && size >= 0);
+  if (typeof entry?.dtype !== "string" || !areSizes(entry.shape) || !areSizes(entry.data_offsets)) return false;
+  return entry.data_offsets.length === 2;
 }
 
 function toFloat32(bytes, dtype) {

@@ -56,7 +56,8 @@ export class WordBank {
     }
     const length = own.center ? Math.hypot(...own.center) : 0;
     if (length < SHORTEST_CENTER) return;
-    const lowest = Math.min(...this.vectors.map((vector) => dot(vector, own.center) / length));
+    let lowest = Infinity;
+    for (const vector of this.vectors) lowest = Math.min(lowest, dot(vector, own.center) / length);
     if (lowest < SAME_TOWER_COSINE) {
       throw new UserError(
         `The vectors in ${this.fileName} do not come from this model's text tower: their cosine with its common ` +

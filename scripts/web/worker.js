@@ -33,6 +33,11 @@ class Network {
     return network;
   }
 
+  /** Give its memory back. */
+  async close() {
+    await this.session.release().catch(() => {}); // on a lost device there is nothing to give back
+  }
+
   /** @returns {Promise<Uint8Array>} for every pixel the index of its class among `vectors` */
   async segment({ rgb, width, height }, { values, count, width: embedWidth }) {
     const { Tensor } = this.runtime;
@@ -52,8 +57,8 @@ let note = "";
 
 const openers = {
   wasm: async () => (network = await Network.open("wasm")),
-  webgpu: () => orFallBack(async () => (network = await Network.open("webgpu"))),
-  fastest: (vectors) => orFallBack(() => openFastest(vectors)),
+  webgpu: async () => (network = await Network.open("webgpu").catch(openInstead)),
+  fastest: async (vectors) => (network = await openFastest(vectors)),
 };
 
 const tasks = {
@@ -70,7 +75,9 @@ const tasks = {
       indices = await network.segment(pixels, vectors);
     } catch (error) {
       if (network.backend === "wasm") throw error;
-      await fallBack(error);
+      const failed = network;
+      network = await openInstead(error);
+      await failed.close();
       return tasks.segment({ pixels, vectors });
     }
     return { indices, milliseconds: performance.now() - start, ...describe() };
@@ -96,35 +103,54 @@ async function hasGraphicsProcessor() {
   return Boolean(adapter) && !adapter.info?.isFallbackAdapter;
 }
 
-/** Both backends over a trial picture: many small steps need not be faster on a graphics processor. */
+/**
+ * Both backends over a trial picture: many small steps need not be faster on a graphics processor.
+ * @returns {Promise<Network>} the faster one; the other has given its memory back
+ */
 async function openFastest(vectors) {
-  const [width, height] = TRIAL_SIZE;
-  const rgb = Uint8Array.from({ length: 3 * width * height }, (_, index) => (index * 37) % 256);
-  const taken = async (candidate) => {
-    await candidate.segment({ rgb, width, height }, vectors); // the first run compiles, so it does not count
-    const start = performance.now();
-    await candidate.segment({ rgb, width, height }, vectors);
-    return performance.now() - start;
-  };
-  const candidates = [await Network.open("wasm", "webgpu"), await Network.open("webgpu")];
-  const [onCpu, onGpu] = [await taken(candidates[0]), await taken(candidates[1])];
-  const slower = onGpu < onCpu ? 0 : 1;
-  await candidates[slower].session.release();
-  network = candidates[1 - slower];
-  note = `A trial picture took ${onGpu.toFixed(0)} ms on WebGPU and ${onCpu.toFixed(0)} ms on WebAssembly.`;
+  const onCpu = await tryOut("wasm", vectors);
+  const onGpu = await tryOut("webgpu", vectors);
+  if (onGpu.error) {
+    note = failure("WebGPU", onGpu.error, "WebAssembly");
+    return onCpu.network ?? Network.open("wasm"); // by its own build, and without a trial
+  }
+  if (onCpu.error) {
+    note = failure("WebAssembly", onCpu.error, "WebGPU");
+    return onGpu.network;
+  }
+  const times = [onGpu, onCpu].map(({ milliseconds }) => milliseconds.toFixed(0));
+  note = `A trial picture took ${times[0]} ms on WebGPU and ${times[1]} ms on WebAssembly.`;
+  const [taken, other] = onGpu.milliseconds < onCpu.milliseconds ? [onGpu, onCpu] : [onCpu, onGpu];
+  await other.network.close();
+  return taken.network;
 }
 
-async function orFallBack(open) {
+/** @returns {Promise<{network?: Network, milliseconds?: number, error?: unknown}>} of one backend, or why it fails */
+async function tryOut(backend, vectors) {
+  const [width, height] = TRIAL_SIZE;
+  const rgb = Uint8Array.from({ length: 3 * width * height }, (_, index) => (index * 37) % 256);
+  let network;
   try {
-    await open();
+    network = await Network.open(backend, "webgpu");
+    await network.segment({ rgb, width, height }, vectors); // the first run compiles, so it does not count
+    const start = performance.now();
+    await network.segment({ rgb, width, height }, vectors);
+    return { network, milliseconds: performance.now() - start };
   } catch (error) {
-    await fallBack(error);
+    await network?.close();
+    return { error };
   }
 }
 
-async function fallBack(error) {
-  note = `WebGPU failed (${error?.message ?? error}), so WebAssembly is used.`;
-  network = await Network.open("wasm");
+/** @returns {Promise<Network>} on WebAssembly, after WebGPU failed */
+async function openInstead(error) {
+  const instead = await Network.open("wasm");
+  note = failure("WebGPU", error, "WebAssembly");
+  return instead;
+}
+
+function failure(failed, error, used) {
+  return `${failed} failed (${error?.message ?? error}), so ${used} is used.`;
 }
 
 /** Class indices of any integer type as bytes. */
