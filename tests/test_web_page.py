@@ -76,6 +76,15 @@ class IsolatingHost(Host):
         super().end_headers()
 
 
+class GoverningHost(IsolatingHost):
+    """One that sends the policy of index.html with every file, as README.md advises: it governs the worker, too."""
+
+    def end_headers(self):
+        policy = re.search(r'Content-Security-Policy" content="([^"]+)"', (WEB / "index.html").read_text())[1]
+        self.send_header("Content-Security-Policy", policy)
+        super().end_headers()
+
+
 def serve(folder: Path, host: type[Host] = Host):
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(host, directory=str(folder)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -370,6 +379,18 @@ def test_last_class_stays(visitor):
     assert "At least one class must stay" in visitor.notice_after(visitor.chip(names[0]).click)
 
 
+def test_same_picture_can_be_chosen_again(visitor):
+    visitor.result_of(lambda: visitor.choose(PHOTO))
+    visitor.result_of(visitor.find("example").click)
+    assert visitor.result_of(lambda: visitor.choose(PHOTO))
+
+
+def test_file_that_cannot_be_saved_gets_a_message(visitor):
+    visitor.result_of(lambda: visitor.choose(PHOTO))
+    visitor.driver.execute_script("delete globalThis.CompressionStream")
+    assert "no CompressionStream" in visitor.notice_after(visitor.find("save-mask").click)
+
+
 def test_class_under_the_pointer_is_named(visitor):
     visitor.result_of(lambda: visitor.choose(PHOTO))
     tint = visitor.find("tint")
@@ -387,6 +408,64 @@ def test_camera_is_segmented_frame_by_frame(browse, address):
     visitor.find("camera").click()
     visitor.wait(lambda: visitor.text("camera") == "Camera")
     assert visitor.saved("save-mask").size == (640, 480)
+
+
+SLOW_CAMERA = """
+  window.streams = [];
+  window.allow = [];
+  const { mediaDevices } = navigator;
+  const given = mediaDevices.getUserMedia.bind(mediaDevices);
+  mediaDevices.getUserMedia = async (wanted) => {
+    await new Promise((resolve) => window.allow.push(resolve));
+    window.streams.push(await given(wanted));
+    return window.streams.at(-1);
+  };
+"""
+RUNNING = "return streams.map((stream) => stream.getTracks().some(({ readyState }) => readyState === 'live'))"
+
+
+@pytest.fixture
+def camera_visitor(browse, address):
+    """Whose camera is allowed only by `allow[TURN]()`; `streams` are those that were opened."""
+    flags = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+    visitor = browse(*NO_GPU, *flags).open(address)
+    visitor.driver.execute_script(SLOW_CAMERA)
+    return visitor
+
+
+def test_second_click_before_the_camera_is_allowed_takes_the_first_back(camera_visitor):
+    visitor = camera_visitor
+    for _ in range(3):
+        visitor.find("camera").click()
+    assert visitor.driver.execute_script("return allow.length") == 2
+    visitor.driver.execute_script("allow[0](); allow[1]()")
+    visitor.wait(lambda: "frames a second" in visitor.text("status"))
+    assert sorted(visitor.driver.execute_script(RUNNING)) == [False, True]
+    visitor.find("camera").click()
+    assert visitor.text("camera") == "Camera"
+    assert visitor.driver.execute_script(RUNNING) == [False, False]
+    assert not visitor.text("notice")
+
+
+def test_picture_that_is_chosen_while_the_camera_starts_takes_its_place(camera_visitor):
+    visitor = camera_visitor
+    visitor.find("camera").click()
+    visitor.result_of(lambda: visitor.choose(PHOTO))
+    visitor.driver.execute_script("allow[0]()")
+    visitor.wait(lambda: visitor.driver.execute_script(RUNNING) == [False])
+    assert visitor.text("camera") == "Camera"
+    assert not visitor.text("notice")
+    assert visitor.saved("save-mask").size == Image.open(PHOTO).size
+
+
+def test_camera_that_gives_no_picture_is_switched_off(camera_visitor):
+    visitor = camera_visitor
+    visitor.driver.execute_script("HTMLMediaElement.prototype.play = () => Promise.reject(new Error('no picture'))")
+    visitor.find("camera").click()
+    notice = visitor.notice_after(lambda: visitor.driver.execute_script("allow[0]()"))
+    assert "The camera cannot be used: no picture" in notice
+    assert visitor.text("camera") == "Camera"
+    assert visitor.driver.execute_script(RUNNING) == [False]
 
 
 def test_camera_that_is_refused_gets_a_message(browse, address):
@@ -419,6 +498,17 @@ def test_threads_are_used_where_the_host_isolates_the_page(browse, site):
         threads = min(4, visitor.driver.execute_script("return navigator.hardwareConcurrency"))
         visitor.result_of(lambda: visitor.choose(PHOTO))
         assert visitor.text("backend") == f"Runs on: WebAssembly, {threads} thread{'s' if threads > 1 else ''}."
+    finally:
+        server.shutdown()
+
+
+def test_policy_may_govern_the_worker_too(browse, site):
+    server, url = serve(site, GoverningHost)
+    try:
+        visitor = browse(*NO_GPU).open(url)
+        assert not visitor.text("notice")
+        visitor.result_of(lambda: visitor.choose(PHOTO))
+        assert visitor.shares()
     finally:
         server.shutdown()
 
