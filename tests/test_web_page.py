@@ -382,6 +382,7 @@ def test_last_class_stays(visitor):
 def test_same_picture_can_be_chosen_again(visitor):
     visitor.result_of(lambda: visitor.choose(PHOTO))
     visitor.result_of(visitor.find("example").click)
+    assert visitor.find("file").get_property("value") == ""  # else choosing the same file again is no change
     assert visitor.result_of(lambda: visitor.choose(PHOTO))
 
 
