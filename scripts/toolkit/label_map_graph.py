@@ -17,12 +17,15 @@ import onnx
 from onnx import compose
 from onnxscript import FLOAT, INT32, INT64, UINT8, OnnxFunction, graph, script
 from onnxscript import opset18 as op
+from torchvision.transforms.v2 import InterpolationMode
+from transformers.image_utils import PILImageResampling
 
 from modeling_lclipseg.image_processing_lclipseg import LOGITS_STRIDE
 from scripts.toolkit.cli import InputError
 
 OPSET = 18  # the first whose Resize knows antialiasing
-BILINEAR = 2  # as image processors number it
+# Pillow's number, torchvision's name, and that as a file says it: image processors take each of them.
+BILINEAR = (PILImageResampling.BILINEAR, InterpolationMode.BILINEAR, InterpolationMode.BILINEAR.value)
 PIXEL_VALUES, LOGITS, SEGMENTATION = "pixel_values", "logits", "segmentation"
 
 
@@ -62,8 +65,8 @@ def _apart(function: OnnxFunction, prefix: str) -> onnx.ModelProto:
 def check_settings(image_processor: Any) -> None:
     """An [`InputError`] where the image processor does something that has no place in the graph."""
     wrong = None
-    if image_processor.do_resize and int(image_processor.resample) != BILINEAR:
-        wrong = f"resample={image_processor.resample}; allowed is {BILINEAR}, bilinear"
+    if image_processor.do_resize and image_processor.resample not in BILINEAR:
+        wrong = f"resample={image_processor.resample}; allowed is {BILINEAR[0]:d}, bilinear"
     elif image_processor.do_pad and image_processor.pad_size is not None:
         wrong = f"pad_size={dict(image_processor.pad_size)}; allowed is none"
     if wrong is not None:
