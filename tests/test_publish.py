@@ -171,6 +171,16 @@ def test_exported_model_is_taken_over(run, tmp_path):
     assert (out / "onnx" / "model.onnx").read_bytes() == b"onnx"
 
 
+def test_record_of_an_exported_model_loses_the_folders_of_the_machine(run, tmp_path):
+    for folder in (tmp_path / "export", tmp_path / "export" / "int8"):
+        folder.mkdir()
+        (folder / "model.onnx").write_bytes(b"onnx")
+        (folder / "export.json").write_text('{"model": "/home/someone/runs/street", "opset": 18}')
+    out = dry_run(run, onnx=str(tmp_path / "export"))
+    for folder in (out / "onnx", out / "onnx" / "int8"):
+        assert json.loads((folder / "export.json").read_text()) == {"model": "street", "opset": 18}
+
+
 def test_tokenizer_of_the_run_is_published(run):
     from transformers import CLIPTokenizer
 

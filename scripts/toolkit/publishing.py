@@ -26,9 +26,10 @@ from modeling_lclipseg.pipeline_lclipseg import LClipSegPipeline
 from scripts.toolkit.card_facts import Facts
 from scripts.toolkit.cards import TASK, Place, benchmark_entries, example_path, trained_card, without_folders
 from scripts.toolkit.cli import InputError
+from scripts.toolkit.export_record import EXPORT_FILE
 from scripts.toolkit.inference import load_model
 from scripts.toolkit.presets import load_preset
-from scripts.toolkit.trained_run import RESULT_FILE, RUN_FILE, TrainedRun
+from scripts.toolkit.trained_run import RESULT_FILE, RUN_FILE, TrainedRun, read_json
 
 ROOT = Path(__file__).resolve().parents[2]
 ENDPOINT = ROOT / "scripts" / "endpoint"
@@ -222,9 +223,12 @@ def _add_examples(facts: Facts, folder: Path) -> None:
 
 
 def _add_onnx(source: Path, target: Path) -> None:
+    """The exported model, its record without the folders of this machine, like the run's."""
     if not source.is_dir() or not any(source.rglob("*.onnx")):
         raise InputError(f"--onnx {source}: give a folder with an exported model, *.onnx")
     shutil.copytree(source, target)
+    for record in target.rglob(EXPORT_FILE):
+        _write_json(record, without_folders(read_json(record)))
 
 
 def _write_json(path: Path, content: Any) -> None:
