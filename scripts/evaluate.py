@@ -26,7 +26,7 @@ from scripts.toolkit.classes import resolve_class_vectors
 from scripts.toolkit.cli import InputError
 from scripts.toolkit.data import SegmentationData, load_segmentation_data
 from scripts.toolkit.evaluation import evaluate_model
-from scripts.toolkit.inference import InferenceMode, load_model
+from scripts.toolkit.inference import InferenceMode, load_runnable
 from scripts.toolkit.metrics import ConfusionMatrix, SegmentationScores, percent
 
 logger = logging.getLogger("lclipseg")
@@ -115,7 +115,7 @@ def main(model_source: str, args: EvaluateArguments) -> EvaluationRecord:
     data = load_segmentation_data(
         args.data, args.split, classes=args.classes, image_column=args.image_column, mask_column=args.mask_column
     )
-    model, image_processor = load_model(model_source, args.revision)
+    model, image_processor = load_runnable(model_source, args.revision)
     if args.classes_from == "data":
         take_classes(model, data.classes, args.bank)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -201,7 +201,7 @@ def _table(scores: SegmentationScores) -> Table:
 
 
 def parse(argv: list[str] | None = None) -> tuple[str, EvaluateArguments]:
-    description = "Folder of a checkpoint, or OWNER/NAME on the Hub."
+    description = "Folder of a checkpoint or an export, or OWNER/NAME on the Hub."
     return arguments.parse_subject(__doc__, EvaluateArguments, "model", description, argv=argv)
 
 

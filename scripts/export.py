@@ -61,7 +61,8 @@ def main(model_source: str, args: ExportArguments) -> ExportRecord:
         [`ExportRecord`]: what was written to export.json.
 
     Raises:
-        InputError: a model, vocabulary, class or word bank that cannot be used, or packages that are missing.
+        InputError: a model, vocabulary, class or word bank that cannot be used, a folder that holds a checkpoint, or
+            packages that are missing.
     """
     try:
         from scripts.toolkit import exporting, label_map_graph, quantization
@@ -75,6 +76,8 @@ def main(model_source: str, args: ExportArguments) -> ExportRecord:
         raise InputError(
             "--int8 and --calibration FOLDER, with pictures like those to come, belong together; give both"
         )
+    out = Path(args.out).expanduser()
+    exporting.check_out(out)
     model, image_processor = load_model(model_source, args.revision)
     if args.classes is not None:
         take_classes(model, args.classes, args.bank)
@@ -96,17 +99,22 @@ def main(model_source: str, args: ExportArguments) -> ExportRecord:
         inputs=exporting.described(graph.graph.input),
         outputs=exporting.described(graph.graph.output),
         opset=label_map_graph.OPSET,
-        model=model_source,
+        model=_name(model_source),
         weights_sha256=environment.weights_sha256(model_source),
         versions=environment.versions(),
         commit=environment.commit(),
         date=environment.now(),
     )
-    out = Path(args.out).expanduser()
     exporting.write_export(out, graph, model, image_processor, record)
     size = (out / MODEL_FILE).stat().st_size
     print(f"{out / MODEL_FILE}: {size / 1e6:.2f} MB, {', '.join(record.inputs)} -> {', '.join(record.outputs)}")
     return record
+
+
+def _name(model_source: str) -> str:
+    """Of a folder its last part: the record is published, and where the folder lies is nobody's business."""
+    folder = Path(model_source).expanduser()
+    return folder.resolve().name if folder.is_dir() else model_source
 
 
 def parse(argv: list[str] | None = None) -> tuple[str, ExportArguments]:

@@ -29,7 +29,7 @@ from modeling_lclipseg.visualization_lclipseg import ClassShare, class_shares, d
 from scripts.toolkit import arguments, cli
 from scripts.toolkit.classes import resolve_class_vectors
 from scripts.toolkit.cli import InputError
-from scripts.toolkit.inference import InferenceMode, load_model, segment_images
+from scripts.toolkit.inference import InferenceMode, check_class_vectors, load_runnable, segment_images
 
 logger = logging.getLogger("lclipseg")
 
@@ -39,7 +39,7 @@ SHOWN_SHARES = 5
 
 @dataclass
 class SegmentArguments:
-    model: str = field(metadata={"help": "Folder of a checkpoint, or OWNER/NAME on the Hub."})
+    model: str = field(metadata={"help": "Folder of a checkpoint or an export, or OWNER/NAME on the Hub."})
     revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of a model on the Hub."})
     classes: str | None = field(
         default=None,
@@ -119,10 +119,11 @@ def main(inputs: Sequence[str], args: SegmentArguments) -> int:
     failures: list[str] = []
     jobs = list(_named(_found(inputs, out, failures)))
     _check_inputs_survive(jobs, out)
-    model, image_processor = load_model(args.model, args.revision)
+    model, image_processor = load_runnable(args.model, args.revision)
     if args.classes is not None:
         take_classes(model, args.classes, args.bank)
-    model = model.fuse().to("cuda" if torch.cuda.is_available() else "cpu")
+    check_class_vectors(model)
+    model = _fused(model, args.model).to("cuda" if torch.cuda.is_available() else "cpu")
     _make_folder(out)
 
     done = 0
@@ -162,6 +163,15 @@ def take_classes(model: Any, classes: str, bank: str | None) -> None:
         model.set_classes(names, embeddings=resolve_class_vectors(model, names, bank=bank))
     except ValueError as error:
         raise InputError(f"--classes {classes!r}: {error}") from error
+
+
+def _fused(model: Any, source: str) -> Any:
+    """A copy that takes less time, or the model itself where its backbone allows none."""
+    try:
+        return model.fuse()
+    except ValueError as error:
+        logger.warning(f"{source} runs as it is, in more time: {error}")
+        return model
 
 
 def _segment(

@@ -1,6 +1,8 @@
 """Exported graphs against the models that they were made from, and the commands that run them."""
 
+import hashlib
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from unittest import mock
@@ -12,13 +14,15 @@ import torch
 from conftest import NAMES, tiny_model
 from PIL import Image
 from test_evaluate import write_data
+from torchvision.transforms.v2 import InterpolationMode
 
 from modeling_lclipseg import LClipSegImageProcessor, WordBank
-from scripts import evaluate, export, segment
-from scripts.toolkit import exporting, onnx_model
+from scripts import attention_maps, evaluate, export, segment
+from scripts.toolkit import environment, exporting, label_map_graph, onnx_model
 from scripts.toolkit.cli import InputError
 from scripts.toolkit.export_record import BANK_FILE, MODEL_FILE, ExportRecord
-from scripts.toolkit.inference import load_model, segment_images
+from scripts.toolkit.inference import load_model, load_runnable, segment_images
+from scripts.toolkit.realistic_logits import RealisticLogits
 
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = ROOT / "checkpoints" / "lclipseg-mbv3s-camvid"
@@ -114,7 +118,7 @@ def test_logits_are_those_of_the_model_at_sizes_not_seen_in_the_export(
         "class_embeddings": torch.randn(num_classes, 32, generator=generator),
     }
     expected = load_model(checkpoint)[0](**inputs).logits
-    torch.testing.assert_close(load_model(open_graph)[0](**inputs).logits, expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(load_runnable(open_graph)[0](**inputs).logits, expected, atol=1e-4, rtol=0)
 
 
 @torch.no_grad()
@@ -122,14 +126,14 @@ def test_every_guidance_bakes_its_classes_in(baked):
     checkpoint, graph = baked
     pixel_values = torch.randn(1, 3, 65, 96, generator=torch.Generator().manual_seed(0))
     expected = load_model(checkpoint)[0](pixel_values).logits
-    torch.testing.assert_close(load_model(graph)[0](pixel_values).logits, expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(load_runnable(graph)[0](pixel_values).logits, expected, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("size", [(96, 64), (75, 50), (33, 160), (200, 131)])
 def test_label_map_is_that_of_the_model(checkpoint, map_graph, size):
     image = noise(10, 8).resize(size, Image.Resampling.BICUBIC)
     (expected,) = segment_images(*load_model(checkpoint), [image])
-    (found,) = segment_images(*load_model(map_graph), [image])
+    (found,) = segment_images(*load_runnable(map_graph), [image])
     assert found.shape == expected.shape
     assert (found == expected).float().mean() > 0.99  # a scaled value in some hundred is rounded the other way
 
@@ -138,7 +142,7 @@ def test_label_map_is_that_of_the_model(checkpoint, map_graph, size):
 def test_int8_graph_stays_near_the_model(checkpoint, int8_graph):
     pixel_values = PROCESSOR(images=noise(96, 64), return_tensors="pt")["pixel_values"]
     expected = load_model(checkpoint)[0](pixel_values).logits
-    error = load_model(int8_graph)[0](pixel_values).logits - expected
+    error = load_runnable(int8_graph)[0](pixel_values).logits - expected
     assert 0 < error.norm() / (expected - expected.mean()).norm() < 0.3
 
 
@@ -149,11 +153,25 @@ def test_int8_graph_takes_less_room(open_graph, int8_graph):
 @pytest.mark.parametrize("graph", ["open_graph", "map_graph", "int8_graph"])
 def test_record_says_what_the_graph_takes_and_gives(request, graph):
     folder = request.getfixturevalue(graph)
-    session, record = load_model(folder)[0].session, ExportRecord.load(folder)
+    session, record = load_runnable(folder)[0].session, ExportRecord.load(folder)
     assert {value.name: value.shape for value in session.get_inputs()} == {
         name: value["shape"] for name, value in record.inputs.items()
     }
     assert [value.name for value in session.get_outputs()] == list(record.outputs)
+
+
+@pytest.mark.parametrize("graph", ["open_graph", "map_graph", "int8_graph"])
+def test_no_file_names_a_folder_of_the_machine(request, folder, checkpoint, graph):
+    files = list(request.getfixturevalue(graph).iterdir())
+    assert ExportRecord.load(files[0].parent).model == checkpoint.name
+    assert not [file.name for file in files if str(folder).encode() in file.read_bytes()]
+
+
+def test_record_of_a_model_on_the_hub_keeps_its_name(checkpoint, open_graph, tmp_path, monkeypatch):
+    monkeypatch.setattr(export, "load_model", lambda *_: load_model(checkpoint))
+    with same_network(open_graph):
+        record = export.main("owner/name", export.ExportArguments(out=str(tmp_path)))
+    assert (record.model, record.weights_sha256) == ("owner/name", None)
 
 
 def test_class_vectors_beside_an_open_graph_are_a_word_bank(checkpoint, open_graph):
@@ -195,19 +213,70 @@ def test_evaluate_scores_an_exported_model_like_its_checkpoint(request, checkpoi
     assert found.weights_sha256 != expected.weights_sha256
 
 
+def test_results_know_an_export_by_its_graph_whatever_lies_beside_it(open_graph, tmp_path):
+    folder = shutil.copytree(open_graph, tmp_path / "export")
+    (folder / "model.safetensors").write_bytes(b"weights that do not run")
+    graph = hashlib.sha256((open_graph / MODEL_FILE).read_bytes()).hexdigest()
+    assert environment.weights_sha256(folder) == graph
+
+
 def test_windows_and_mirror_images_go_through_a_graph_with_logits(checkpoint, open_graph):
     image, settings = noise(100, 70), {"mode": "slide", "window": 64, "flip": True}
     (expected,) = segment_images(*load_model(checkpoint), [image], **settings)
-    (found,) = segment_images(*load_model(open_graph), [image], **settings)
+    (found,) = segment_images(*load_runnable(open_graph), [image], **settings)
     assert (found == expected).float().mean() > 0.99
 
 
 # --------------------------------------------------------------------------------------------------------- what fails
 
 
+NEEDS_CHECKPOINT = {
+    "export": lambda model, out: exported(model, out),
+    "attention_maps": lambda model, out: attention_maps.main(
+        [], attention_maps.AttentionArguments(model=str(model), out=str(out / "a.png"))
+    ),
+    "realistic_logits": lambda model, out: RealisticLogits.of(str(model), noise(64, 64)),
+}
+
+
+@pytest.mark.parametrize("use", NEEDS_CHECKPOINT.values(), ids=NEEDS_CHECKPOINT.keys())
+@pytest.mark.parametrize("graph", ["open_graph", "map_graph"])
+def test_what_needs_a_checkpoint_refuses_an_export_and_names_its_own(request, graph, use, tmp_path):
+    with pytest.raises(InputError, match=r"holds an exported model, .* made from \(checkpoint\)"):
+        use(request.getfixturevalue(graph), tmp_path)
+
+
+def test_export_into_a_checkpoint_is_refused_and_changes_nothing(checkpoint):
+    before = {file.name: file.read_bytes() for file in checkpoint.iterdir()}
+    with pytest.raises(InputError, match=r"holds weights \(model\.safetensors\)"):
+        exported(checkpoint, checkpoint)
+    assert {file.name: file.read_bytes() for file in checkpoint.iterdir()} == before
+
+
+@pytest.mark.parametrize("name", ["model-00001-of-00002.safetensors", "pytorch_model.bin"])
+def test_export_beside_weights_of_any_kind_is_refused(checkpoint, tmp_path, name):
+    (tmp_path / name).write_bytes(b"weights")
+    with pytest.raises(InputError, match=name):
+        exported(checkpoint, tmp_path)
+
+
+def test_export_into_a_file_is_refused(checkpoint, tmp_path):
+    (tmp_path / "out").write_text("")
+    with pytest.raises(InputError, match="is a file; give a folder"):
+        exported(checkpoint, tmp_path / "out")
+
+
+def test_export_over_an_earlier_one_is_allowed(checkpoint, open_graph, tmp_path):
+    folder = shutil.copytree(open_graph, tmp_path / "export")
+    (folder / MODEL_FILE).write_bytes(b"an earlier graph")
+    with same_network(open_graph):
+        exported(checkpoint, folder)
+    assert (folder / MODEL_FILE).read_bytes() == (open_graph / MODEL_FILE).read_bytes()
+
+
 def test_label_maps_cannot_be_averaged(map_graph):
     with pytest.raises(InputError, match="without --label_map"):
-        segment_images(*load_model(map_graph), [noise(64, 64)], flip=True)
+        segment_images(*load_runnable(map_graph), [noise(64, 64)], flip=True)
 
 
 def test_baked_graph_takes_no_classes(baked, tmp_path):
@@ -218,7 +287,7 @@ def test_baked_graph_takes_no_classes(baked, tmp_path):
 
 def test_exported_model_knows_the_vectors_of_another_tower(open_graph):
     with pytest.raises(ValueError, match="do not come from this"):
-        load_model(open_graph)[0].set_classes(["tree"], torch.eye(32)[1:2])
+        load_runnable(open_graph)[0].set_classes(["tree"], torch.eye(32)[1:2])
 
 
 @pytest.mark.parametrize("guidance", ["denseclip", "none"])
@@ -242,7 +311,21 @@ def test_int8_and_its_pictures_come_together(checkpoint, tmp_path, arguments):
         exported(checkpoint, tmp_path, *arguments)
 
 
-@pytest.mark.parametrize("settings", [{"pad_size": {"height": 64, "width": 64}}, {"resample": 3}])
+@pytest.mark.parametrize("resample", [2, "bilinear", InterpolationMode.BILINEAR])
+def test_bilinear_is_known_in_every_form_that_the_processor_takes(resample):
+    label_map_graph.check_settings(LClipSegImageProcessor(resample=resample))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"pad_size": {"height": 64, "width": 64}},
+        {"resample": 3},
+        {"resample": "bicubic"},
+        {"resample": InterpolationMode.BICUBIC},
+        {"resample": None},
+    ],
+)
 def test_processor_that_has_no_place_in_the_graph_is_refused(tmp_path, checkpoint, monkeypatch, settings):
     processor = LClipSegImageProcessor(size={"shortest_edge": 32}, **settings)
     monkeypatch.setattr(export, "load_model", lambda *_: (load_model(checkpoint)[0], processor))
@@ -264,7 +347,7 @@ def test_damaged_graph_is_named(open_graph, tmp_path):
 def test_label_map_of_a_photograph_agrees_in_all_but_a_thousandth(tmp_path):
     image = Image.open(ROOT / "docs" / "demo" / "street.jpg")
     (expected,) = segment_images(*load_model(SHIPPED), [image])
-    (found,) = segment_images(*load_model(exported(SHIPPED, tmp_path, "--label_map")), [image])
+    (found,) = segment_images(*load_runnable(exported(SHIPPED, tmp_path, "--label_map")), [image])
     assert (found == expected).float().mean() >= 0.999
 
 

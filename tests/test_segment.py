@@ -10,7 +10,7 @@ import torch
 from conftest import NAMES, tiny_model
 from PIL import Image
 
-from modeling_lclipseg import LClipSegImageProcessor, WordBank
+from modeling_lclipseg import LClipSegImageProcessor, WordBank, fuse_lclipseg
 from modeling_lclipseg.visualization_lclipseg import class_palette
 from scripts import segment
 from scripts.toolkit.cli import InputError
@@ -41,7 +41,7 @@ def loaded(checkpoint):
 @pytest.fixture
 def run(checkpoint, loaded, tmp_path, monkeypatch):
     """Run the command; its results go to the folder `out`. The checkpoint is read once for all tests."""
-    monkeypatch.setattr(segment, "load_model", lambda source, revision: copy.deepcopy(loaded))
+    monkeypatch.setattr(segment, "load_runnable", lambda source, revision: copy.deepcopy(loaded))
     return lambda *arguments: segment.main(
         *segment.parse([*map(str, arguments), "--model", str(checkpoint), "--out", str(tmp_path / "out")])
     )
@@ -261,6 +261,26 @@ def test_unusable_class_list_is_refused(run, tmp_path, classes):
 def test_missing_bank_is_named(run, tmp_path):
     with pytest.raises(InputError, match=r"gone\.safetensors"):
         run(save_photo(tmp_path / "a.png"), "--classes", "tree", "--bank", tmp_path / "gone.safetensors")
+
+
+def test_checkpoint_without_class_vectors_says_what_to_give(run, loaded, tmp_path, monkeypatch):
+    model = copy.deepcopy(loaded[0])
+    model.class_embeddings.zero_()
+    monkeypatch.setattr(segment, "load_runnable", lambda source, revision: (model, loaded[1]))
+    photo = save_photo(tmp_path / "a.png")
+    with pytest.raises(InputError, match="no class vectors; give --classes"):
+        run(photo)
+    assert run(photo, "--classes", "tree", "--bank", bank(tmp_path, ["tree"])) == 0
+
+
+def test_model_that_cannot_be_fused_is_used_as_it_is(run, tmp_path, monkeypatch, caplog):
+    photo = save_photo(tmp_path / "a.png")
+    run(photo)
+    expected = np.array(Image.open(tmp_path / "out" / "a_mask.png"))
+    monkeypatch.setattr(fuse_lclipseg, "TOLERANCE", -1.0)  # no error is small enough
+    assert run(photo) == 0
+    assert "cannot be fused" in caplog.text
+    assert (np.array(Image.open(tmp_path / "out" / "a_mask.png")) == expected).mean() > 0.99
 
 
 def test_closed_vocabulary_model_takes_no_classes(checkpoint, tmp_path):

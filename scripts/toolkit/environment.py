@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from transformers.utils import SAFE_WEIGHTS_NAME
 
-from scripts.toolkit.export_record import MODEL_FILE
+from scripts.toolkit.export_record import EXPORT_FILE, MODEL_FILE
 
 
 def versions() -> dict[str, str]:
@@ -53,14 +53,14 @@ def commit() -> str | None:
 
 
 def weights_sha256(folder: str | Path) -> str | None:
-    """The SHA-256 of a checkpoint's weights, or an exported graph, by which a result knows them; None where `folder`
-    holds none, as with a name on the Hub."""
-    for name in (SAFE_WEIGHTS_NAME, MODEL_FILE):
-        weights = Path(folder).expanduser() / name
-        if weights.is_file():
-            with weights.open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
-    return None
+    """The SHA-256 of what runs in a folder, by which a result knows it: the graph of an exported model, or a
+    checkpoint's weights; None where there is none, as with a name on the Hub."""
+    folder = Path(folder).expanduser()
+    weights = folder / (MODEL_FILE if (folder / EXPORT_FILE).is_file() else SAFE_WEIGHTS_NAME)
+    if not weights.is_file():
+        return None
+    with weights.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _processor() -> str:

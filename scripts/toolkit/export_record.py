@@ -29,7 +29,7 @@ class ExportRecord:
         int8 (`bool`): whether it is quantised.
         inputs, outputs (`dict`): for each name its type and shape; sides that may vary have names.
         opset (`int`): version of ONNX's operators.
-        model (`str`): the checkpoint that it was made from.
+        model (`str`): the checkpoint that it was made from: the name of its folder, or OWNER/NAME on the Hub.
         weights_sha256 (`str`, *optional*): of that checkpoint's weights; None for one on the Hub.
         versions, commit, date: what made it.
     """

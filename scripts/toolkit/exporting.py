@@ -23,10 +23,12 @@ from scripts.toolkit.export_record import (
     MODEL_FILE,
     ExportRecord,
 )
+from scripts.toolkit.inference import PICKLE_SUFFIXES, check_class_vectors
 from scripts.toolkit.label_map_graph import LOGITS, OPSET, PIXEL_VALUES
 
 Vocabulary = Literal["open", "baked"]
 
+WEIGHT_SUFFIXES = (".safetensors", *PICKLE_SUFFIXES)
 # Of the example that the graph is traced with. A batch of one would be frozen into the graph, so would equal sides.
 EXAMPLE_SHAPE = (2, 3, 96, 160)
 
@@ -79,10 +81,7 @@ def _check_vocabulary(model: Any, vocabulary: Vocabulary) -> None:
             f"--vocabulary open: guidance={guidance!r} is bound to the classes it was trained on; give "
             f"--vocabulary baked, or a checkpoint with guidance={OPEN_GUIDANCES}"
         )
-    if model.head.takes_text and not model.class_embeddings.any():
-        raise InputError(
-            "the checkpoint has no class vectors; give --classes (and --bank), or save it after set_classes(names)"
-        )
+    check_class_vectors(model)
 
 
 def _onnx_same_padding() -> AbstractContextManager:
@@ -110,6 +109,25 @@ def _onnx_same_padding() -> AbstractContextManager:
         )
 
     return mock.patch.object(Conv2dSame, "forward", forward)
+
+
+def check_out(folder: Path) -> None:
+    """
+    Refuse a place where an export would spoil something: its config.json and its class vectors are not those that a
+    checkpoint's weights need.
+
+    Raises:
+        [`InputError`]: `folder` is a file, or holds weights that are not an earlier export's.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--out {folder} is a file; give a folder")
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    weights = [path.name for path in files if path.suffix in WEIGHT_SUFFIXES and path.name != BANK_FILE]
+    if weights:
+        raise InputError(
+            f"--out {folder} holds weights ({', '.join(weights[:3])}), whose config.json the export would replace; "
+            f"give a folder of its own, for example {folder / 'onnx'}"
+        )
 
 
 def write_export(folder: Path, graph: onnx.ModelProto, model: Any, image_processor: Any, record: ExportRecord) -> None:
@@ -145,4 +163,4 @@ def described(values: Any) -> dict[str, dict[str, Any]]:
     }
 
 
-__all__ = ["Vocabulary", "described", "export_network", "write_export"]
+__all__ = ["Vocabulary", "check_out", "described", "export_network", "write_export"]

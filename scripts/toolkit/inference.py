@@ -6,6 +6,7 @@ result never depends on which other images were given.
 
 import difflib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,8 @@ from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHT
 import modeling_lclipseg  # noqa: F401  registers the Auto classes
 from modeling_lclipseg.inputs_lclipseg import to_rgb_image
 from scripts.toolkit.cli import InputError
-from scripts.toolkit.export_record import EXPORT_FILE
-from scripts.toolkit.onnx_model import OnnxSegmenter, load_exported
+from scripts.toolkit.export_record import EXPORT_FILE, ExportRecord
+from scripts.toolkit.onnx_model import OnnxModel, OnnxSegmenter, load_exported
 
 MODEL_TYPE = "lclipseg"
 MODES = ("whole", "slide")
@@ -255,30 +256,27 @@ def _equal_sizes(images: Sequence[Image.Image]) -> Iterator[list[int]]:
 
 
 def load_model(path_or_repo: str | Path, revision: str | None = None) -> tuple[Any, Any]:
-    """Load a checkpoint, or an exported model, for prediction: float32 whatever it was saved in, eval mode, CPU.
+    """Load a checkpoint for prediction: float32 whatever it was saved in, eval mode, CPU.
 
     Args:
-        path_or_repo (`str` or `Path`): a folder that `save_pretrained` or `scripts/export.py` wrote, or the name of a
-            repository on the Hub.
+        path_or_repo (`str` or `Path`): a folder that `save_pretrained` wrote, or the name of a repository on the Hub.
         revision (`str`, *optional*): branch, tag or commit of the repository.
 
     Returns:
-        `tuple`: the [`LClipSegForSemanticSegmentation`] or [`OnnxModel`], and its [`LClipSegImageProcessor`].
+        `tuple`: the [`LClipSegForSemanticSegmentation`], and its [`LClipSegImageProcessor`].
 
     Raises:
-        InputError: no such folder or repository, no `config.json`, another kind of model, or weights that are missing,
-            incomplete, damaged or not safetensors.
+        InputError: no such folder or repository, no `config.json`, another kind of model, an exported one, or weights
+            that are missing, incomplete, damaged or not safetensors.
     """
-    source = str(path_or_repo)
-    folder = Path(source).expanduser() if _is_local(source) else None
-    if folder is not None:
-        source = str(folder)
-        _check_folder(folder)
-    try:
-        config, _ = PreTrainedConfig.get_config_dict(source, revision=revision)
-        _check_model_type(source, config.get("model_type"))
-        if folder is not None and (folder / EXPORT_FILE).is_file():
-            return load_exported(folder).eval(), AutoImageProcessor.from_pretrained(source)
+    source, folder = _located(path_or_repo)
+    if folder is not None and _is_exported(folder):
+        raise InputError(
+            f"{folder} holds an exported model, which segment.py and evaluate.py can run and nothing else can use; "
+            f"give the checkpoint that it was made from ({ExportRecord.load(folder).model})"
+        )
+    with _failures_named(source):
+        _check_model_type(source, revision)
         if folder is not None:
             _check_weights(folder)
         model, report = AutoModelForSemanticSegmentation.from_pretrained(
@@ -290,10 +288,6 @@ def load_model(path_or_repo: str | Path, revision: str | None = None) -> tuple[A
             output_loading_info=True,
         )
         image_processor = AutoImageProcessor.from_pretrained(source, revision=revision)
-    except InputError:
-        raise
-    except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
-        raise InputError(f"{source} cannot be loaded: {error}") from error
     wrong = sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
     if wrong:
         raise InputError(
@@ -301,6 +295,60 @@ def load_model(path_or_repo: str | Path, revision: str | None = None) -> tuple[A
             f"({', '.join(wrong[:3])}) and would stay random; save the whole model again with save_pretrained"
         )
     return model.eval(), image_processor
+
+
+def load_runnable(path_or_repo: str | Path, revision: str | None = None) -> tuple[Any, Any]:
+    """Load a checkpoint, or an exported model, for those who only run it; see [`load_model`].
+
+    Args:
+        path_or_repo (`str` or `Path`): as for [`load_model`], or a folder that `scripts/export.py` wrote.
+        revision (`str`, *optional*): branch, tag or commit of the repository.
+
+    Returns:
+        `tuple`: the [`LClipSegForSemanticSegmentation`] or [`OnnxModel`], and its [`LClipSegImageProcessor`].
+
+    Raises:
+        InputError: as in [`load_model`], a graph that cannot be read, or onnxruntime is not installed.
+    """
+    source, folder = _located(path_or_repo)
+    if folder is None or not _is_exported(folder):
+        return load_model(path_or_repo, revision)
+    with _failures_named(source):
+        _check_model_type(source)
+        return load_exported(folder).eval(), AutoImageProcessor.from_pretrained(source)
+
+
+def check_class_vectors(model: Any) -> None:
+    """An [`InputError`] for a model that was saved before it had classes. An exported one always has them."""
+    if not isinstance(model, OnnxModel) and model.head.takes_text and not model.class_embeddings.any():
+        raise InputError(
+            "the checkpoint has no class vectors; give --classes (and --bank), or save it after set_classes(names)"
+        )
+
+
+def _located(path_or_repo: str | Path) -> tuple[str, Path | None]:
+    """What Transformers shall load, and the folder, checked, where it is one."""
+    source = str(path_or_repo)
+    if not _is_local(source):
+        return source, None
+    folder = Path(source).expanduser()
+    _check_folder(folder)
+    return str(folder), folder
+
+
+def _is_exported(folder: Path) -> bool:
+    return (folder / EXPORT_FILE).is_file()
+
+
+@contextmanager
+def _failures_named(source: str) -> Iterator[None]:
+    """What goes wrong inside names the model."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
+        raise InputError(f"{source} cannot be loaded: {error}") from error
 
 
 def _is_local(source: str) -> bool:
@@ -328,7 +376,8 @@ def _check_folder(folder: Path) -> None:
         raise InputError(f"{folder} has no {CONFIG_NAME}, so it is no checkpoint; {hint}")
 
 
-def _check_model_type(source: str, found: str | None) -> None:
+def _check_model_type(source: str, revision: str | None = None) -> None:
+    found = PreTrainedConfig.get_config_dict(source, revision=revision)[0].get("model_type")
     if found != MODEL_TYPE:
         raise InputError(
             f"{source} holds a model of type {found!r}, not {MODEL_TYPE!r}; give a checkpoint of this project"

@@ -1,4 +1,4 @@
-"""An exported model behind the interface of a checkpoint's model, so that every command takes either."""
+"""An exported model behind the interface of a checkpoint's model, so that what only runs a model takes either."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
