@@ -175,7 +175,7 @@ def test_record_of_an_exported_model_loses_the_folders_of_the_machine(run, tmp_p
     for folder in (tmp_path / "export", tmp_path / "export" / "int8"):
         folder.mkdir()
         (folder / "model.onnx").write_bytes(b"onnx")
-        (folder / "export.json").write_text('{"model": "/home/someone/runs/street", "opset": 18}')
+        (folder / "export.json").write_text('{"model": "/srv/runs/street", "opset": 18}')
     out = dry_run(run, onnx=str(tmp_path / "export"))
     for folder in (out / "onnx", out / "onnx" / "int8"):
         assert json.loads((folder / "export.json").read_text()) == {"model": "street", "opset": 18}
