@@ -17,7 +17,7 @@ from test_evaluate import write_data
 from torchvision.transforms.v2 import InterpolationMode
 
 from modeling_lclipseg import LClipSegImageProcessor, WordBank
-from scripts import attention_maps, evaluate, export, segment
+from scripts import attention_maps, evaluate, export, prepare_data, segment
 from scripts.toolkit import environment, exporting, label_map_graph, onnx_model
 from scripts.toolkit.cli import InputError
 from scripts.toolkit.export_record import BANK_FILE, MODEL_FILE, ExportRecord
@@ -353,7 +353,8 @@ def test_label_map_of_a_photograph_agrees_in_all_but_a_thousandth(tmp_path):
 
 @pytest.mark.slow
 def test_int8_loses_at_most_half_a_point_on_real_data_and_is_small(tmp_path, real_data):
-    data = real_data / "camvid"
+    data = tmp_path / "camvid"
+    prepare_data.main("camvid", prepare_data.PrepareArguments(source=str(real_data / "camvid"), out=str(data)))
     graph = exported(SHIPPED, tmp_path, "--int8", "--calibration", str(data))
     assert (graph / MODEL_FILE).stat().st_size < 5e6
     before, after = (
