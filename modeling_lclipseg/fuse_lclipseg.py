@@ -72,9 +72,8 @@ def _probe(config: Any) -> torch.Tensor:
 
 def _folding_pairs(model: nn.Module, probe: torch.Tensor) -> dict[str, str]:
     """The names of all batch normalisations that read what a convolution has just written, and of that convolution."""
-    written: dict[
-        int, tuple[str, torch.Tensor]
-    ] = {}  # the tensors are kept, since the id of a freed one is used again
+    # The tensors are kept beside their names, since the id of a freed one is used again.
+    written: dict[int, tuple[str, torch.Tensor]] = {}
     pairs: dict[str, str] = {}
     hooks = []
     for name, module in model.named_modules():

@@ -167,7 +167,7 @@ class ClipSeg(Contestant):
         # CIDAS/clipseg-rd64-refined
         config = CLIPSegConfig(
             vision_config={"patch_size": 16}, reduce_dim=64, use_complex_transposed_convolution=True
-        )  # fmt: skip
+        )
         processor = ViTImageProcessor(
             size={"height": 352, "width": 352}, image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225]
         )
@@ -200,7 +200,7 @@ class ClipSegOnce(ClipSeg):
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
         vision = self.model.clip.vision_model(
             pixel_values, output_hidden_states=True, interpolate_pos_encoding=True
-        ).hidden_states  # fmt: skip
+        ).hidden_states
         layers = [vision[index + 1] for index in self.model.extract_layers]
         logits = [
             self.model.decoder([layer.expand(len(some), -1, -1) for layer in layers], some).logits
@@ -241,8 +241,6 @@ VARIANTS: dict[str, tuple[str, Callable[[Any, Any], Any]]] = {
     "onnx": ("fusion", _exported),
     "int8": ("fusion", _int8),
 }
-
-
 ON_CPU = ("onnx", "int8")
 
 

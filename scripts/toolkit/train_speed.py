@@ -38,9 +38,7 @@ def train_speed(
     contestant = build_contestant(name, setting)
     transform = training_transform((size, size), size, (0.5, 2.0), 0.75, IMAGENET_MEAN, IMAGENET_STD)
     schedule = Schedule(warm_up + steps, batch_size, 1, 1e-4, 1.0, 0.01, 0, 0.9, 1.0)
-    accelerator = Accelerator(
-        cpu=device.type == "cpu", mixed_precision="bf16" if dtype == torch.bfloat16 else "no"
-    )  # fmt: skip
+    accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="bf16" if dtype == torch.bfloat16 else "no")
     training = Training(
         accelerator,
         contestant.model,
@@ -48,7 +46,7 @@ def train_speed(
         schedule,
         0,
         num_workers,
-    )  # fmt: skip
+    )
     seconds, shares = [], []
     began = time.perf_counter()
     for report in training.steps(0):
