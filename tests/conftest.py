@@ -8,6 +8,8 @@ import torch
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+from tiny_run import make_workspace
+
 from modeling_lclipseg import LClipSegConfig, LClipSegForSemanticSegmentation
 
 TINY_BACKBONE = {"model_type": "timm_backbone", "backbone": "mobilenetv3_small_050", "out_indices": [1, 2, 3, 4]}
@@ -56,6 +58,12 @@ def model() -> LClipSegForSemanticSegmentation:
 @pytest.fixture
 def pixel_values() -> torch.Tensor:
     return torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(scope="session")
+def workspace(tmp_path_factory) -> Path:
+    """What train.py needs for a run of a second; not to be changed."""
+    return make_workspace(tmp_path_factory.mktemp("workspace"))
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import shutil
 from functools import cache
 from pathlib import Path
 
-import test_training
+import tiny_run
 import torch
 from conftest import NAMES
 from test_evaluate import write_data
@@ -26,10 +26,10 @@ def finished_run(root: Path) -> Path:
     write_data(root / "data")
     for split in SPLITS:
         shutil.copytree(root / "data" / "test", root / "data" / split)
-    (root / "tiny.yaml").write_text(test_training.PRESET)
+    (root / "tiny.yaml").write_text(tiny_run.PRESET)
     vectors = torch.randn(len(NAMES), 32, generator=torch.Generator().manual_seed(0))
     WordBank(tuple(NAMES), vectors, "some/tower").save(root / "bank.safetensors")
-    test_training.run(root, root / "run")
+    tiny_run.run(root, root / "run")
     record = json.loads((root / "run" / "run.json").read_text())
     (root / "run" / "run.json").write_text(json.dumps({**record, "commit": "0123456789"}))  # wherever the tests run
     measure(root / "run")

@@ -1,5 +1,7 @@
 """Training samples: image and mask move together, and what is drawn follows from seed and position alone."""
 
+from itertools import islice
+
 import numpy as np
 import pytest
 import torch
@@ -8,9 +10,10 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from modeling_lclipseg import LClipSegImageProcessor
-from scripts.toolkit.augmentation import PositionSampler, RandomScaledCrop, TrainingSamples, training_transform
+from scripts.toolkit.augmentation import RandomScaledCrop, training_transform
 from scripts.toolkit.class_list import ClassList
 from scripts.toolkit.data import Sample, SegmentationData
+from scripts.toolkit.samples import PositionSampler, TrainingSamples
 
 GREY = (0.5, 0.5, 0.5)
 
@@ -135,7 +138,8 @@ def test_same_seed_and_position_give_the_same_sample():
     torch.manual_seed(1)
     one = samples()[7]
     torch.manual_seed(2)
-    torch.testing.assert_close(samples()[7], one)
+    other = samples()[7]
+    assert all(torch.equal(other[name], one[name]) for name in ("pixel_values", "labels"))
 
 
 def test_another_seed_or_repetition_gives_another_sample():
@@ -174,7 +178,7 @@ def test_drawing_a_sample_leaves_the_global_generator_alone():
 
 
 def test_every_repetition_takes_every_image_once():
-    positions = list(PositionSampler(num_images=5, num_samples=15, seed=0))
+    positions = list(islice(PositionSampler(num_images=5, seed=0), 15))
     for repetition in range(3):
         assert sorted(positions[5 * repetition : 5 * repetition + 5]) == list(
             range(5 * repetition, 5 * repetition + 5)
@@ -184,7 +188,5 @@ def test_every_repetition_takes_every_image_once():
 
 @pytest.mark.parametrize("start", [0, 3, 5, 11])
 def test_a_resumed_order_is_the_rest_of_the_whole(start):
-    whole = list(PositionSampler(5, 12, seed=4))
-    rest = PositionSampler(5, 12, seed=4, start=start)
-    assert list(rest) == whole[start:]
-    assert len(rest) == 12 - start
+    whole = list(islice(PositionSampler(5, seed=4), 12))
+    assert list(islice(PositionSampler(5, seed=4, start=start), 12 - start)) == whole[start:]

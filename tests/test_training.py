@@ -5,68 +5,15 @@ import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
-from accelerate import Accelerator
-from PIL import Image
-from safetensors.torch import load_file
+from tiny_run import run
 from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
 
 from modeling_lclipseg import WordBank
 from scripts import train
 from scripts.toolkit import arguments
 from scripts.toolkit.cli import InputError
-from scripts.toolkit.training import Schedule
-
-PRESET = """
-backbone_weights: none
-licence: apache-2.0
-config:
-  backbone_config: {model_type: timm_backbone, backbone: mobilenetv3_small_050, out_indices: [1, 2, 3, 4]}
-  hidden_size: 16
-  num_attention_heads: 2
-  decoder_hidden_size: 16
-"""
-
-
-@pytest.fixture(scope="module")
-def workspace(tmp_path_factory) -> Path:
-    """A data folder, a preset and a word bank."""
-    root = tmp_path_factory.mktemp("workspace")
-    random = np.random.default_rng(0)
-    for split, count in (("train", 6), ("val", 2)):
-        for kind in ("images", "masks"):
-            (root / "data" / split / kind).mkdir(parents=True)
-        for index in range(count):
-            mask = np.zeros((48, 64), dtype=np.uint8)
-            mask[random.integers(10, 38) :] = 1
-            pixels = np.stack([60 + 120 * mask, 90 + 0 * mask, 200 - 150 * mask], -1) + random.integers(
-                0, 20, (48, 64, 3)
-            )
-            Image.fromarray(pixels.astype(np.uint8)).save(root / "data" / split / "images" / f"{index}.png")
-            Image.fromarray(mask).save(root / "data" / split / "masks" / f"{index}.png")
-    (root / "data" / "classes.json").write_text('["sky", "road"]')
-    (root / "tiny.yaml").write_text(PRESET)
-    words = ("sky", "road", "tree", "car")
-    WordBank(words, torch.randn(4, 32, generator=torch.Generator().manual_seed(0)), "some/tower").save(
-        root / "bank.safetensors"
-    )
-    return root
-
-
-def run(workspace: Path, output: Path, *options: str) -> dict:
-    """Run train.py; the last line of its metrics."""
-    fixed = {
-        "model": workspace / "tiny.yaml", "data": workspace / "data", "bank": workspace / "bank.safetensors",
-        "output_dir": output, "crop_size": "32 32", "batch_size": 2, "epochs": 2, "eval_every": 1,
-        "warmup_steps": 2, "trackers": "none", "shortest_edge": 48,
-    }  # fmt: skip
-    argv = [token for name, value in fixed.items() for token in (f"--{name}", *str(value).split())]
-    train.main(
-        *arguments.parse("", train.ModelArguments, train.DataArguments, train.RunArguments, argv=[*argv, *options])
-    )
-    return json.loads((output / "metrics.jsonl").read_text().splitlines()[-1])
 
 
 def test_run_leaves_a_loadable_model_with_its_classes_and_vectors(workspace, tmp_path):
@@ -170,30 +117,6 @@ def test_run_with_noise_and_competing_words_trains(workspace, tmp_path):
     assert (tmp_path / "run" / "last" / "model.safetensors").is_file()
 
 
-def test_resumed_run_equals_an_uninterrupted_one(workspace, tmp_path, monkeypatch):
-    options = ("--accumulation_steps", "2", "--epochs", "4", "--eval_every", "2")  # stops in the middle of a pass
-    whole = run(workspace, tmp_path / "whole", *options)
-    original, saved = train.core.RunFolder.save, []
-
-    def stop_after_first_checkpoint(self, name, *args, **kwargs):
-        original(self, name, *args, **kwargs)
-        saved.append(name)
-        if "last" in saved:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(train.core.RunFolder, "save", stop_after_first_checkpoint)
-    with pytest.raises(KeyboardInterrupt):
-        run(workspace, tmp_path / "halves", *options)
-    monkeypatch.setattr(train.core.RunFolder, "save", original)
-    halves = run(workspace, tmp_path / "halves", *options, "--resume", "true")
-    assert halves == whole
-    for checkpoint in ("last", "best"):
-        one, other = (load_file(tmp_path / name / checkpoint / "model.safetensors") for name in ("whole", "halves"))
-        assert all(torch.equal(one[key], other[key]) for key in one)
-    one, other = ((tmp_path / name / "last" / "progress.json").read_text() for name in ("whole", "halves"))
-    assert one == other
-
-
 def test_workers_do_not_change_the_result(workspace, tmp_path):
     alone = run(workspace, tmp_path / "alone")
     assert run(workspace, tmp_path / "workers", "--num_workers", "2") == alone
@@ -204,109 +127,10 @@ def test_pictures_kept_on_the_device_do_not_change_the_result(workspace, tmp_pat
     assert run(workspace, tmp_path / "kept", "--cache_on_device", "true") == alone
 
 
-@pytest.mark.parametrize(
-    ("option", "value"), [("--guidance", "none"), ("--epochs", "3"), ("--seed", "1"), ("--crop_size", "48 48")]
-)
-def test_run_is_not_resumed_as_another_one(workspace, tmp_path, option, value):
-    run(workspace, tmp_path / "run", "--epochs", "1")
-    with pytest.raises(InputError, match=option.removeprefix("--")):
-        run(workspace, tmp_path / "run", "--epochs", "1", option, *value.split(), "--resume", "true")
-
-
-def test_stop_between_two_renames_leaves_a_checkpoint_to_resume(workspace, tmp_path):
-    options = ("--epochs", "1", "--eval_every", "0.34")
-    run(workspace, tmp_path / "run", *options)
-    (tmp_path / "run" / "last").rename(tmp_path / "run" / "last.old")
-    (tmp_path / "run" / "metrics.jsonl").unlink()
-    (tmp_path / "run" / "last.old" / "progress.json").write_text('{"step": 2}')
-    assert run(workspace, tmp_path / "run", *options, "--resume", "true")["step"] == 3
-
-
 def test_existing_run_is_not_overwritten(workspace, tmp_path):
     run(workspace, tmp_path / "run", "--epochs", "0.4")
     with pytest.raises(InputError, match="--resume true"):
         run(workspace, tmp_path / "run")
-
-
-def test_finished_run_says_so_and_changes_nothing(workspace, tmp_path, caplog):
-    run(workspace, tmp_path / "run")
-    before = (tmp_path / "run" / "last" / "progress.json").stat().st_mtime_ns
-    with caplog.at_level("INFO", logger="lclipseg"):
-        run(workspace, tmp_path / "run", "--resume", "true")
-    assert "finished: 6 steps" in caplog.text
-    assert (tmp_path / "run" / "last" / "progress.json").stat().st_mtime_ns == before
-
-
-def test_run_that_stopped_before_its_first_checkpoint_can_begin_again(workspace, tmp_path, monkeypatch):
-    with monkeypatch.context() as patch:
-        patch.setattr(train.core.RunFolder, "save", lambda *args, **kwargs: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
-            run(workspace, tmp_path / "run", "--epochs", "0.4")
-    assert run(workspace, tmp_path / "run", "--epochs", "0.4")["step"] == 1
-
-
-class Quadratic(torch.nn.Module):
-    """A "model" whose loss is the mean over the batch of (w - pixel)^2 / 2, so that every step can be worked out."""
-
-    def __init__(self):
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.zeros(1, 1))
-
-    def forward(self, pixel_values: torch.Tensor, labels: torch.Tensor):
-        return SimpleNamespace(loss=((self.weight - pixel_values) ** 2).mean() / 2)
-
-
-def steps_of_quadratic(batch_size: int, accumulation_steps: int, max_grad_norm: float) -> tuple[float, float]:
-    """The first report's loss, and the gradient that reached the optimiser."""
-    samples = [{"pixel_values": torch.tensor([float(value)]), "labels": torch.zeros(1)} for value in (1, 2, 3, 6)]
-
-    class Samples(torch.utils.data.Dataset):
-        data, device = samples, None
-
-        def __getitem__(self, position: int):
-            return samples[position % 4]
-
-    model = Quadratic()
-    schedule = Schedule(1, batch_size, accumulation_steps, 1.0, 1.0, 0.0, 0, 1.0, max_grad_norm)
-    accelerator = Accelerator(cpu=True, gradient_accumulation_steps=accumulation_steps)
-    training = train.core.Training(accelerator, model, Samples(), schedule, seed=0, num_workers=0)
-    seen = []
-    training.optimizer.optimizer.register_step_pre_hook(lambda *_: seen.append(model.weight.grad.item()))
-    (report,) = training.steps(0)
-    return report.loss.item(), seen[-1]
-
-
-@pytest.mark.parametrize(("batch_size", "accumulation_steps"), [(4, 1), (2, 2), (1, 4)])
-def test_accumulated_batches_make_the_step_of_one_batch(batch_size, accumulation_steps):
-    loss, gradient = steps_of_quadratic(batch_size, accumulation_steps, max_grad_norm=100)
-    assert loss == pytest.approx((1 + 4 + 9 + 36) / 8)
-    assert gradient == pytest.approx(-3)
-
-
-def test_gradients_are_clipped():
-    assert steps_of_quadratic(4, 1, max_grad_norm=0.5)[1] == pytest.approx(-0.5, rel=1e-4)
-
-
-def test_schedule_rises_then_falls_to_zero():
-    schedule = Schedule(100, 1, 1, 1.0, 1.0, 0.0, warmup_steps=10, power=0.9, max_grad_norm=1.0)
-    rates = [schedule.rate(step) for step in range(101)]
-    assert rates[:3] == pytest.approx([0.1, 0.2, 0.3])
-    assert rates[10] == 1
-    assert rates[55] == pytest.approx(0.5**0.9)
-    assert rates[100] == 0
-
-
-def test_backbone_learns_slower_and_vectors_do_not_decay(model):
-    from scripts.toolkit.training import build_optimizer
-
-    optimizer, _ = build_optimizer(model, Schedule(10, 1, 1, 0.1, 0.25, 0.5, 0, 1.0, 1.0))
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            in_backbone = names.pop(id(parameter)).startswith("backbone.")
-            assert group["initial_lr"] == pytest.approx(0.025 if in_backbone else 0.1)
-            assert group["weight_decay"] == (0.5 if parameter.ndim > 1 else 0)
-    assert not names  # every parameter is in a group
 
 
 # ----------------------------------------------------------------------------------------------- recipes and bad input
@@ -346,9 +170,10 @@ def test_unknown_recipe_field_suggests_the_nearest(tmp_path):
         (("--bank", "nowhere.safetensors"), "nowhere.safetensors"),
         (("--crop_size", "32"), "--crop_size"),
         (("--epochs", "0"), "--epochs"),
-        (("--guidance", "fuson"), "guidance"),
+        (("--batch_size", "1"), "--batch_norm frozen"),
+        (("--max_loss", "-1"), "--max_loss"),
+        (("--streaming", "true", "--cache", "true"), "--streaming true goes with none of"),
         (("--center", "middle"), "--center"),
-        (("--mixed_precision", "fp8"), "mixed_precision"),
         (("--resume", "true"), "nothing to resume"),
         (("--expected_processes", "2"), "2 processes"),
         (("--cache_on_device", "true", "--num_workers", "2"), "--num_workers 2"),
@@ -357,6 +182,13 @@ def test_unknown_recipe_field_suggests_the_nearest(tmp_path):
 def test_bad_argument_is_an_input_error(workspace, tmp_path, options, message):
     with pytest.raises(InputError, match=message):
         run(workspace, tmp_path / "run", *options)
+
+
+@pytest.mark.parametrize(("option", "value"), [("--guidance", "fuson"), ("--mixed_precision", "fp8")])
+def test_choice_that_does_not_exist_is_refused_with_those_that_do(workspace, tmp_path, capsys, option, value):
+    with pytest.raises(SystemExit):
+        run(workspace, tmp_path / "run", option, value)
+    assert "choose from" in capsys.readouterr().err
 
 
 def test_class_without_a_vector_is_named(workspace, tmp_path):

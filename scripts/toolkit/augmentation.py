@@ -1,18 +1,13 @@
-"""Training samples: which picture comes when, and how it is scaled, cropped, mirrored and recoloured.
+"""How a picture and its mask are scaled, cropped, mirrored and recoloured for training."""
 
-Everything random about a sample follows from the run's seed and the sample's position in the run, not from the state
-of a generator: workers, processes and a resumed run all draw the same.
-"""
-
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, Sampler
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from scripts.toolkit.data import IGNORE_INDEX, SegmentationData
+from scripts.toolkit.class_list import IGNORE_INDEX
 
 
 class RandomScaledCrop(v2.Transform):
@@ -120,81 +115,3 @@ def training_transform(
             v2.Normalize(mean=list(image_mean), std=list(image_std)),
         ]
     )
-
-
-class TrainingSamples(Dataset):
-    """
-    The data set repeated without end, augmented anew in each repetition. Position `p` is image `p % len(data)`.
-
-    Items are dicts with `pixel_values` (3, H, W), float32, and `labels` (H, W), int64 with 255 where ignored.
-
-    Args:
-        data ([`SegmentationData`]): Where pictures and masks come from.
-        transform (`v2.Transform`): How they are augmented.
-        seed (`int`): The run's seed.
-        device (`torch.device`, *optional*): Where to keep all decoded pictures, four bytes a pixel, and augment them.
-            By default each is read again, and augmented on the CPU. A GPU rounds resized pictures differently.
-    """
-
-    def __init__(self, data: SegmentationData, transform: v2.Transform, seed: int, device: torch.device | None = None):
-        self.data = data
-        self.transform = transform
-        self.seed = seed
-        self.device = device
-        self._kept: dict[int, tuple[tv_tensors.Image, tv_tensors.Mask]] = {}
-
-    def __getitem__(self, position: int) -> dict[str, torch.Tensor]:
-        image, mask = self._picture(position % len(self.data))
-        with torch.random.fork_rng(devices=[]):
-            # Not `torch.manual_seed`, which would seed the GPUs as well and leave them so.
-            torch.default_generator.manual_seed(_mix(self.seed, position))
-            image, mask = self.transform(image, mask)
-        return {
-            "pixel_values": image.as_subclass(torch.Tensor),
-            "labels": mask[0].as_subclass(torch.Tensor).long(),
-        }
-
-    def _picture(self, index: int) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
-        """The picture (3, H, W) and its mask (1, H, W), both uint8."""
-        if index in self._kept:
-            return self._kept[index]
-        sample = self.data[index]
-        image = tv_tensors.Image(v2.functional.pil_to_tensor(sample.image), device=self.device)
-        mask = tv_tensors.Mask(torch.from_numpy(sample.mask)[None], device=self.device)
-        if self.device is not None:
-            self._kept[index] = (image, mask)
-        return image, mask
-
-
-class PositionSampler(Sampler[int]):
-    """
-    The positions of a whole run: every repetition of the data set in an order of its own. A resumed run starts later.
-
-    Args:
-        num_images (`int`): Length of the data set.
-        num_samples (`int`): How many samples the run takes in all.
-        seed (`int`): The run's seed.
-        start (`int`): How many samples have been taken before.
-    """
-
-    def __init__(self, num_images: int, num_samples: int, seed: int, start: int = 0):
-        self.num_images = num_images
-        self.num_samples = num_samples
-        self.seed = seed
-        self.start = start
-
-    def __len__(self) -> int:
-        return self.num_samples - self.start
-
-    def __iter__(self) -> Iterator[int]:
-        for repetition in range(self.start // self.num_images, -(-self.num_samples // self.num_images)):
-            generator = torch.Generator().manual_seed(_mix(self.seed, repetition))
-            first = repetition * self.num_images
-            for offset, index in enumerate(torch.randperm(self.num_images, generator=generator).tolist()):
-                if self.start <= first + offset < self.num_samples:
-                    yield first + index
-
-
-def _mix(seed: int, number: int) -> int:
-    """A well-mixed seed from two numbers; neighbours would give related random streams."""
-    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])

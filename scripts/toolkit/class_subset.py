@@ -35,6 +35,9 @@ class ClassSubset(SegmentationData):
         self.new_ids = np.full(256, IGNORE_INDEX, dtype=np.uint8)
         self.new_ids[kept_ids] = np.arange(len(kept_ids))
 
+    def fingerprint(self) -> str:
+        return self.data.fingerprint()
+
     def _read(self, index: int) -> Sample:
         sample = self.data[index]
         return replace(sample, mask=self.new_ids[sample.mask])

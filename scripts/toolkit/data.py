@@ -17,10 +17,11 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from PIL import Image
+from torch.utils.data import Subset
 
 from modeling_lclipseg.inputs_lclipseg import open_image, to_mask, to_rgb_image
 from scripts.toolkit.class_list import CLASSES_FILE, IGNORE_INDEX, ClassList
@@ -36,6 +37,10 @@ MASK_SUFFIXES = frozenset({".bmp", ".png", ".tif", ".tiff"})  # lossless ones: a
 MASK_FOLDERS = ("masks", "labels")
 SPLITS = ("train", "val", "validation", "test")
 HELD_OUT_SHARE = 0.1
+
+
+class UnreadableError(InputError):
+    """A picture or a mask cannot be decoded: it is damaged, cut short, too large or no image at all."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +123,7 @@ def read_sample(image: Path, mask: Path, classes: ClassList, name: str) -> Sampl
     try:
         picture, drawn = open_image(image), open_image(mask)
     except ValueError as error:
-        raise InputError(str(error)) from error
+        raise UnreadableError(str(error)) from error
     return check_sample(picture, drawn, classes, name, str(image), str(mask))
 
 
@@ -140,6 +145,15 @@ class SegmentationData(ABC):
     def _read(self, index: int) -> Sample:
         """Decode one sample."""
 
+    def fingerprint(self) -> str:
+        """What stays the same while the data do, wherever they lie; nothing is decoded for it."""
+        return sha256("\n".join(self.names).encode()).hexdigest()
+
+    def share(self, process: int, num_processes: int, limit: int | None = None) -> "Subset[Sample]":
+        """Every sample, or every one of the first `limit`, belongs to exactly one of the processes: those of one."""
+        end = len(self) if limit is None else min(limit, len(self))
+        return Subset(cast(Any, self), range(process, end, num_processes))
+
     def __len__(self) -> int:
         return len(self.names)
 
@@ -160,6 +174,12 @@ class FolderData(SegmentationData):
     def __init__(self, classes: ClassList, pairs: Mapping[str, tuple[Path, Path]], cache: bool = False):
         super().__init__(classes, list(pairs), cache)
         self.pairs = list(pairs.values())
+
+    def fingerprint(self) -> str:
+        digest = sha256()
+        for name, (image, mask) in zip(self.names, self.pairs, strict=True):
+            digest.update(f"{name}\0{image.stat().st_size}\0{mask.stat().st_size}\n".encode())
+        return digest.hexdigest()
 
     def _read(self, index: int) -> Sample:
         image, mask = self.pairs[index]

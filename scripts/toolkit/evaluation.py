@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader
 
 from modeling_lclipseg.class_vectors_lclipseg import fold_name
 from scripts.toolkit.class_list import IGNORE_INDEX, ClassList
@@ -18,13 +18,15 @@ from scripts.toolkit.metrics import ConfusionMatrix, SegmentationScores
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+    from scripts.toolkit.table_data import StreamedData
+
 WHOLE = InferenceMode()
 
 
 def evaluate_model(
     model: Any,
     image_processor: Any,
-    data: SegmentationData,
+    data: "SegmentationData | StreamedData",
     inference: InferenceMode = WHOLE,
     *,
     batch_size: int = 1,
@@ -39,7 +41,7 @@ def evaluate_model(
         model ([`LClipSegForSemanticSegmentation`]): on its device; it is put in eval mode and back. Not wrapped: with
             several processes pass `accelerator.unwrap_model(model)`.
         image_processor ([`LClipSegImageProcessor`]): the one of the checkpoint.
-        data ([`SegmentationData`]): its classes must have the names of the model's, in any order.
+        data ([`SegmentationData`] or [`StreamedData`]): its classes must have the names of the model's, in any order.
         inference ([`InferenceMode`], *optional*): whole images without flip by default.
         batch_size (`int`, *optional*, defaults to 1): images for one forward pass; only those of equal size share one.
         limit (`int`, *optional*): score only the first so many images.
@@ -58,10 +60,8 @@ def evaluate_model(
     _check_counts(batch_size, limit, data)
     to_data_id = match_classes(model.config.id2label, data.classes)
     rank, processes = (0, 1) if accelerator is None else (accelerator.process_index, accelerator.num_processes)
-    own = range(rank, len(data) if limit is None else min(limit, len(data)), processes)
-    loader: DataLoader[Sample] = DataLoader(
-        Subset(cast(Any, data), own), batch_size, num_workers=num_workers, collate_fn=list
-    )
+    share = data.share(rank, processes, limit)
+    loader: DataLoader[Sample] = DataLoader(share, batch_size, num_workers=num_workers, collate_fn=list)
 
     counts = ConfusionMatrix(len(data.classes.names), IGNORE_INDEX)
     with _eval_mode(model):
@@ -105,12 +105,12 @@ def _listed(names: list[str]) -> str:
     return (", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")) or "none"
 
 
-def _check_counts(batch_size: int, limit: int | None, data: SegmentationData) -> None:
+def _check_counts(batch_size: int, limit: int | None, data: "SegmentationData | StreamedData") -> None:
     if batch_size < 1:
         raise InputError(f"batch_size must be at least 1, got {batch_size}")
     if limit is not None and limit < 1:
         raise InputError(f"limit must be at least 1, got {limit}; leave it out to score all images")
-    if len(data) == 0:
+    if isinstance(data, SegmentationData) and len(data) == 0:
         raise InputError("the data has no images to score")
 
 

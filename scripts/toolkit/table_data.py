@@ -3,19 +3,23 @@ metadata file. The only file that needs the library."""
 
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import datasets
 import torch
+from datasets.distributed import split_dataset_by_node
 from datasets.exceptions import DatasetsError
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
 from PIL import Image
+from pyarrow import parquet
 
 from scripts.toolkit.class_list import CLASSES_FILE, ClassList
 from scripts.toolkit.cli import InputError
-from scripts.toolkit.data import Sample, SegmentationData, check_sample, same_split
+from scripts.toolkit.data import Sample, SegmentationData, UnreadableError, check_sample, same_split
 
 MASK_COLUMNS = ("mask", "label", "segmentation_map", "annotation")
 FILE_BUILDERS = {".parquet": "parquet", ".zip": "imagefolder"}
@@ -49,11 +53,23 @@ class TableColumns:
         mask = _column(features, "mask", mask_column, MASK_COLUMNS, source)
         return cls(image, mask, _classes(features, source, classes))
 
-    def decoded(self, rows):
-        """`rows` (`datasets.Dataset` or `datasets.IterableDataset`) without other columns, images to be decoded."""
-        rows = rows.select_columns([self.image, self.mask])
-        for name in (self.image, self.mask):
-            rows = rows.cast_column(name, datasets.Image())
+    @property
+    def images(self) -> tuple[str, str]:
+        """The columns that hold images."""
+        return self.image, self.mask
+
+    def decoded(self, rows: datasets.Dataset) -> datasets.Dataset:
+        """`rows` without other columns, images decoded when they are asked for."""
+        return self._cast(rows, datasets.Image())
+
+    def encoded(self, rows: datasets.IterableDataset) -> datasets.IterableDataset:
+        """`rows` without other columns, images as the bytes of their files: a window of many rows stays small."""
+        return self._cast(rows, datasets.Image(decode=False))
+
+    def _cast(self, rows: Any, feature: datasets.Image) -> Any:
+        rows = rows.select_columns(list(self.images))
+        for name in self.images:
+            rows = rows.cast_column(name, feature)
         return rows
 
     def sample(self, row: dict, name: str, source: str) -> Sample:
@@ -80,23 +96,38 @@ class TableData(SegmentationData):
         mask_column: str | None = None,
         cache: bool = False,
     ) -> "TableData":
-        rows = _load(source, split, streaming=False)
+        rows = TableSplit.find(source, split).load()
         columns = TableColumns.find(rows.features, source, classes, image_column, mask_column)
         return cls(rows, columns, split, source, cache)
+
+    def fingerprint(self) -> str:
+        return f"{len(self)} rows of {self.rows.data.nbytes} bytes"
 
     def _read(self, index: int) -> Sample:
         try:
             row = self.rows[index]
         except IMAGE_ERRORS as error:
-            raise InputError(f"{self.names[index]} of {self.source} cannot be read as an image: {error}") from error
+            raise UnreadableError(
+                f"{self.names[index]} of {self.source} cannot be read as an image: {error}"
+            ) from error
         return self.columns.sample(row, self.names[index], self.source)
 
 
 class StreamedData(torch.utils.data.IterableDataset):
-    """The rows of a `datasets.IterableDataset`, in turn; the workers of a `DataLoader` share its shards."""
+    """
+    The rows of a `datasets.IterableDataset`, in turn.
 
-    def __init__(self, rows: datasets.IterableDataset, columns: TableColumns, split: str, source: str):
-        self.rows, self.columns, self.split, self.source = columns.decoded(rows), columns, split, source
+    Args:
+        rows (`datasets.IterableDataset`): The rows.
+        columns ([`TableColumns`]): Which of their columns count.
+        split, source (`str`): For names and messages.
+        num_rows (`int`, *optional*): How many there are, where that is known.
+    """
+
+    def __init__(
+        self, rows: datasets.IterableDataset, columns: TableColumns, split: str, source: str, num_rows: int | None
+    ):
+        self.rows, self.columns, self.split, self.source, self.num_rows = rows, columns, split, source, num_rows
         self.classes = columns.classes
 
     @classmethod
@@ -108,50 +139,105 @@ class StreamedData(torch.utils.data.IterableDataset):
         image_column: str | None = None,
         mask_column: str | None = None,
     ) -> "StreamedData":
-        rows = _load(source, split, streaming=True)
+        found = TableSplit.find(source, split)
+        rows = found.stream()
         if rows.features is None:
             rows = rows._resolve_features()  # reads the first rows
-        return cls(rows, TableColumns.find(rows.features, source, classes, image_column, mask_column), split, source)
+        columns = TableColumns.find(rows.features, source, classes, image_column, mask_column)
+        return cls(columns.encoded(rows), columns, split, source, found.num_rows())
 
     def shuffled(self, seed: int, buffer_size: int = 1000) -> "StreamedData":
         """The same rows in another order: shards shuffled, and rows within a window of `buffer_size` rows."""
-        return StreamedData(self.rows.shuffle(seed, buffer_size=buffer_size), self.columns, self.split, self.source)
+        return self._with(self.rows.shuffle(seed, buffer_size=buffer_size))
+
+    def share(self, process: int, num_processes: int, limit: int | None = None) -> "StreamedData":
+        """Every row, or every one of the first `limit`, belongs to exactly one of the processes: those of one."""
+        rows = self.rows if limit is None else self.rows.take(limit)
+        return self._with(split_dataset_by_node(rows, process, num_processes))
+
+    def fingerprint(self) -> str:
+        """What stays the same while the data do: here only how many rows there are."""
+        return f"{self.num_rows} rows"
+
+    def read(self, row: dict, name: str) -> Sample:
+        """
+        Decode a row.
+
+        Raises:
+            [`UnreadableError`]: its image or mask cannot be decoded.
+            [`InputError`]: they do not belong together, or the mask has an id that is no class.
+        """
+        decoder = datasets.Image()
+        try:
+            decoded = {column: decoder.decode_example(row[column]) for column in self.columns.images}
+        except IMAGE_ERRORS as error:
+            raise UnreadableError(f"{name} of {self.source} cannot be read as an image: {error}") from error
+        return self.columns.sample(decoded, name, self.source)
 
     def __iter__(self) -> Iterator[Sample]:
-        rows = iter(self.rows)
-        count = 0
-        while True:
-            name = f"{self.split}-{count:06d}"  # rows as they come: a shuffled stream numbers them anew
-            try:
-                row = next(rows)
-            except StopIteration:
-                return
-            except IMAGE_ERRORS as error:
-                raise InputError(f"{name} of {self.source} cannot be read as an image: {error}") from error
-            yield self.columns.sample(row, name, self.source)
-            count += 1
+        # Rows as they come: a shuffled stream numbers them anew.
+        for count, row in enumerate(self.rows):
+            yield self.read(row, f"{self.split}-{count:06d}")
+
+    def _with(self, rows: datasets.IterableDataset) -> "StreamedData":
+        return StreamedData(rows, self.columns, self.split, self.source, self.num_rows)
 
 
-def _load(source: str, split: str, streaming: bool):
-    path = Path(source).expanduser()
-    if path.is_file():
-        if path.suffix.lower() not in FILE_BUILDERS:
-            raise InputError(f"{path} is no data set: give a folder, a .parquet or .zip file, or a Hub data set name")
-        builder, data_files = FILE_BUILDERS[path.suffix.lower()], {_split_of(path): str(path)}
-    elif path.is_dir():
-        builder, data_files = str(path), None
-    elif path.suffix or source.startswith(("/", ".", "~")) or source.count("/") > 1:
-        raise InputError(f"the data source {source} does not exist")
-    else:
-        builder, data_files = source, None
-    try:
-        splits = datasets.get_dataset_split_names(builder, data_files=data_files)
+@dataclass(frozen=True)
+class TableSplit:
+    """One split of what `datasets` can read, and how."""
+
+    builder: str
+    data_files: dict[str, str] | None
+    name: str
+    source: str
+
+    @classmethod
+    def find(cls, source: str, split: str) -> "TableSplit":
+        """Raises [`InputError`] if there is no such source or split."""
+        path = Path(source).expanduser()
+        builder, data_files = str(path) if path.is_dir() else source, None
+        if path.is_file():
+            if path.suffix.lower() not in FILE_BUILDERS:
+                raise InputError(
+                    f"{path} is no data set: give a folder, a .parquet or .zip file, or a Hub data set name"
+                )
+            builder, data_files = FILE_BUILDERS[path.suffix.lower()], {_split_of(path): str(path)}
+        elif not path.is_dir() and (path.suffix or source.startswith(("/", ".", "~")) or source.count("/") > 1):
+            raise InputError(f"the data source {source} does not exist")
+        with _table_errors(source):
+            splits = datasets.get_dataset_split_names(builder, data_files=data_files)
         name = next((name for name in same_split(split) if name in splits), None)
         if name is None:
             raise InputError(f"{source} has no split {split!r}; it has {splits}")
-        return datasets.load_dataset(builder, data_files=data_files, split=name, streaming=streaming)
-    except InputError:
-        raise
+        return cls(builder, data_files, name, source)
+
+    def load(self) -> datasets.Dataset:
+        """All rows, downloaded and indexed."""
+        with _table_errors(self.source):
+            return datasets.load_dataset(self.builder, data_files=self.data_files, split=self.name)
+
+    def stream(self) -> datasets.IterableDataset:
+        """The rows one after the other."""
+        with _table_errors(self.source):
+            return datasets.load_dataset(self.builder, data_files=self.data_files, split=self.name, streaming=True)
+
+    def num_rows(self) -> int | None:
+        """How many rows there are, if the metadata of the data set or of its parquet files tell."""
+        with _table_errors(self.source):
+            builder = datasets.load_dataset_builder(self.builder, data_files=self.data_files)
+        if builder.info.splits and self.name in builder.info.splits:
+            return builder.info.splits[self.name].num_examples or None
+        files = [str(file) for file in (builder.config.data_files or {}).get(self.name, [])]
+        if files and all(file.endswith(".parquet") and Path(file).is_file() for file in files):
+            return sum(parquet.read_metadata(file).num_rows for file in files)
+        return None
+
+
+@contextmanager
+def _table_errors(source: str) -> Iterator[None]:
+    try:
+        yield
     except (DatasetsError, OSError, ValueError) as error:
         raise InputError(f"`datasets` cannot read {source}: {error}. {METADATA_HINT}") from error
 

@@ -6,11 +6,13 @@ from statistics import median
 import torch
 from accelerate import Accelerator
 
-from scripts.toolkit.augmentation import TrainingSamples, training_transform
+from scripts.toolkit.augmentation import training_transform
 from scripts.toolkit.benchmark_report import TrainRow
 from scripts.toolkit.contestants import Setting, build_contestant
 from scripts.toolkit.data import load_segmentation_data
 from scripts.toolkit.presets import IMAGENET_MEAN, IMAGENET_STD
+from scripts.toolkit.run_folder import Progress
+from scripts.toolkit.samples import TrainingSamples
 from scripts.toolkit.stopwatch import Timing
 from scripts.toolkit.training import Schedule, Training
 
@@ -44,18 +46,18 @@ def train_speed(
         contestant.model,
         TrainingSamples(train_data, transform, 0, device if cache_on_device else None),
         schedule,
-        0,
         num_workers,
     )
+    progress = Progress()
     seconds, shares = [], []
     began = time.perf_counter()
-    for report in training.steps(0):
+    for step in training.steps(progress):
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         now = time.perf_counter()
-        if report.step > warm_up:
+        if progress.step > warm_up:
             seconds.append(now - began)
-            shares.append(report.data_seconds / (now - began))
+            shares.append(step.data_seconds / (now - began))
         began = now
     return TrainRow(
         model=name,

@@ -1,44 +1,32 @@
-"""The training loop: optimiser, schedule, checkpoints and exact resume, around one accelerate `Accelerator`."""
+"""The training loop: optimiser, schedule and what makes a step count, around one accelerate `Accelerator`."""
 
-import json
 import logging
-import os
-import shutil
+import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
-from torch.optim.lr_scheduler import LambdaLR
-from torch.utils.data import BatchSampler, DataLoader
+from accelerate.utils import send_to_device
+from torch import nn
+from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
-from transformers.image_processing_utils import BaseImageProcessor
 
-from scripts.toolkit.augmentation import PositionSampler, TrainingSamples
+from scripts.toolkit.batch_norm import BatchNormStatistics
+from scripts.toolkit.class_list import IGNORE_INDEX
 from scripts.toolkit.cli import InputError
+from scripts.toolkit.interruption import ignore_ctrl_c
+from scripts.toolkit.run_folder import Progress
+from scripts.toolkit.samples import Samples
+from scripts.toolkit.training_state import TrainingState
 
 logger = logging.getLogger("lclipseg")
 
-# What a resumed run may be told differently: paths, machine and reporting.
-MAY_CHANGE = frozenset(
-    {
-        "arguments",
-        "versions",
-        "machine",
-        "commit",
-        "date",
-        "output_dir",
-        "resume",
-        "data",
-        "bank",
-        "text_model",
-        "backbone_weights",
-    }
-    | {"cache", "cache_on_device", "num_workers", "trackers", "eval_every", "expected_processes"}
-)
+MAX_SKIPPED_IN_A_ROW = 20
 
 
 @dataclass(frozen=True)
@@ -56,6 +44,8 @@ class Schedule:
         warmup_steps (`int`): Steps over which the rate rises linearly from 0.
         power (`float`): Exponent of the polynomial decay to 0 after that.
         max_grad_norm (`float`): Gradients are scaled down to this norm.
+        max_loss (`float`, *optional*): A step with a higher loss is left out.
+        batch_norm (`str`, *optional*, defaults to `"synced"`): see [`BatchNormStatistics`].
     """
 
     steps: int
@@ -67,6 +57,8 @@ class Schedule:
     warmup_steps: int
     power: float
     max_grad_norm: float
+    max_loss: float = math.inf
+    batch_norm: str = "synced"
 
     def __post_init__(self):
         if self.warmup_steps >= self.steps > 1:
@@ -79,9 +71,9 @@ class Schedule:
         return (1 - (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)) ** self.power
 
 
-def build_optimizer(model: PreTrainedModel, schedule: Schedule) -> tuple[torch.optim.AdamW, LambdaLR]:
-    """AdamW over the trainable parameters, the backbone's slower, and its schedule."""
-    groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
+def build_optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.AdamW:
+    """AdamW over the trainable parameters, the backbone's slower. `initial_lr` of a group is its peak rate."""
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             groups.setdefault((name.startswith("backbone."), parameter.ndim > 1), []).append(parameter)
@@ -95,135 +87,59 @@ def build_optimizer(model: PreTrainedModel, schedule: Schedule) -> tuple[torch.o
             for (in_backbone, decayed), parameters in groups.items()
         ]
     )
-    return optimizer, LambdaLR(optimizer, schedule.rate)
+    for group in optimizer.param_groups:
+        group["initial_lr"] = group["lr"]
+    return optimizer
 
 
-@dataclass
-class Progress:
-    """Where a run stands. Written beside every checkpoint."""
-
-    step: int = 0
-    best_mean_iou: float = float("-inf")
-    best_step: int = -1
+class TooManyUnreadableError(InputError):
+    """More pictures than the run tolerates could not be decoded."""
 
 
-@dataclass(frozen=True)
-class StepReport:
+class Step(NamedTuple):
     """
-    What one optimiser step tells: loss (mean over its forward passes), rate, seconds spent on waiting for data, and
-    their share of its time.
+    What one optimiser step tells.
+
+    Args:
+        loss (`float`): Mean over its labelled pixels, on all processes.
+        gradient_norm (`float`): Norm of the gradient before clipping; not finite where the step was left out.
+        learning_rate (`float`): The peak group's.
+        data_seconds, data_share (`float`): Time waited for data, and its share of the step's.
     """
 
-    step: int
-    loss: torch.Tensor
+    loss: float
+    gradient_norm: float
     learning_rate: float
     data_seconds: float
     data_share: float
-
-
-class RunFolder:
-    """
-    Everything of a run in one folder: `run.json`, `metrics.jsonl`, `last/` (with `training_state/`, for resuming) and
-    `best/`. Both hold a loadable model and image processor.
-    """
-
-    def __init__(self, path: str | Path):
-        self.path = Path(path)
-        self.metrics = self.path / "metrics.jsonl"
-
-    @property
-    def last(self) -> Path:
-        """The newest complete checkpoint: `last`, or, where a stop fell between two renames, the one before."""
-        old = self.path / "last.old"
-        return old if old.is_dir() and not (self.path / "last").is_dir() else self.path / "last"
-
-    def start(self, resume: bool) -> None:
-        """Make the folder; refuse to write over a run unless it is resumed."""
-        if resume and not self.last.is_dir():
-            raise InputError(f"nothing to resume: {self.path} holds no checkpoint `last`. Leave --resume out.")
-        if not resume and self.last.is_dir():
-            raise InputError(f"{self.path} holds a run already. Give --resume true to go on, or another --output_dir.")
-        self.path.mkdir(parents=True, exist_ok=True)
-
-    def describe(self, description: dict[str, Any]) -> None:
-        """Write what the run is; everything that its result depends on, and when and where it began."""
-        (self.path / "run.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
-
-    def check_same(self, description: dict[str, Any]) -> None:
-        """Refuse to resume a run under another description; where it runs, and how often it reports, may change."""
-        begun = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
-        now = json.loads(json.dumps(description))
-        before, after = ({**part, **part["arguments"]} for part in (begun, now))
-        changed = [
-            f"{name} was {before[name]!r} and is {after[name]!r}"
-            for name in after
-            if name in before and name not in MAY_CHANGE and before[name] != after[name]
-        ]
-        if changed:
-            raise InputError(
-                f"the run in {self.path} cannot be resumed as another one: {'; '.join(changed)}. Give the arguments "
-                "it was begun with, or another --output_dir."
-            )
-
-    def log(self, line: dict[str, Any]) -> None:
-        with self.metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-
-    def save(
-        self,
-        name: str,
-        accelerator: Accelerator,
-        model: PreTrainedModel,
-        image_processor: BaseImageProcessor,
-        progress: Progress,
-        training_state: bool,
-    ) -> None:
-        """Write a checkpoint beside the old one, then put it in its place: a stop at any time leaves a whole one."""
-        new, old, place = (self.path / f"{name}{suffix}" for suffix in (".new", ".old", ""))
-        if accelerator.is_main_process:
-            shutil.rmtree(new, ignore_errors=True)
-            accelerator.unwrap_model(model).save_pretrained(new)
-            image_processor.save_pretrained(new)
-            (new / "progress.json").write_text(json.dumps(asdict(progress)) + "\n", encoding="utf-8")
-        accelerator.wait_for_everyone()
-        if training_state:
-            accelerator.save_state(str(new / "training_state"))
-        accelerator.wait_for_everyone()
-        if accelerator.is_main_process:
-            if place.exists():
-                shutil.rmtree(old, ignore_errors=True)
-                os.replace(place, old)
-            os.replace(new, place)
-            shutil.rmtree(old, ignore_errors=True)
-        accelerator.wait_for_everyone()
-
-    def load(self, accelerator: Accelerator) -> Progress:
-        """Restore weights, optimiser, schedule, scaler and random states from the newest checkpoint."""
-        accelerator.load_state(str(self.last / "training_state"))
-        return Progress(**json.loads((self.last / "progress.json").read_text(encoding="utf-8")))
 
 
 class Training:
     """
     One run: a prepared model and optimiser, and an iterator over its optimiser steps.
 
+    A step is the mean over the labelled pixels of all its batches and processes, so that it does not matter how they
+    are shared out. One without a labelled pixel is left out, and so is one whose gradient is not finite: weights,
+    moments and statistics stay as they were.
+
     Args:
-        accelerator ([`Accelerator`]): Made with `schedule.accumulation_steps`.
+        accelerator ([`Accelerator`]): The processes and their devices.
         model ([`PreTrainedModel`]): Not yet prepared.
-        samples ([`TrainingSamples`]): Augmented samples, indexed by position in the run.
+        samples ([`Samples`]): Augmented samples.
         schedule ([`Schedule`]): How to optimise.
-        seed (`int`): Seed of the sample order.
         num_workers (`int`): Processes that read and augment; 0 does it between the steps.
+        max_unreadable (`float`, *optional*, defaults to 0): Share of pictures that may be impossible to decode, of
+            those drawn so far or, at the beginning, of a pass (1,000 pictures of one that is longer).
     """
 
     def __init__(
         self,
         accelerator: Accelerator,
         model: PreTrainedModel,
-        samples: TrainingSamples,
+        samples: Samples,
         schedule: Schedule,
-        seed: int,
         num_workers: int,
+        max_unreadable: float = 0.0,
     ):
         if samples.device is not None and num_workers:
             raise InputError(
@@ -233,60 +149,121 @@ class Training:
         self.accelerator = accelerator
         self.samples = samples
         self.schedule = schedule
-        self.seed = seed
         self.num_workers = num_workers
-        optimizer, self.scheduler = build_optimizer(model, schedule)
-        self.model, self.optimizer = accelerator.prepare(model, optimizer)
-        # Not prepared: accelerate would advance it once per process, and the schedule counts optimiser steps.
-        accelerator.register_for_checkpointing(self.scheduler)
+        self.max_unreadable = max_unreadable
+        self.statistics = BatchNormStatistics(model, schedule.batch_norm, accelerator)
+        network = self.statistics.network
+        self.model, self.optimizer = accelerator.prepare(network, build_optimizer(network, schedule))
+        self.state = TrainingState(accelerator, self.model, self.optimizer.optimizer, samples)
+        self._named: set[str] = set()  # pictures that a message has named
 
     @property
     def samples_per_step(self) -> int:
         return self.schedule.batch_size * self.schedule.accumulation_steps * self.accelerator.num_processes
 
-    def steps(self, start: int) -> Iterator[StepReport]:
-        """Train from optimiser step `start` to the end, yielding after every step."""
-        self.model.train()
-        loader = self._loader(start)
-        step, loss_sum, waited, began = (
-            start,
-            torch.zeros((), device=self.accelerator.device),
-            0.0,
-            time.perf_counter(),
-        )
-        asked = began
-        for batch in loader:
-            waited += time.perf_counter() - asked
-            with self.accelerator.accumulate(self.model):
-                loss = self.model(**batch).loss
-                self.accelerator.backward(loss)
-                if self.accelerator.sync_gradients:
-                    self.accelerator.clip_grad_norm_(self.model.parameters(), self.schedule.max_grad_norm)
-                self.optimizer.step()
-                self.optimizer.zero_grad()
-            loss_sum += loss.detach() / self.schedule.accumulation_steps
-            if self.accelerator.sync_gradients:
-                rate = float(self.scheduler.get_last_lr()[-1])
-                self.scheduler.step()
-                step += 1
-                yield StepReport(step, loss_sum, rate, waited, waited / (time.perf_counter() - began))
-                self.model.train()  # whoever looked at the report may have evaluated
-                loss_sum, waited, began = torch.zeros_like(loss_sum), 0.0, time.perf_counter()
-            asked = time.perf_counter()
+    def steps(self, progress: Progress) -> Iterator[Step]:
+        """
+        Train from `progress.step` to the end, yielding after every step, when `progress` counts it.
 
-    def _loader(self, start: int) -> DataLoader:
-        sampler = PositionSampler(
-            num_images=len(self.samples.data),
-            num_samples=self.schedule.steps * self.samples_per_step,
-            seed=self.seed,
-            start=start * self.samples_per_step,
-        )
-        loader = DataLoader(
+        Raises:
+            [`TooManyUnreadableError`]: too large a share of the pictures could not be decoded.
+            [`InputError`]: the training diverged: 20 steps in a row were left out.
+        """
+        loader = iter(self._loader(progress.step))
+        while progress.step < self.schedule.steps:
+            began = time.perf_counter()
+            batches = list(islice(loader, self.schedule.accumulation_steps))
+            waited = time.perf_counter() - began
+            labelled = self._count(batches, progress)
+            rate = self._set_rate(progress.step)
+            loss, norm = 0.0, 0.0
+            if labelled:
+                loss = self._backward(batches, labelled)
+                norm = self._update(progress, loss)
+            progress.step += 1
+            progress.loss = loss if math.isfinite(loss) else None
+            yield Step(loss, norm, rate, waited, waited / (time.perf_counter() - began))
+
+    def _count(self, batches: list[dict[str, Any]], progress: Progress) -> int:
+        """Labelled pixels of a step on all processes. Pictures that could not be decoded are named and counted."""
+        failed = [message for batch in batches for message in batch.pop("unreadable") if message]
+        for message in failed:
+            if message not in self._named:
+                logger.warning(f"left out: {message}")
+                self._named.add(message)
+        own = torch.stack([_labelled(batch) for batch in batches]).sum().to(self.accelerator.device)
+        counts = torch.stack([own, torch.tensor(len(failed), device=own.device)])
+        labelled, unreadable = self.accelerator.reduce(counts, "sum").tolist()
+        progress.samples += self.samples_per_step
+        progress.unreadable_samples += unreadable
+        window = min(self.samples.images_per_pass or 1000, 1000)
+        if progress.unreadable_samples > self.max_unreadable * max(progress.samples, window):
+            raise TooManyUnreadableError(
+                f"{progress.unreadable_samples} of the {progress.samples} pictures drawn so far could not be decoded, "
+                f"more than a share of {self.max_unreadable} (--max_unreadable): "
+                f"{'; '.join(failed[:3]) or 'see the messages above'}. scripts/check_data.py finds all of them."
+            )
+        return labelled
+
+    def _set_rate(self, step: int) -> float:
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * self.schedule.rate(step)
+        return float(group["lr"])
+
+    def _backward(self, batches: list[dict[str, Any]], labelled: int) -> float:
+        """Gradients of the step; its loss."""
+        self.statistics.train()  # whoever looked at the last step may have evaluated
+        self.statistics.keep()
+        processes, device = self.accelerator.num_processes, self.accelerator.device
+        loss_sum = torch.zeros((), device=device)
+        for index, batch in enumerate(batches):
+            # Processes are averaged over, and a batch counts by its labelled pixels.
+            share = _labelled(batch).to(device) * processes / labelled
+            more_to_come = index + 1 < len(batches)
+            with self.accelerator.no_sync(self.model) if more_to_come else nullcontext():
+                loss = self.model(**send_to_device(batch, device, non_blocking=True)).loss
+                sound = torch.where(loss.detach() <= self.schedule.max_loss, 1.0, float("nan"))
+                self.accelerator.backward(loss * share * sound)  # a loss too high spoils the gradient on purpose
+            loss_sum += loss.detach() * share
+        return float(self.accelerator.reduce(loss_sum, "mean"))
+
+    def _update(self, progress: Progress, loss: float) -> float:
+        """Take the step if its gradient is finite, which all processes see alike. Returns the gradient's norm."""
+        norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), self.schedule.max_grad_norm))
+        if math.isfinite(norm):
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+            progress.skipped_in_a_row = 0
+            return norm
+        if self.accelerator.scaler is not None:
+            self.optimizer.step()  # the scaler leaves it out by itself, and lowers its scale
+        self.optimizer.zero_grad()
+        self.statistics.restore()
+        progress.skipped_steps += 1
+        progress.skipped_in_a_row += 1
+        if progress.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
+            raise InputError(
+                f"the training diverged: {progress.skipped_in_a_row} steps in a row, up to step {progress.step + 1}, "
+                f"had a loss above {self.schedule.max_loss:g} or a gradient that is not finite (the last loss: "
+                f"{loss:g}). The checkpoints are of before. Try a lower --learning_rate, a longer "
+                "--warmup_steps, or --mixed_precision no."
+            )
+        return norm
+
+    def _loader(self, step: int) -> DataLoader:
+        accelerator, size = self.accelerator, self.schedule.batch_size
+        start = step * self.schedule.accumulation_steps
+        batches = self.samples.batches(size, start, accelerator.process_index, accelerator.num_processes)
+        return DataLoader(
             self.samples,
-            batch_sampler=BatchSampler(sampler, self.schedule.batch_size, drop_last=True),
+            batch_sampler=batches,  # type: ignore[arg-type]
             num_workers=self.num_workers,
-            pin_memory=self.accelerator.device.type == "cuda" and self.samples.device is None,
+            pin_memory=accelerator.device.type == "cuda" and self.samples.device is None,
+            worker_init_fn=ignore_ctrl_c,
             # Its own generator: the workers' base seed must not advance the global one, or a resumed run would differ.
-            generator=torch.Generator().manual_seed(self.seed),
+            generator=torch.Generator().manual_seed(self.samples.seed),
         )
-        return self.accelerator.prepare(loader)
+
+
+def _labelled(batch: dict[str, Any]) -> torch.Tensor:
+    return (batch["labels"] != IGNORE_INDEX).sum()

@@ -1,0 +1,65 @@
+"""Batch normalisation in training: whose statistics, and how a step that went wrong leaves no trace in them."""
+
+import logging
+
+import torch
+from accelerate import Accelerator
+from timm.layers import convert_sync_batchnorm
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from scripts.toolkit.cli import InputError
+
+logger = logging.getLogger("lclipseg")
+
+MODES = ("synced", "frozen")
+
+
+class BatchNormStatistics:
+    """
+    The running statistics of a network's batch normalisations.
+
+    With `"synced"` a batch is normalised by the mean and variance of the batches of all processes together, as one
+    process would do it; torch can do so on GPUs only, and on CPUs each process uses its own. With `"frozen"` the
+    network keeps the statistics that it begins with, which suits batches of one or two pictures.
+
+    Args:
+        model (`nn.Module`): The network, before it is prepared; [`network`] is the one to train.
+        mode (`str`): `"synced"` or `"frozen"`.
+        accelerator ([`Accelerator`]): The processes.
+    """
+
+    def __init__(self, model: nn.Module, mode: str, accelerator: Accelerator):
+        if mode not in MODES:
+            raise InputError(f"--batch_norm is {mode!r}; allowed: {', '.join(MODES)}.")
+        self.network = model
+        self.frozen = mode == "frozen"
+        if not self.frozen and accelerator.num_processes > 1:
+            if accelerator.device.type == "cuda":
+                self.network = convert_sync_batchnorm(model)
+            else:
+                logger.warning("on CPUs each process normalises by the statistics of its own batches")
+        self.layers = [layer for layer in self.network.modules() if isinstance(layer, _BatchNorm)]
+        self.buffers = [buffer for layer in self.layers for buffer in layer.buffers()]
+        self.kept = [buffer.clone() for buffer in self.buffers]
+
+    def train(self) -> None:
+        """Put the network into training mode, frozen layers aside."""
+        self.network.train()
+        if self.frozen:
+            for layer in self.layers:
+                layer.eval()
+
+    def keep(self) -> None:
+        """Remember the statistics as they are."""
+        self._copy(self.buffers, self.kept)
+
+    def restore(self) -> None:
+        """Bring back what was kept."""
+        self._copy(self.kept, self.buffers)
+
+    @staticmethod
+    @torch.no_grad()
+    def _copy(source: list[torch.Tensor], target: list[torch.Tensor]) -> None:
+        for one, other in zip(source, target, strict=True):
+            other.copy_(one)

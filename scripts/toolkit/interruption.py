@@ -1,0 +1,47 @@
+"""Ctrl-C and a polite kill: a run finishes the step it is in, saves and ends."""
+
+import logging
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+logger = logging.getLogger("lclipseg")
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class StopRequest:
+    """
+    Within this context the first SIGINT or SIGTERM is noted instead of ending the process. A second one ends it.
+
+    Attributes:
+        signal (`int`, *optional*): The signal that came.
+    """
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "StopRequest":
+        if threading.current_thread() is threading.main_thread():  # Python allows handlers nowhere else
+            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._give_back()
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.signal = number
+        logger.info(f"{signal.Signals(number).name}: stopping after this step; once more ends the run at once")
+        self._give_back()
+
+    def _give_back(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+
+
+def ignore_ctrl_c(worker: int) -> None:
+    """For processes that read data: the terminal sends Ctrl-C to them, too, and the run still needs its next batch."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
