@@ -20,7 +20,8 @@ class LClipSegSimilarity(nn.Module):
     def __init__(self, config: LClipSegConfig):
         super().__init__()
         self.config = config
-        self.logit_scale = nn.Parameter(torch.tensor(config.logit_scale_init_value))
+        # Of one entry, not a scalar, which torch's fully_shard would refuse.
+        self.logit_scale = nn.Parameter(torch.full((1,), config.logit_scale_init_value))
 
     def scale(self) -> torch.Tensor:
         # Clamped in value alone: a gradient still flows, so that a scale beyond the limit can come back.

@@ -4,15 +4,17 @@
 
 The first argument is a folder or a repository on the Hub. Every image is scored at its own size, and mean IoU comes
 from one matrix of pixel counts over all images. Prints a table of the classes. With --out it is kept as evaluation.md,
-and evaluation.json also says with which weights, data, settings, versions and machine the numbers were made.
+and evaluation.json also says with which weights, data, settings, versions and machine the numbers were made. Started
+by `accelerate launch` or torchrun, several processes share the images.
 """
 
 import json
 import logging
+import os
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from rich.console import Console
@@ -28,6 +30,9 @@ from scripts.toolkit.data import SegmentationData, load_segmentation_data
 from scripts.toolkit.evaluation import evaluate_model
 from scripts.toolkit.inference import InferenceMode, load_runnable
 from scripts.toolkit.metrics import ConfusionMatrix, SegmentationScores, percent
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 logger = logging.getLogger("lclipseg")
 
@@ -118,12 +123,13 @@ def main(model_source: str, args: EvaluateArguments) -> EvaluationRecord:
     model, image_processor = load_runnable(model_source, args.revision)
     if args.classes_from == "data":
         take_classes(model, data.classes, args.bank)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    accelerator = _processes()
+    device = accelerator.device if accelerator else torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device)
 
     num_images = len(data) if args.limit is None else min(args.limit, len(data))
     start = time.perf_counter()
-    scores = _evaluate(model, image_processor, data, inference, args, num_images)
+    scores = _evaluate(model, image_processor, data, inference, args, num_images, accelerator)
     seconds = time.perf_counter() - start
     record = EvaluationRecord(
         model=model_source,
@@ -144,12 +150,23 @@ def main(model_source: str, args: EvaluateArguments) -> EvaluationRecord:
         date=environment.now(),
         seconds=round(seconds, 3),
     )
+    if accelerator is not None and not accelerator.is_main_process:
+        return record
     Console().print(_table(scores))
     print(f"{scores.summary()}; {num_images} images in {seconds:.1f} s")
     if args.out is not None:
         record.save(Path(args.out).expanduser())
         logger.info(f"wrote evaluation.json and evaluation.md to {args.out}")
     return record
+
+
+def _processes() -> "Accelerator | None":
+    """The processes that a launcher started, if it started several."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return None
+    from accelerate import Accelerator  # one process does without the library
+
+    return Accelerator()
 
 
 def take_classes(model: Any, classes: ClassList, bank: str | None) -> None:
@@ -170,10 +187,14 @@ def take_classes(model: Any, classes: ClassList, bank: str | None) -> None:
         raise InputError(f"--classes-from data: {error}") from error
 
 
-def _evaluate(model, image_processor, data: SegmentationData, inference, args, num_images: int) -> SegmentationScores:
+def _evaluate(
+    model, image_processor, data: SegmentationData, inference, args, num_images: int, accelerator: "Accelerator | None"
+) -> SegmentationScores:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("mIoU –", total=num_images)
+    own = num_images if accelerator is None else -(-num_images // accelerator.num_processes)
+    is_shown = accelerator is None or accelerator.is_main_process
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not is_shown) as progress:
+        task = progress.add_task("mIoU –", total=own)
 
         def show(done: int, counts: ConfusionMatrix) -> None:
             progress.update(task, completed=done, description=f"mIoU {percent(counts.scores().mean_iou)}")
@@ -186,6 +207,7 @@ def _evaluate(model, image_processor, data: SegmentationData, inference, args, n
             batch_size=args.batch_size,
             limit=args.limit,
             num_workers=args.num_workers,
+            accelerator=accelerator,
             on_batch=show,
         )
 

@@ -112,9 +112,7 @@ def main(model_arguments: ModelArguments, data_arguments: DataArguments, run_arg
     accelerator.init_trackers("lclipseg", plain, {"tensorboard": {"purge_step": progress.step + 1}})
 
     def validate() -> SegmentationScores:
-        return evaluate_model(
-            accelerator.unwrap_model(training.model), image_processor, eval_data, accelerator=accelerator
-        )
+        return evaluate_model(training.state.whole_model(), image_processor, eval_data, accelerator=accelerator)
 
     intervals = Intervals(
         max(1, round(run_arguments.eval_every * steps_per_pass)), round(run_arguments.save_every * steps_per_pass)

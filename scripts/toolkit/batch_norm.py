@@ -40,8 +40,7 @@ class BatchNormStatistics:
             else:
                 logger.warning("on CPUs each process normalises by the statistics of its own batches")
         self.layers = [layer for layer in self.network.modules() if isinstance(layer, _BatchNorm)]
-        self.buffers = [buffer for layer in self.layers for buffer in layer.buffers()]
-        self.kept = [buffer.clone() for buffer in self.buffers]
+        self._kept: list[torch.Tensor] = []
 
     def train(self) -> None:
         """Put the network into training mode, frozen layers aside."""
@@ -52,14 +51,14 @@ class BatchNormStatistics:
 
     def keep(self) -> None:
         """Remember the statistics as they are."""
-        self._copy(self.buffers, self.kept)
+        self._kept = [buffer.clone() for buffer in self._buffers()]
 
+    @torch.no_grad()
     def restore(self) -> None:
         """Bring back what was kept."""
-        self._copy(self.kept, self.buffers)
+        for buffer, kept in zip(self._buffers(), self._kept, strict=True):
+            buffer.copy_(kept)
 
-    @staticmethod
-    @torch.no_grad()
-    def _copy(source: list[torch.Tensor], target: list[torch.Tensor]) -> None:
-        for one, other in zip(source, target, strict=True):
-            other.copy_(one)
+    def _buffers(self) -> list[torch.Tensor]:
+        # Looked up each time: a network that moves to another device gets new ones.
+        return [buffer for layer in self.layers for buffer in layer.buffers()]

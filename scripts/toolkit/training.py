@@ -13,6 +13,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import send_to_device
 from torch import nn
+from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
@@ -229,7 +230,8 @@ class Training:
 
     def _update(self, progress: Progress, loss: float) -> float:
         """Take the step if its gradient is finite, which all processes see alike. Returns the gradient's norm."""
-        norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), self.schedule.max_grad_norm))
+        total = self.accelerator.clip_grad_norm_(self.model.parameters(), self.schedule.max_grad_norm)
+        norm = float(total.full_tensor() if isinstance(total, DTensor) else total)
         if math.isfinite(norm):
             self.optimizer.step()
             self.optimizer.zero_grad()

@@ -5,6 +5,7 @@ of fp16, the random generators and a stream of data have a state.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -19,13 +20,15 @@ from torch.distributed.checkpoint.state_dict import (
     set_model_state_dict,
     set_optimizer_state_dict,
 )
+from torch.distributed.tensor import DTensor
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from scripts.toolkit.samples import Samples
 
 OPTIMIZER_FILE, SCALER_FILE = "optimizer.safetensors", "scaler.json"
-# Whole tensors under the names of their parameters, however the processes share them.
-WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
+# Whole tensors under the names of their parameters, however the processes share them: for the first process to write,
+# and for every process to compare and take its part of.
+TO_WRITE, TO_READ = StateDictOptions(full_state_dict=True, cpu_offload=True), StateDictOptions(full_state_dict=True)
 
 
 @dataclass(frozen=True)
@@ -46,17 +49,26 @@ class TrainingState:
     samples: Samples
 
     def weights(self) -> dict[str, torch.Tensor]:
-        """The weights, also where processes share them; complete in the first process."""
-        return cast(dict[str, torch.Tensor], get_model_state_dict(self.model, options=WHOLE))
+        """The weights as a checkpoint has them, in the first process; nothing in the others."""
+        return cast(dict[str, torch.Tensor], get_model_state_dict(self.model, options=TO_WRITE))
+
+    def whole_model(self) -> torch.nn.Module:
+        """The network outside of the wrapping for training: itself, or, where processes share its weights, a copy."""
+        network: Any = self.accelerator.unwrap_model(self.model)
+        if not any(isinstance(parameter, DTensor) for parameter in network.parameters()):
+            return network
+        copy = type(network)(network.config)
+        copy.load_state_dict(get_model_state_dict(self.model, options=TO_READ))
+        return copy.to(self.accelerator.device)
 
     def save(self, folder: Path) -> None:
         """Write everything but the weights into `folder`; each process writes what is its own."""
         folder.mkdir(parents=True, exist_ok=True)
-        moments = _moments(get_optimizer_state_dict(self.model, self.optimizer, options=WHOLE))
+        state = get_optimizer_state_dict(self.model, self.optimizer, options=TO_WRITE)
         save_file(_random_states(self.accelerator.device), folder / self._own_file("random", "safetensors"))
         _write_json(folder / self._own_file("samples", "json"), self.samples.state())
         if self.accelerator.is_main_process:
-            save_file(moments, folder / OPTIMIZER_FILE)
+            save_file(_moments(state), folder / OPTIMIZER_FILE)
             if self.accelerator.scaler is not None:
                 _write_json(folder / SCALER_FILE, self.accelerator.scaler.state_dict())
 
@@ -69,15 +81,15 @@ class TrainingState:
             OSError, [`~safetensors.SafetensorError`]: a file is missing or damaged.
         """
         weights = load_file(folder.parent / SAFE_WEIGHTS_NAME)
-        _check_same_tensors("weights", weights, self.weights())
-        state: Any = get_optimizer_state_dict(self.model, self.optimizer, options=WHOLE)
+        _check_same_tensors("weights", weights, get_model_state_dict(self.model, options=TO_READ))
+        state: Any = get_optimizer_state_dict(self.model, self.optimizer, options=TO_READ)
         moments = load_file(folder / OPTIMIZER_FILE)
         _check_same_tensors("moments", moments, _moments(state))
-        set_model_state_dict(self.model, cast(dict[str, Any], weights), options=WHOLE)
+        set_model_state_dict(self.model, cast(dict[str, Any], weights), options=TO_READ)
         for name, value in moments.items():
             parameter, _, moment = name.rpartition("/")
             state["state"][parameter][moment] = value
-        set_optimizer_state_dict(self.model, self.optimizer, state, options=WHOLE)
+        set_optimizer_state_dict(self.model, self.optimizer, state, options=TO_READ)
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(_read_json(folder / SCALER_FILE))
         self.samples.load_state(_read_json(folder / self._own_file("samples", "json")))
@@ -100,7 +112,7 @@ def _moments(state: Any) -> dict[str, torch.Tensor]:
     }
 
 
-def _check_same_tensors(what: str, stored: dict[str, torch.Tensor], own: dict[str, torch.Tensor]) -> None:
+def _check_same_tensors(what: str, stored: dict[str, torch.Tensor], own: Mapping[str, Any]) -> None:
     differing = [name for name in own if name not in stored or stored[name].shape != own[name].shape]
     differing += [name for name in stored if name not in own]
     if differing:
