@@ -15,7 +15,7 @@
 import warnings
 from collections.abc import Sequence
 from os import PathLike
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -26,12 +26,44 @@ from transformers.image_utils import ChannelDimension, infer_channel_dimension_f
 DEFAULT_MAX_PIXELS = 178_956_970
 
 
-def open_image(path: str | PathLike, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
+def open_header(file: str | PathLike | IO[bytes], max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
+    """
+    Open an image without decoding a pixel, and check its size. Format, mode and EXIF tags are known from then on.
+
+    Args:
+        file (`str`, `PathLike` or binary stream): The file.
+        max_pixels (`int`, *optional*, defaults to 178,956,970): See [`open_image`].
+
+    Raises:
+        ValueError: the file is missing, a folder, unreadable, no image or too large. The message starts with `file`.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `max_pixels` decides
+            image = Image.open(file)
+    except FileNotFoundError:
+        raise ValueError(f"{file}: there is no such file") from None
+    except UnidentifiedImageError:
+        raise ValueError(f"{file}: not an image, or of a format that Pillow does not read") from None
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"{file}: too large to be opened safely. {error}") from None
+    except Exception as error:  # Pillow's format plugins raise nearly anything on a damaged header
+        raise ValueError(f"{file}: cannot be read: {error}") from error
+    if image.width * image.height > max_pixels:
+        image.close()
+        raise ValueError(
+            f"{file}: {image.width} x {image.height} pixels are more than the {max_pixels:,} allowed; scale it "
+            "down or raise `max_pixels`"
+        )
+    return image
+
+
+def open_image(file: str | PathLike | IO[bytes], max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
     """
     Read an image file completely. Its size is checked in the header, before any pixel is decoded.
 
     Args:
-        path (`str` or `PathLike`): The file.
+        file (`str`, `PathLike` or binary stream): The file.
         max_pixels (`int`, *optional*, defaults to 178,956,970):
             Largest width times height. More than the default needs `PIL.Image.MAX_IMAGE_PIXELS` raised as well.
 
@@ -40,30 +72,13 @@ def open_image(path: str | PathLike, max_pixels: int = DEFAULT_MAX_PIXELS) -> Im
 
     Raises:
         ValueError: the file is missing, a folder, unreadable, no image, too large, damaged or cut short. The message
-            starts with the path.
+            starts with `file`.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `max_pixels` decides
-            image = Image.open(path)
-    except FileNotFoundError:
-        raise ValueError(f"{path}: there is no such file") from None
-    except UnidentifiedImageError:
-        raise ValueError(f"{path}: not an image, or of a format that Pillow does not read") from None
-    except Image.DecompressionBombError as error:
-        raise ValueError(f"{path}: too large to be opened safely. {error}") from None
-    except Exception as error:  # Pillow's format plugins raise nearly anything on a damaged header
-        raise ValueError(f"{path}: cannot be read: {error}") from error
-    with image:
-        if image.width * image.height > max_pixels:
-            raise ValueError(
-                f"{path}: {image.width} x {image.height} pixels are more than the {max_pixels:,} allowed; scale it "
-                "down or raise `max_pixels`"
-            )
+    with open_header(file, max_pixels) as image:
         try:
             image.load()
-        except Exception as error:  # as above, on damaged data
-            raise ValueError(f"{path}: damaged or cut short: {error}") from error
+        except Exception as error:  # Pillow's format plugins raise nearly anything on damaged data
+            raise ValueError(f"{file}: damaged or cut short: {error}") from error
     return image
 
 
@@ -289,4 +304,12 @@ def _tensor_to_rgb(values: torch.Tensor) -> torch.Tensor:
     return blended if values.is_floating_point() else blended.round().to(torch.uint8)
 
 
-__all__ = ["DEFAULT_MAX_PIXELS", "flatten_images", "open_image", "to_image_tensor", "to_mask", "to_rgb_image"]
+__all__ = [
+    "DEFAULT_MAX_PIXELS",
+    "flatten_images",
+    "open_header",
+    "open_image",
+    "to_image_tensor",
+    "to_mask",
+    "to_rgb_image",
+]

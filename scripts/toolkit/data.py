@@ -13,7 +13,7 @@ A mask belongs to the image of the same stem (`images/a.jpg`, `masks/a.png`).
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
@@ -72,14 +72,7 @@ def class_ids(values: np.ndarray, classes: ClassList, name: str) -> np.ndarray:
     Raises:
         [`InputError`]: a number is neither a class nor ignored.
     """
-    ids = values.astype(np.int64)
-    ignored = ids == IGNORE_INDEX
-    if classes.ignore_index is not None:
-        ignored |= ids == classes.ignore_index
-    if classes.do_reduce_labels:
-        ignored |= ids == 0
-        ids -= 1
-    wrong = ~ignored & ((ids < 0) | (ids >= len(classes.names)))
+    ids, wrong = map_ids(values, classes)
     if wrong.any():
         first = int(classes.do_reduce_labels)
         found = np.unique(values[wrong]).tolist()
@@ -89,8 +82,21 @@ def class_ids(values: np.ndarray, classes: ClassList, name: str) -> np.ndarray:
             f"{len(classes.names) - 1 + first} and ignored pixels 255. If it means 'not labelled', set ignore_index "
             f"in {CLASSES_FILE}; if the ids count from 1, set do_reduce_labels there"
         )
-    ids[ignored] = IGNORE_INDEX
-    return ids.astype(np.uint8)
+    return ids
+
+
+def map_ids(values: np.ndarray, classes: ClassList) -> tuple[np.ndarray, np.ndarray]:
+    """As [`class_ids`] for numbers of any shape, which may be wrong: class ids (255 there), and which ones are."""
+    ids = values.astype(np.int64)
+    ignored = ids == IGNORE_INDEX
+    if classes.ignore_index is not None:
+        ignored |= ids == classes.ignore_index
+    if classes.do_reduce_labels:
+        ignored |= ids == 0
+        ids -= 1
+    wrong = ~ignored & ((ids < 0) | (ids >= len(classes.names)))
+    ids[ignored | wrong] = IGNORE_INDEX
+    return ids.astype(np.uint8), wrong
 
 
 def check_sample(
@@ -208,10 +214,15 @@ def load_segmentation_data(
         [`InputError`]: the source lacks the split, an image lacks its mask, or there is no class list.
     """
     root = Path(source).expanduser()
-    if root.is_dir() and (_holds_pairs(root) or not _holds_table(root)):
-        own_classes = ClassList.load(classes or _classes_file(root))
+    if is_folder_of_pairs(root):
+        own_classes = ClassList.load(classes or classes_file(root))
         return FolderData(own_classes, find_pairs(root, split), cache)
     return _table_data().TableData.open(str(source), split, classes, image_column, mask_column, cache)
+
+
+def is_folder_of_pairs(root: Path) -> bool:
+    """Whether a source is a folder of image and mask files, rather than a table that `datasets` reads."""
+    return root.is_dir() and (_holds_pairs(root) or not _holds_table(root))
 
 
 def stream_segmentation_data(
@@ -253,43 +264,82 @@ def hold_out(names: Sequence[str], split: str, where: str) -> list[str]:
     return [name for name in names if (name in held_out) == (split != "train")]
 
 
+@dataclass(frozen=True)
+class SplitFiles:
+    """Where the files of a split are.
+
+    Args:
+        images, masks (`Path`): the folders.
+        listed (`Path`, *optional*): the list of those stems that belong to the split.
+        is_held_out (`bool`): whether the source has no splits, so that a tenth of its images is held out.
+    """
+
+    images: Path
+    masks: Path
+    listed: Path | None = None
+    is_held_out: bool = False
+
+
+def split_names(root: Path) -> list[str]:
+    """The splits of a folder: its folders with images, else its lists, else what is held out."""
+    folders = sorted(folder.parent.name for folder in root.glob("*/images"))
+    return folders or list(_lists(root)) or ["train", "val"]
+
+
+def locate_split(root: Path, split: str) -> SplitFiles:
+    """Find the files of one split. Raises [`InputError`] if the split or one of its folders is missing."""
+    for name in same_split(split):
+        if (root / name / "images").is_dir():
+            return _split_files(root / name)
+    with_images = sorted(folder.parent.name for folder in root.glob("*/images"))
+    if with_images and not (root / "images").is_dir():
+        raise InputError(f"{root} has no split {split!r}; it has {with_images}")
+    files = _split_files(root)
+    lists = _lists(root)
+    for name in same_split(split):
+        if name in lists:
+            return replace(files, listed=lists[name])
+    if lists:
+        raise InputError(f"{root} has no list {split}.txt; it has {[path.name for path in lists.values()]}")
+    return replace(files, is_held_out=True)
+
+
+def _lists(root: Path) -> dict[str, Path]:
+    return {path.stem: path for path in sorted(root.glob("*.txt")) if path.stem in SPLITS}
+
+
+def _split_files(folder: Path) -> SplitFiles:
+    masks = _mask_folder(folder)
+    if masks is None or not (folder / "images").is_dir():
+        found = sorted(path.name for path in folder.iterdir())[:10] or "nothing"
+        raise InputError(f"{folder} must hold the folders 'images' and 'masks'; it holds {found}")
+    return SplitFiles(folder / "images", masks)
+
+
 def find_pairs(root: Path, split: str) -> dict[str, tuple[Path, Path]]:
     """Pair the images and masks of one split by stem, in the order of the stems or of the list file.
 
     Raises:
         [`InputError`]: a folder, the split or a mask is missing, or two files have one stem.
     """
-    for name in same_split(split):
-        if (root / name / "images").is_dir():
-            return _pair(root / name)
-    with_images = sorted(folder.parent.name for folder in root.glob("*/images"))
-    if with_images and not (root / "images").is_dir():
-        raise InputError(f"{root} has no split {split!r}; it has {with_images}")
-    pairs = _pair(root)
-    lists = {path.stem: path for path in sorted(root.glob("*.txt")) if path.stem in SPLITS}
-    for name in same_split(split):
-        if name in lists:
-            return _listed(pairs, lists[name])
-    if lists:
-        raise InputError(f"{root} has no list {split}.txt; it has {[path.name for path in lists.values()]}")
-    return {name: pairs[name] for name in hold_out(list(pairs), split, str(root))}
-
-
-def _pair(folder: Path) -> dict[str, tuple[Path, Path]]:
-    masks = _mask_folder(folder)
-    if masks is None or not (folder / "images").is_dir():
-        found = sorted(path.name for path in folder.iterdir())[:10] or "nothing"
-        raise InputError(f"{folder} must hold the folders 'images' and 'masks'; it holds {found}")
-    return pair_files(folder / "images", masks)
+    files = locate_split(root, split)
+    pairs = pair_files(files.images, files.masks)
+    if files.listed is not None:
+        return _listed(pairs, files.listed)
+    if files.is_held_out:
+        return {name: pairs[name] for name in hold_out(list(pairs), split, str(root))}
+    return pairs
 
 
 def pair_files(image_folder: Path, mask_folder: Path) -> dict[str, tuple[Path, Path]]:
     """Pair the files of two folders by stem (with sub-folders: by path without suffix), in the order of the stems."""
-    images = _files_by_stem(image_folder, IMAGE_SUFFIXES)
-    masks = _files_by_stem(mask_folder, MASK_SUFFIXES)
+    images = files_by_stem(image_folder, IMAGE_SUFFIXES)
+    masks = files_by_stem(mask_folder, MASK_SUFFIXES)
+    for first, second, *_ in (same for found in (images, masks) for same in found.values() if len(same) > 1):
+        raise InputError(f"{first} and {second} have the same stem: only one of them can have a mask")
     if not images:
         raise InputError(f"{image_folder} holds no images (looked for {', '.join(sorted(IMAGE_SUFFIXES))})")
-    without = [str(image) for stem, image in images.items() if stem not in masks]
+    without = [str(image) for stem, (image,) in images.items() if stem not in masks]
     if without:
         raise InputError(
             f"{len(without)} of {len(images)} images have no mask of the same stem in {mask_folder} "
@@ -297,24 +347,31 @@ def pair_files(image_folder: Path, mask_folder: Path) -> dict[str, tuple[Path, P
         )
     if len(masks) > len(images):
         logger.warning(f"{mask_folder}: {len(masks) - len(images)} masks belong to no image and are not used")
-    return {stem: (image, masks[stem]) for stem, image in images.items()}
+    return {stem: (image, masks[stem][0]) for stem, (image,) in images.items()}
 
 
-def _files_by_stem(folder: Path, suffixes: frozenset[str]) -> dict[str, Path]:
-    files: dict[str, Path] = {}
+def files_by_stem(folder: Path, suffixes: frozenset[str]) -> dict[str, list[Path]]:
+    """The files of these suffixes under their paths without suffix; more than one file of a stem cannot be used."""
+    files: dict[str, list[Path]] = {}
     for path in sorted(folder.rglob("*")):
         stem = path.relative_to(folder).with_suffix("").as_posix()
         hidden = f"/{stem}".find("/.") >= 0  # what file managers and notebooks leave behind
         if path.suffix.lower() in suffixes and not hidden:
-            if stem in files:
-                raise InputError(f"{files[stem]} and {path} have the same stem: only one of them can have a mask")
-            files[stem] = path
+            files.setdefault(stem, []).append(path)
     return files
 
 
+def read_list(path: Path) -> list[str]:
+    """The stems that a list file names, each once, in its order."""
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read as a list of stems in UTF-8: {error}") from error
+    return list(dict.fromkeys(line for line in lines if line))
+
+
 def _listed(pairs: Mapping[str, tuple[Path, Path]], path: Path) -> dict[str, tuple[Path, Path]]:
-    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    stems = list(dict.fromkeys(line for line in lines if line))
+    stems = read_list(path)
     unknown = [stem for stem in stems if stem not in pairs]
     if unknown:
         raise InputError(f"{path} lists {len(unknown)} stems that no image has: {_shown(unknown)}")
@@ -342,7 +399,8 @@ def _holds_table(root: Path) -> bool:
     return any(any(root.glob(name)) or any(root.glob(f"*/{name}")) for name in names)
 
 
-def _classes_file(root: Path) -> Path:
+def classes_file(root: Path) -> Path:
+    """The class list of a folder. Raises [`InputError`] if it has none."""
     path = root / CLASSES_FILE
     if not path.is_file():
         raise InputError(
