@@ -217,7 +217,7 @@ def load_segmentation_data(
     if is_folder_of_pairs(root):
         own_classes = ClassList.load(classes or classes_file(root))
         return FolderData(own_classes, find_pairs(root, split), cache)
-    return _table_data().TableData.open(str(source), split, classes, image_column, mask_column, cache)
+    return table_module().TableData.open(str(source), split, classes, image_column, mask_column, cache)
 
 
 def is_folder_of_pairs(root: Path) -> bool:
@@ -234,10 +234,10 @@ def stream_segmentation_data(
     mask_column: str | None = None,
 ) -> "StreamedData":
     """As [`load_segmentation_data`] for a table too large to download or index: samples come one after the other."""
-    return _table_data().StreamedData.open(str(source), split, classes, image_column, mask_column)
+    return table_module().StreamedData.open(str(source), split, classes, image_column, mask_column)
 
 
-def _table_data() -> ModuleType:
+def table_module() -> ModuleType:
     """Imported when such a source is opened: a machine that trains from a folder can do without `datasets`."""
     try:
         from scripts.toolkit import table_data
@@ -282,7 +282,8 @@ class SplitFiles:
 
 def split_names(root: Path) -> list[str]:
     """The splits of a folder: its folders with images, else its lists, else what is held out."""
-    folders = sorted(folder.parent.name for folder in root.glob("*/images"))
+    found = {folder.parent.name for folder in root.glob("*/images")}
+    folders = [name for name in SPLITS if name in found] + sorted(found - set(SPLITS))
     return folders or list(_lists(root)) or ["train", "val"]
 
 
@@ -305,7 +306,7 @@ def locate_split(root: Path, split: str) -> SplitFiles:
 
 
 def _lists(root: Path) -> dict[str, Path]:
-    return {path.stem: path for path in sorted(root.glob("*.txt")) if path.stem in SPLITS}
+    return {split: root / f"{split}.txt" for split in SPLITS if (root / f"{split}.txt").is_file()}
 
 
 def _split_files(folder: Path) -> SplitFiles:
