@@ -37,6 +37,7 @@ MASK_SUFFIXES = frozenset({".bmp", ".png", ".tif", ".tiff"})  # lossless ones: a
 MASK_FOLDERS = ("masks", "labels")
 SPLITS = ("train", "val", "validation", "test")
 HELD_OUT_SHARE = 0.1
+ALL_PROBLEMS = "scripts/check_data.py lists all problems of a data set"
 
 
 class UnreadableError(InputError):
@@ -80,7 +81,7 @@ def class_ids(values: np.ndarray, classes: ClassList, name: str) -> np.ndarray:
         raise InputError(
             f"{name} holds the id {shown}, but the {len(classes.names)} classes have {first} to "
             f"{len(classes.names) - 1 + first} and ignored pixels 255. If it means 'not labelled', set ignore_index "
-            f"in {CLASSES_FILE}; if the ids count from 1, set do_reduce_labels there"
+            f"in {CLASSES_FILE}; if the ids count from 1, set do_reduce_labels there. {ALL_PROBLEMS}"
         )
     return ids
 
@@ -119,7 +120,7 @@ def check_sample(
     if picture.size != (width, height):
         raise InputError(
             f"{image_name} is {picture.width} x {picture.height} (width x height, upright), its mask {mask_name} is "
-            f"{width} x {height}: they must be equal"
+            f"{width} x {height}: they must be equal. {ALL_PROBLEMS}"
         )
     return Sample(image=picture, mask=class_ids(values, classes, mask_name), name=name)
 
@@ -344,7 +345,7 @@ def pair_files(image_folder: Path, mask_folder: Path) -> dict[str, tuple[Path, P
     if without:
         raise InputError(
             f"{len(without)} of {len(images)} images have no mask of the same stem in {mask_folder} "
-            f"({', '.join(sorted(MASK_SUFFIXES))}): {_shown(without)}"
+            f"({', '.join(sorted(MASK_SUFFIXES))}): {_shown(without)}. {ALL_PROBLEMS}"
         )
     if len(masks) > len(images):
         logger.warning(f"{mask_folder}: {len(masks) - len(images)} masks belong to no image and are not used")

@@ -182,7 +182,7 @@ class Summary:
                 self.digests[-1] = _digest(image)
                 if image.mode.startswith(RANGED_MODES):
                     to_rgb_image(image)
-        except ValueError as error:
+        except Exception as error:  # Pillow raises nearly anything on damaged EXIF tags
             self._add(Kind.BAD_IMAGE, file, _reason(error, source))
             return None
         self._check_suffix(file, image)
@@ -205,7 +205,7 @@ class Summary:
             self._check_suffix(file, image)
         try:
             return to_mask(image)
-        except ValueError as error:
+        except Exception as error:  # as above
             self._add(Kind.NO_LABEL_MAP, file, str(error))
             return None
 
@@ -272,7 +272,7 @@ def _digest(image: Image.Image) -> int:
     return int.from_bytes(state.digest()[:8], "little")
 
 
-def _reason(error: ValueError, source: Path | BytesIO) -> str:
+def _reason(error: Exception, source: Path | BytesIO) -> str:
     return str(error).removeprefix(f"{source}: ")
 
 

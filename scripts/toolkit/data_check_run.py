@@ -1,5 +1,6 @@
 """Check all pairs of a source in several processes; what they find arrives part by part, in order."""
 
+import logging
 import os
 import signal
 import warnings
@@ -44,8 +45,9 @@ class Checker:
     def check(self, part: Part) -> Summary:
         split = self.splits[part.split]
         summary = Summary(split.name)
+        logging.getLogger("PIL").setLevel(logging.CRITICAL)  # what it says of damaged files is in the report
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's, of odd but harmless metadata
+            warnings.simplefilter("ignore")  # Pillow's as well, of odd but harmless metadata
             for index in range(part.start, part.stop):
                 summary.check(*split.pair(index), self.classes, self.quick)
         return summary

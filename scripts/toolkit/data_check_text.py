@@ -38,7 +38,7 @@ def to_markdown(report: DataReport) -> str:
     lines += ["", "## Splits", "", *_markdown_table(*_split_table(report.splits))]
     lines += ["", "## Classes", "", *_markdown_table(*_class_table(report, len(report.class_names)))]
     for problem in report.problems:
-        lines += ["", f"## {problem.severity.capitalize()}: {_counted(problem)}"]
+        lines += ["", f"## {_counted(problem)}"]
         lines += ["", f"Fix: {markdown(problem.fix)}.", ""]
         lines += [f"- {markdown(example.name)}: {markdown(example.detail)}" for example in problem.examples]
         more = problem.count - len(problem.examples)
@@ -54,7 +54,7 @@ def show(report: DataReport, console: Console) -> None:
     rarest = f", the rarest {SHOWN_CLASSES} of them" if len(report.class_names) > SHOWN_CLASSES else ""
     console.print(_rich_table(f"Classes{rarest}", *_class_table(report, SHOWN_CLASSES)))
     for problem in report.problems:
-        console.print(Text(f"{problem.severity}: {_counted(problem)}", style=COLOURS[problem.severity]))
+        console.print(Text(_counted(problem), style=COLOURS[problem.severity]))
         for example in problem.examples[:SHOWN_EXAMPLES]:
             console.print(Text(printable(f"  {example.name}: {example.detail}")), soft_wrap=True)
         more = problem.count - min(len(problem.examples), SHOWN_EXAMPLES)
@@ -71,12 +71,12 @@ def show(report: DataReport, console: Console) -> None:
 def verdict(report: DataReport) -> str:
     pairs = sum(split.pairs for split in report.splits)
     splits = ", ".join(f"{split.pairs:,} {split.name}" for split in report.splits)
-    found = f"{report.errors:,} errors, {report.warnings:,} warnings"
-    return f"{pairs:,} images with masks ({splits}): {found if report.problems else 'no problems found'}."
+    found = f"errors: {report.errors:,}, warnings: {report.warnings:,}" if report.problems else "no problems found"
+    return f"{pairs:,} images with masks ({splits}); {found}."
 
 
 def _counted(problem: Problem) -> str:
-    return f"{problem.count:,} {problem.title}"
+    return f"{problem.severity.capitalize()}, {problem.title}: {problem.count:,}"
 
 
 def _split_table(splits: Sequence[SplitStatistics]) -> tuple[list[str], list[list[str]]]:
