@@ -286,6 +286,7 @@ def test_oddity_is_found_and_named_and_does_not_stop_training(source, damage, ki
     assert loads(source)
 
 
+@pytest.mark.filterwarnings("ignore")  # Pillow's, of damaged metadata
 def test_check_and_training_agree_on_files_with_changed_bytes(tmp_path):
     """Whatever Pillow makes of them, and whatever it raises."""
     random, classes = np.random.default_rng(0), ClassList.parse(["sky", "road", "tree"], "x")

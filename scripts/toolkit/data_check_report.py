@@ -234,7 +234,7 @@ def _note_equal_images(source: DataSource, summaries: Sequence[Summary], problem
 
 
 def _name(source: DataSource, split: int, index: int) -> str:
-    return f"{source.splits[split].pair(int(index))[0].name} of {source.splits[split].name!r}"
+    return f"{source.splits[split].image_name(int(index))} of {source.splits[split].name!r}"
 
 
 def _share(part: int, whole: int) -> float:

@@ -40,6 +40,10 @@ class SplitSource(ABC):
     def __len__(self) -> int: ...
 
     @abstractmethod
+    def image_name(self, index: int) -> str:
+        """What the image of one pair is called in reports."""
+
+    @abstractmethod
     def pair(self, index: int) -> tuple[RawFile, RawFile]:
         """The image and the mask of one pair."""
 
@@ -48,18 +52,21 @@ class FolderSplit(SplitSource):
     """Pairs of files; their names in reports are relative to the source."""
 
     def __init__(self, name: str, root: Path, pairs: Sequence[tuple[Path, Path]]):
-        self.name, self.root = name, str(root)
+        self.name, self._prefix = name, f"{root}{os.sep}"
         self._pairs = [(str(image), str(mask)) for image, mask in pairs]  # a tenth of the memory of paths
 
     def __len__(self) -> int:
         return len(self._pairs)
+
+    def image_name(self, index: int) -> str:
+        return self._pairs[index][0].removeprefix(self._prefix)
 
     def pair(self, index: int) -> tuple[RawFile, RawFile]:
         image, mask = map(self._file, self._pairs[index])
         return image, mask
 
     def _file(self, path: str) -> RawFile:
-        return RawFile(os.path.relpath(path, self.root), Path(path), os.path.splitext(path)[1].lower())
+        return RawFile(path.removeprefix(self._prefix), Path(path), os.path.splitext(path)[1].lower())
 
 
 class TableSplit(SplitSource):
@@ -75,6 +82,9 @@ class TableSplit(SplitSource):
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    def image_name(self, index: int) -> str:
+        return f"row {index}, column {self.columns[0]!r}"
 
     def pair(self, index: int) -> tuple[RawFile, RawFile]:
         row = self._rows[index]
