@@ -17,7 +17,7 @@ SHOWN_WRONG_IDS = 20
 COLOURS = {"error": "red", "warning": "yellow"}
 QUICK_NOTE = "Quick: of the images only the headers were read; damaged pixels and equal images stay unseen."
 # What Markdown gives a meaning to: anywhere, as a link by itself, or at the start of a line.
-MEANING = re.compile(r"[\\`*_\[\]|~#$!]|:(?=//)|(?<=www)\.|^[-+]|(?<=^\d)[.)]")
+MEANING = re.compile(r"[\\`*_\[\]|~#$!]|:(?=//)|(?<=www)\.|^[-+]|(?<=^\d)[.)](?=\s)")
 
 
 def printable(text: str) -> str:
