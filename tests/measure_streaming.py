@@ -29,19 +29,7 @@ SIZE = (320, 240)
 ROWS_OF_A_FILE = 2000
 VALIDATION_ROWS = 50
 MODEL = ("--model", "lclipseg-mbv3s", "--guidance", "none", "--backbone_weights", "none")
-SCHEDULE = (
-    "--epochs",
-    "1",
-    "--batch_size",
-    "32",
-    "--crop_size",
-    "64",
-    "64",
-    "--shortest_edge",
-    "64",
-    "--trackers",
-    "none",
-)
+SIZES = ("--batch_size", "32", "--crop_size", "64", "64", "--shortest_edge", "64")
 
 
 def write_rows(folder: Path, rows: int) -> None:

@@ -225,7 +225,7 @@ def _table_splits(source: str, opened: Any) -> list[str]:
     """A file has one split, which its name tells; whatever else `datasets` reads lists its splits beside its train."""
     path = Path(source).expanduser()
     if path.is_file():
-        return [table_module()._split_of(path)]
+        return [table_module().split_of(path)]
     return list(opened("train").rows.info.splits)
 
 

@@ -202,7 +202,7 @@ class TableSplit:
                 raise InputError(
                     f"{path} is no data set: give a folder, a .parquet or .zip file, or a Hub data set name"
                 )
-            builder, data_files = FILE_BUILDERS[path.suffix.lower()], {_split_of(path): str(path)}
+            builder, data_files = FILE_BUILDERS[path.suffix.lower()], {split_of(path): str(path)}
         elif not path.is_dir() and (path.suffix or source.startswith(("/", ".", "~")) or source.count("/") > 1):
             raise InputError(f"the data source {source} does not exist")
         with _table_errors(source):
@@ -242,7 +242,7 @@ def _table_errors(source: str) -> Iterator[None]:
         raise InputError(f"`datasets` cannot read {source}: {error}. {METADATA_HINT}") from error
 
 
-def _split_of(path: Path) -> str:
+def split_of(path: Path) -> str:
     """The split that a file's name tells ("val.parquet", "test-00000.zip"), else "train"."""
     first = path.stem.replace("_", "-").replace(".", "-").split("-")[0].lower()
     return SPLIT_WORDS.get(first, "train")
