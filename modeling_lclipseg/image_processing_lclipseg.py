@@ -19,12 +19,11 @@ from transformers.image_utils import (
     ImageInput,
     PILImageResampling,
     SizeDict,
-    load_image,
 )
 from transformers.processing_utils import ImagesKwargs, Unpack
 from transformers.utils import TensorType
 
-from .inputs_lclipseg import flatten_images, open_image, to_image_tensor, to_mask
+from .inputs_lclipseg import flatten_images, open_image, open_url, to_image_tensor, to_mask
 from .label_map_lclipseg import LOGITS_STRIDE, label_map, sample_positions
 from .sizing_lclipseg import Size, Sizing
 
@@ -134,7 +133,7 @@ class LClipSegImageProcessor(TorchvisionBackend):
         if isinstance(image_url_or_urls, (list, tuple)):
             return [self.fetch_images(entry) for entry in image_url_or_urls]
         if isinstance(image_url_or_urls, str) and image_url_or_urls.startswith(("http://", "https://")):
-            return load_image(image_url_or_urls)
+            return open_url(image_url_or_urls)
         if isinstance(image_url_or_urls, (str, PathLike)):
             return open_image(image_url_or_urls)
         return image_url_or_urls

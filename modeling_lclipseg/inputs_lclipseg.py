@@ -13,73 +13,108 @@
 """
 
 import warnings
-from collections.abc import Sequence
-from os import PathLike
-from typing import IO, Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from io import BytesIO
+from os import PathLike, fspath
+from os.path import exists, isdir, isfile
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
-from transformers.image_utils import ChannelDimension, infer_channel_dimension_format
+from huggingface_hub.utils import httpx
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from transformers.image_utils import ChannelDimension
 
 # Twice Pillow's own limit, beyond which Pillow itself refuses: about 13,400 x 13,400 pixels.
 DEFAULT_MAX_PIXELS = 178_956_970
+CHANNEL_COUNTS = (1, 3, 4)
 
 
-def open_header(file: str | PathLike | IO[bytes], max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
+def open_header(
+    file: str | PathLike | bytes | BinaryIO, max_pixels: int = DEFAULT_MAX_PIXELS, name: str | None = None
+) -> ImageFile.ImageFile:
     """
     Open an image without decoding a pixel, and check its size. Format, mode and EXIF tags are known from then on.
 
     Args:
-        file (`str`, `PathLike` or binary stream): The file.
-        max_pixels (`int`, *optional*, defaults to 178,956,970): See [`open_image`].
+        file, max_pixels, name: See [`open_image`].
 
     Raises:
-        ValueError: the file is missing, a folder, unreadable, no image or too large. The message starts with `file`.
+        ValueError: the file is missing, a folder or a pipe, unreadable, no image or too large. The message starts with
+            the name.
     """
+    name = _name_of(file) if name is None else name
+    if isinstance(file, (str, PathLike)) and exists(file) and not isfile(file):
+        what = "a folder; give the images in it" if isdir(file) else "no regular file"  # a pipe would never end
+        raise ValueError(f"{name}: this is {what}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `max_pixels` decides
-            image = Image.open(file)
+            image = Image.open(BytesIO(file) if isinstance(file, bytes) else file)
     except FileNotFoundError:
-        raise ValueError(f"{file}: there is no such file") from None
+        raise ValueError(f"{name}: there is no such file") from None
     except UnidentifiedImageError:
-        raise ValueError(f"{file}: not an image, or of a format that Pillow does not read") from None
+        raise ValueError(f"{name}: not an image, or of a format that Pillow does not read") from None
     except Image.DecompressionBombError as error:
-        raise ValueError(f"{file}: too large to be opened safely. {error}") from None
+        raise ValueError(f"{name}: too large to be opened safely. {error}") from None
     except Exception as error:  # Pillow's format plugins raise nearly anything on a damaged header
-        raise ValueError(f"{file}: cannot be read: {error}") from error
+        raise ValueError(f"{name}: cannot be read: {error}") from error
     if image.width * image.height > max_pixels:
         image.close()
         raise ValueError(
-            f"{file}: {image.width} x {image.height} pixels are more than the {max_pixels:,} allowed; scale it "
-            "down or raise `max_pixels`"
+            f"{name}: {image.width} x {image.height} pixels are more than the {max_pixels:,} allowed; scale it down "
+            "or raise `max_pixels`"
         )
     return image
 
 
-def open_image(file: str | PathLike | IO[bytes], max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
+def open_image(
+    file: str | PathLike | bytes | BinaryIO, max_pixels: int = DEFAULT_MAX_PIXELS, name: str | None = None
+) -> Image.Image:
     """
     Read an image file completely. Its size is checked in the header, before any pixel is decoded.
 
     Args:
-        file (`str`, `PathLike` or binary stream): The file.
+        file (`str`, `PathLike`, `bytes` or a binary file): Path of the file, its content, or the file, opened.
         max_pixels (`int`, *optional*, defaults to 178,956,970):
             Largest width times height. More than the default needs `PIL.Image.MAX_IMAGE_PIXELS` raised as well.
+        name (`str`, *optional*):
+            What messages call the file, here and wherever the image cannot be used; by default its path.
 
     Returns:
         `PIL.Image.Image`: The decoded image in the mode of the file, not yet turned upright.
 
     Raises:
-        ValueError: the file is missing, a folder, unreadable, no image, too large, damaged or cut short. The message
-            starts with `file`.
+        ValueError: see [`open_header`]; or the file is damaged or cut short.
     """
-    with open_header(file, max_pixels) as image:
-        try:
-            image.load()
-        except Exception as error:  # Pillow's format plugins raise nearly anything on damaged data
-            raise ValueError(f"{file}: damaged or cut short: {error}") from error
+    name = _name_of(file) if name is None else name
+    with open_header(file, max_pixels, name) as image, _named(name):
+        _decode(image)
+    image.filename = name  # not before: Pillow reads some formats through it
     return image
+
+
+def _name_of(file: str | PathLike | bytes | BinaryIO) -> str:
+    return str(fspath(file)) if isinstance(file, (str, PathLike)) else "the file"
+
+
+def open_url(url: str, timeout: float | None = None) -> Image.Image:
+    """
+    Read an image from the web by the rules of [`open_image`].
+
+    Args:
+        url (`str`): Its address, `http://...` or `https://...`.
+        timeout (`float`, *optional*): How many seconds the server may take to answer; by default any time.
+
+    Raises:
+        ValueError: no answer, or one that is no image. The message starts with the address.
+    """
+    try:
+        answer = httpx.get(url, timeout=timeout, follow_redirects=True).raise_for_status()
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise ValueError(f"{url}: cannot be fetched: {error}") from error
+    return open_image(answer.content, name=url)
 
 
 def to_image_tensor(
@@ -94,38 +129,34 @@ def to_image_tensor(
             height, width)` with 1, 3 or 4 (transparency last) channels.
         convert_rgb (`bool`, *optional*, defaults to `True`): `False` keeps the channels as they are.
         input_data_format (`str` or `ChannelDimension`, *optional*):
-            Where the channels of an array are; found out from its shape by default.
+            Where the channels of an array are. By default its shape tells; where both ends could be the channels,
+            they are last in an array, as in NumPy's libraries, and first in a tensor.
 
     Returns:
         `torch.Tensor` of shape `(channels, height, width)`: uint8, or float32 in [0, 1] for float input. Three
         channels unless `convert_rgb=False`.
 
     Raises:
-        ValueError: another type or shape, no pixels, or values outside the range of the type.
+        ValueError: another type or shape, no pixels, or values outside the range of the type. The message starts with
+            the name of the file where the image came from one.
     """
-    if isinstance(image, Image.Image):
-        _check_has_pixels(image.size)
-        image = ImageOps.exif_transpose(image)
-        if image.mode.startswith("I"):
-            array = _sixteen_bit_values(image)
-        elif convert_rgb and image.mode != "F":
-            array = np.array(_pil_to_rgb(image))
+    with _named(getattr(image, "filename", "")):
+        if isinstance(image, Image.Image):
+            values, input_data_format = torch.from_numpy(_pil_values(image, convert_rgb)), ChannelDimension.LAST
+        elif isinstance(image, np.ndarray):
+            values = torch.from_numpy(_to_native_array(image))
+            input_data_format = input_data_format or _layout(image.shape, usual=ChannelDimension.LAST)
+        elif isinstance(image, torch.Tensor):
+            values = image
+            input_data_format = input_data_format or _layout(image.shape, usual=ChannelDimension.FIRST)
         else:
-            array = np.array(image)
-        values = torch.from_numpy(array)
-        input_data_format = ChannelDimension.LAST
-    elif isinstance(image, np.ndarray):
-        values = torch.from_numpy(_to_native_array(image))
-    elif isinstance(image, torch.Tensor):
-        values = image
-    else:
-        raise ValueError(
-            f"an image must be a PIL image, a NumPy array or a torch tensor, not {type(image).__name__}; "
-            "open_image reads a file"
-        )
-    _check_has_pixels(values.shape)
-    values = _to_valid_range(_channels_first(values, input_data_format))
-    return _tensor_to_rgb(values) if convert_rgb else values
+            raise ValueError(
+                f"an image must be a PIL image, a NumPy array or a torch tensor, not {type(image).__name__}; "
+                "open_image reads a file"
+            )
+        _check_has_pixels(values.shape)
+        values = _to_valid_range(_channels_first(values, input_data_format))
+        return _tensor_to_rgb(values) if convert_rgb else values
 
 
 def to_rgb_image(image: Any) -> Image.Image:
@@ -158,44 +189,47 @@ def to_mask(mask: Any, ignore_index: int = 255) -> np.ndarray:
         `np.ndarray` of shape `(height, width)`: uint8 where it was, else int64.
 
     Raises:
-        ValueError: another type, several channels, no integers, no pixels, or negative ids.
+        ValueError: another type, several channels, no integers, no pixels, or negative ids. The message starts with
+            the name of the file where the mask came from one.
     """
-    if isinstance(mask, Image.Image):
-        if len(mask.getbands()) != 1 or mask.mode == "F":
+    with _named(getattr(mask, "filename", "")):
+        if isinstance(mask, Image.Image):
+            _decode(mask)
+            if len(mask.getbands()) != 1 or mask.mode == "F":
+                raise ValueError(
+                    f"a mask must have one channel, with a class id in every pixel, but this image has mode "
+                    f"{mask.mode!r} ({len(mask.getbands())} channels). If its channels are equal, keep one of them; if "
+                    "it shows classes as colours, translate the colours into ids first"
+                )
+            ids = np.array(ImageOps.exif_transpose(mask))
+        elif isinstance(mask, (np.ndarray, torch.Tensor)):
+            if isinstance(mask, torch.Tensor):
+                mask = mask.detach().to("cpu", torch.float32 if mask.is_floating_point() else mask.dtype).numpy()
+            ids = _to_native_array(mask)
+            if ids.ndim == 3 and 1 in (ids.shape[0], ids.shape[-1]):
+                ids = ids[0] if ids.shape[0] == 1 else ids[..., 0]
+        else:
+            raise ValueError(f"a mask must be a PIL image, a NumPy array or a torch tensor, not {type(mask).__name__}")
+        _check_has_pixels(ids.shape)
+        if ids.ndim != 2:
             raise ValueError(
-                f"a mask must have one channel, with a class id in every pixel, but this image has mode {mask.mode!r} "
-                f"({len(mask.getbands())} channels). If its channels are equal, keep one of them; if it shows classes "
-                "as colours, translate the colours into ids first"
+                f"a mask must have one channel, with a class id in every pixel, but this array has shape {ids.shape}; "
+                "expected (height, width)"
             )
-        ids = np.array(ImageOps.exif_transpose(mask))
-    elif isinstance(mask, (np.ndarray, torch.Tensor)):
-        if isinstance(mask, torch.Tensor):
-            mask = mask.detach().to("cpu", torch.float32 if mask.is_floating_point() else mask.dtype).numpy()
-        ids = _to_native_array(mask)
-        if ids.ndim == 3 and 1 in (ids.shape[0], ids.shape[-1]):
-            ids = ids[0] if ids.shape[0] == 1 else ids[..., 0]
-    else:
-        raise ValueError(f"a mask must be a PIL image, a NumPy array or a torch tensor, not {type(mask).__name__}")
-    _check_has_pixels(ids.shape)
-    if ids.ndim != 2:
-        raise ValueError(
-            f"a mask must have one channel, with a class id in every pixel, but this array has shape {ids.shape}; "
-            "expected (height, width)"
-        )
-    if not (np.issubdtype(ids.dtype, np.integer) or ids.dtype == bool):
-        raise ValueError(
-            f"a mask must hold integer class ids, but this array is of type {ids.dtype}; convert it to int32"
-        )
-    if ids.dtype in (np.uint8, bool):
-        return ids.astype(np.uint8)
-    ids = ids.astype(np.int64)
-    lowest = ids[ids != ignore_index].min(initial=0)
-    if lowest < 0:
-        raise ValueError(
-            f"this mask holds the negative id {lowest}; class ids start at 0, and only the ignore index "
-            f"({ignore_index}) may be negative"
-        )
-    return ids
+        if not (np.issubdtype(ids.dtype, np.integer) or ids.dtype == bool):
+            raise ValueError(
+                f"a mask must hold integer class ids, but this array is of type {ids.dtype}; convert it to int32"
+            )
+        if ids.dtype in (np.uint8, bool):
+            return ids.astype(np.uint8)
+        ids = ids.astype(np.int64)
+        lowest = ids[ids != ignore_index].min(initial=0)
+        if lowest < 0:
+            raise ValueError(
+                f"this mask holds the negative id {lowest}; class ids start at 0, and only the ignore index "
+                f"({ignore_index}) may be negative"
+            )
+        return ids
 
 
 def flatten_images(images: Any, max_ndim: int) -> list[Any]:
@@ -212,9 +246,38 @@ def flatten_images(images: Any, max_ndim: int) -> list[Any]:
     return [images]
 
 
+@contextmanager
+def _named(file: str) -> Iterator[None]:
+    """Whatever is wrong with an image that came from a file names the file."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}" if file else str(error)) from error
+
+
+def _decode(image: Image.Image) -> None:
+    """Decode what Pillow has left in the file so far."""
+    if image.format == "EPS":
+        raise ValueError("EPS is a program, which Pillow would have another program run; convert it to PNG")
+    try:
+        image.load()
+    except Exception as error:  # Pillow's format plugins raise nearly anything on damaged data
+        raise ValueError(f"damaged or cut short: {error}") from error
+
+
 def _check_has_pixels(shape: Sequence[int]):
     if 0 in shape:
         raise ValueError(f"an image must have at least one pixel, but this one has shape {tuple(shape)}")
+
+
+def _pil_values(image: Image.Image, convert_rgb: bool) -> np.ndarray:
+    """The upright image as (H, W) or (H, W, C), in the type of its mode."""
+    _check_has_pixels(image.size)
+    _decode(image)
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):
+        return _sixteen_bit_values(image)
+    return np.array(_pil_to_rgb(image) if convert_rgb and image.mode != "F" else image)
 
 
 def _sixteen_bit_values(image: Image.Image) -> np.ndarray:
@@ -232,9 +295,11 @@ def _to_native_array(array: np.ndarray) -> np.ndarray:
     """A copy that torch can take: writable, not flipped, in this machine's byte order, of a type it computes in."""
     if array.dtype.kind not in "buif":
         raise ValueError(f"an image or mask must hold numbers, but this array is of type {array.dtype}")
-    dtype = (
-        np.dtype(np.int64) if array.dtype.kind == "u" and array.dtype.itemsize > 2 else array.dtype.newbyteorder("=")
-    )
+    dtype = array.dtype.newbyteorder("=")
+    if dtype.kind == "u" and dtype.itemsize > 2:
+        dtype = np.dtype(np.int64)
+    elif dtype.kind == "f" and dtype.itemsize > 8:
+        dtype = np.dtype(np.float64)
     return np.array(array, dtype=dtype, order="C")
 
 
@@ -247,18 +312,23 @@ def _pil_to_rgb(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
 
 
-def _channels_first(values: torch.Tensor, input_data_format: str | ChannelDimension | None) -> torch.Tensor:
+def _layout(shape: Sequence[int], usual: ChannelDimension) -> ChannelDimension | None:
+    """Where the channels are by their number; `usual` where both ends could be them, `None` where neither can."""
+    if len(shape) != 3:
+        return None
+    places = {ChannelDimension.FIRST: shape[0], ChannelDimension.LAST: shape[-1]}
+    possible = [place for place, length in places.items() if length in CHANNEL_COUNTS]
+    return usual if usual in possible else next(iter(possible), None)
+
+
+def _channels_first(values: torch.Tensor, layout: str | ChannelDimension | None) -> torch.Tensor:
     if values.ndim == 2:
         return values[None]
-    try:
-        if values.ndim != 3:
-            raise ValueError
-        layout = input_data_format or infer_channel_dimension_format(values, num_channels=(1, 3, 4))  # type: ignore[arg-type]
-    except ValueError:
+    if values.ndim != 3 or layout is None:
         raise ValueError(
             f"an image array must have shape (height, width), (height, width, channels) or (channels, height, width) "
             f"with 1, 3 or 4 channels, but this one has {tuple(values.shape)}"
-        ) from None
+        )
     return values.permute(2, 0, 1) if ChannelDimension(layout) == ChannelDimension.LAST else values
 
 
@@ -309,6 +379,7 @@ __all__ = [
     "flatten_images",
     "open_header",
     "open_image",
+    "open_url",
     "to_image_tensor",
     "to_mask",
     "to_rgb_image",

@@ -7,9 +7,8 @@ import numpy as np
 import torch
 from PIL import Image
 from transformers import ImageSegmentationPipeline
-from transformers.image_utils import load_image
 
-from .inputs_lclipseg import to_rgb_image
+from .inputs_lclipseg import open_url, to_rgb_image
 from .vocabulary_lclipseg import find_class_vectors
 from .word_bank_lclipseg import WordBank
 
@@ -87,7 +86,7 @@ class LClipSegPipeline(ImageSegmentationPipeline):
 
     def preprocess(self, image: Any, timeout: float | None = None) -> dict[str, Any]:  # type: ignore[override]
         if isinstance(image, str) and image.startswith(("http://", "https://")):
-            image = load_image(image, timeout=timeout)
+            image = open_url(image, timeout)
         return {"image": to_rgb_image(self.image_processor.fetch_images(image))}
 
     def _forward(  # type: ignore[override]

@@ -134,8 +134,7 @@ def main(inputs: Sequence[str], args: SegmentArguments) -> int:
             try:
                 record = _segment(job, model, image_processor, inference, out, args)
             except (ValueError, OSError, torch.OutOfMemoryError) as error:
-                reason = str(error)
-                failures.append(reason if reason.startswith(str(job.path)) else f"{job.path}: {reason}")
+                failures.append(cli.naming(job.path, error))
                 continue
             done += 1
             if len(jobs) <= FEW_IMAGES:

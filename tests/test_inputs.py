@@ -190,11 +190,6 @@ def test_file_without_image_is_named(tmp_path, content):
         open_image(tmp_path / "note.png")
 
 
-def test_folder_in_place_of_a_file_is_named(tmp_path):
-    with pytest.raises(ValueError, match="cannot be read"):
-        open_image(tmp_path)
-
-
 def test_size_is_checked_before_pixels_are_decoded(tmp_path):
     truncated(tmp_path / "large.png")  # decoding it would report damage instead
     with pytest.raises(ValueError, match=r"large\.png: 64 x 64 pixels are more than the 4,000 allowed"):

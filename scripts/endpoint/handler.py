@@ -68,7 +68,7 @@ class EndpointHandler:
             inputs = _from_base64(inputs)
         if isinstance(inputs, bytes):
             _check_bytes(len(inputs))
-            return self.open_image(_Upload(inputs), MAX_PIXELS)
+            return self.open_image(inputs, MAX_PIXELS, name="inputs")
         if not isinstance(inputs, Image.Image):
             raise ValueError(
                 f"`inputs` must be an image, the bytes of an image file or these as base64 text, not "
@@ -79,13 +79,6 @@ class EndpointHandler:
                 f"inputs: {inputs.width} x {inputs.height} pixels are more than the {MAX_PIXELS:,} allowed"
             )
         return inputs
-
-
-class _Upload(BytesIO):
-    """The bytes of a request, under the name by which messages call them."""
-
-    def __str__(self) -> str:
-        return "inputs"
 
 
 def _from_base64(text: str) -> bytes:

@@ -13,6 +13,12 @@ class InputError(ValueError):
     """What the user gave cannot be used. The message says what was given, what is allowed and the nearest fix."""
 
 
+def naming(name: object, error: Exception) -> str:
+    """The message of an error, beginning with the file that it is about, which it may name already."""
+    reason = str(error)
+    return reason if reason.startswith(f"{name}") else f"{name}: {reason}"
+
+
 def run(main: Callable[[], object]) -> None:
     """Run a command's `main`. An [`InputError`] ends it with its message on stderr and exit status 2, without a
     traceback; any other exception is a defect of ours and keeps its traceback."""

@@ -25,7 +25,7 @@ from torch.utils.data import Subset
 
 from modeling_lclipseg.inputs_lclipseg import open_image, to_mask, to_rgb_image
 from scripts.toolkit.class_list import CLASSES_FILE, IGNORE_INDEX, ClassList
-from scripts.toolkit.cli import InputError
+from scripts.toolkit.cli import InputError, naming
 
 if TYPE_CHECKING:
     from scripts.toolkit.table_data import StreamedData
@@ -111,11 +111,11 @@ def check_sample(
     try:
         picture = to_rgb_image(image)
     except ValueError as error:
-        raise InputError(f"{image_name}: {error}") from error
+        raise InputError(naming(image_name, error)) from error
     try:
         values = to_mask(mask)
     except ValueError as error:
-        raise InputError(f"{mask_name}: {error}") from error
+        raise InputError(naming(mask_name, error)) from error
     height, width = values.shape
     if picture.size != (width, height):
         raise InputError(
@@ -358,7 +358,7 @@ def files_by_stem(folder: Path, suffixes: frozenset[str]) -> dict[str, list[Path
     for path in sorted(folder.rglob("*")):
         stem = path.relative_to(folder).with_suffix("").as_posix()
         hidden = f"/{stem}".find("/.") >= 0  # what file managers and notebooks leave behind
-        if path.suffix.lower() in suffixes and not hidden:
+        if path.suffix.lower() in suffixes and not hidden and not path.is_dir():
             files.setdefault(stem, []).append(path)
     return files
 
