@@ -198,8 +198,8 @@ def to_mask(mask: Any, ignore_index: int = 255) -> np.ndarray:
             if len(mask.getbands()) != 1 or mask.mode == "F":
                 raise ValueError(
                     f"a mask must have one channel, with a class id in every pixel, but this image has mode "
-                    f"{mask.mode!r} ({len(mask.getbands())} channels). If its channels are equal, keep one of them; if "
-                    "it shows classes as colours, translate the colours into ids first"
+                    f"{mask.mode!r} ({len(mask.getbands())} channels). If its channels are equal, keep one of them; "
+                    "if it shows classes as colours, translate the colours into ids first"
                 )
             ids = np.array(ImageOps.exif_transpose(mask))
         elif isinstance(mask, (np.ndarray, torch.Tensor)):

@@ -1,8 +1,9 @@
-"""What counts as an image, and which files can be read."""
+"""What counts as an image, and what it looks like once it is read; files that cannot be used: test_bad_inputs.py."""
 
 import numpy as np
 import pytest
 import torch
+from huggingface_hub.utils import httpx
 from PIL import Image
 from test_image_processing import noise, pixel_values, save_photo_on_its_side
 
@@ -137,7 +138,19 @@ def test_arrays_tensors_and_images_give_the_same_batch():
 
 def test_channel_order_can_be_told():
     pixels = noise(3, 40)  # 3 x 40 x 3: the first or the last could be the channels
-    assert to_image_tensor(pixels, input_data_format="channels_last").shape == (3, 3, 40)
+    assert to_image_tensor(pixels, input_data_format="channels_first").shape == (3, 40, 3)
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 40), (3, 40), (4, 4), (40, 3)])
+def test_sizes_that_could_be_channels_are_read_by_custom(height, width):
+    pixels = noise(height, width)
+    image = to_image_tensor(Image.fromarray(pixels))
+    assert torch.equal(to_image_tensor(pixels), image)
+    assert torch.equal(to_image_tensor(image), image)
+
+
+def test_values_of_more_than_double_precision_are_taken():
+    assert to_image_tensor(np.ones((2, 2), dtype=np.longdouble)).unique().tolist() == [1]
 
 
 def test_grey_array_needs_no_channel_dimension():
@@ -171,26 +184,38 @@ def truncated(path):
     path.write_bytes(path.read_bytes()[:2000])
 
 
-@pytest.mark.parametrize("name", ["cut.jpg", "cut.png"])
-def test_truncated_file_is_named(tmp_path, name):
-    truncated(tmp_path / name)
-    with pytest.raises(ValueError, match=f"{name}: damaged or cut short"):
-        open_image(tmp_path / name)
-
-
-def test_missing_file_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"gone\.png: there is no such file"):
-        open_image(tmp_path / "gone.png")
-
-
-@pytest.mark.parametrize("content", [b"", b"not an image at all", b"\x89PNG\r\n\x1a\n", b"BM" + bytes(60)])
-def test_file_without_image_is_named(tmp_path, content):
-    (tmp_path / "note.png").write_bytes(content)
-    with pytest.raises(ValueError, match=r"note\.png: "):
-        open_image(tmp_path / "note.png")
-
-
 def test_size_is_checked_before_pixels_are_decoded(tmp_path):
     truncated(tmp_path / "large.png")  # decoding it would report damage instead
     with pytest.raises(ValueError, match=r"large\.png: 64 x 64 pixels are more than the 4,000 allowed"):
         open_image(tmp_path / "large.png", max_pixels=4000)
+
+
+# -------------------------------------------------------------------------------------------------------- from the web
+
+
+@pytest.fixture
+def answers(monkeypatch):
+    """Addresses are answered with what is set here: a status and a body."""
+    given = {"answer": (200, b"")}
+
+    def get(url, timeout, follow_redirects):
+        status, content = given["answer"]
+        return httpx.Response(status, content=content, request=httpx.Request("GET", url))
+
+    monkeypatch.setattr(httpx, "get", get)
+    return given
+
+
+def test_picture_from_the_web_follows_the_same_rules(answers, tmp_path):
+    Image.new("RGBA", (40, 30), (0, 0, 0, 0)).save(tmp_path / "clear.png")
+    answers["answer"] = (200, (tmp_path / "clear.png").read_bytes())
+    assert torch.equal(pixel_values("https://example.org/clear.png"), pixel_values(tmp_path / "clear.png"))
+
+
+@pytest.mark.parametrize(
+    ("status", "content", "message"), [(404, b"", "cannot be fetched: .*404"), (200, b"<html>", "not an image")]
+)
+def test_address_without_a_picture_is_named(answers, status, content, message):
+    answers["answer"] = (status, content)
+    with pytest.raises(ValueError, match=f"^https://example.org/a.png: {message}"):
+        pixel_values("https://example.org/a.png")
