@@ -198,7 +198,7 @@ def load_text_tower(name_or_path: str) -> tuple[CLIPTextModelWithProjection, CLI
     logging.set_verbosity_error()
     try:
         loaded: Any = CLIPTextModelWithProjection.from_pretrained(
-            name_or_path, dtype=torch.float32, output_loading_info=True
+            name_or_path, use_safetensors=True, dtype=torch.float32, output_loading_info=True
         )
         tokenizer = CLIPTokenizer.from_pretrained(name_or_path)
     except (OSError, RuntimeError, SafetensorError, ValueError) as error:

@@ -9,6 +9,8 @@ from transformers.models.auto import CONFIG_MAPPING, AutoConfig
 from .class_vectors_lclipseg import check_class_names, check_prompt_templates
 
 GUIDANCES = ("fusion", "lseg", "denseclip", "none")
+# What would have timm load weights, from a pickle or the web, while a model is built.
+LOADING_ARGUMENTS = ("pretrained", "checkpoint_path", "cache_dir")
 DEFAULT_BACKBONE = {"model_type": "timm_backbone", "backbone": "mobilenetv3_large_100", "out_indices": [1, 2, 3, 4]}
 
 
@@ -23,7 +25,7 @@ class LClipSegConfig(PreTrainedConfig):
             Any backbone that [`AutoBackbone`] builds and that gives four feature maps at strides 4, 8, 16 and 32.
         backbone_kwargs (`dict`, *optional*):
             Arguments of `timm.create_model` that `TimmBackboneConfig` has no field for, for example
-            `{"img_size": [512, 512]}` for backbones built for one image size.
+            `{"img_size": [512, 512]}` for backbones built for one image size. None that loads weights.
         text_config (`dict` or `CLIPTextConfig`, *optional*):
             The CLIP text tower inside this checkpoint; `None` (default) for a checkpoint without one, which segments
             into the class vectors that it stores.
@@ -111,6 +113,20 @@ class LClipSegConfig(PreTrainedConfig):
     def validate_guidance(self):
         if self.guidance not in GUIDANCES:
             raise ValueError(f"`guidance` is {self.guidance!r}; allowed: {', '.join(map(repr, GUIDANCES))}.")
+
+    def validate_backbone(self):
+        name = str(getattr(self.backbone_config, "backbone", None))
+        if ":" in name:
+            raise ValueError(
+                f"`backbone_config['backbone']` is {name!r}, which would be fetched from elsewhere; give the name of "
+                "an architecture of timm, for example 'mobilenetv3_large_100'."
+            )
+        loading = [name for name in self.backbone_kwargs or {} if name.startswith(LOADING_ARGUMENTS)]
+        if loading:
+            raise ValueError(
+                f"`backbone_kwargs` has {', '.join(map(repr, loading))}, which would load other weights than the "
+                "checkpoint's own; leave it out."
+            )
 
     def validate_fusion(self):
         if self.hidden_size % self.num_attention_heads:

@@ -47,6 +47,13 @@ class LClipSegPreTrainedModel(PreTrainedModel):
         "text_to_image_attentions": OutputRecorder(LClipSegTextToImage, index=1),
     }
 
+    @classmethod
+    def from_pretrained(cls, *args: Any, use_safetensors: bool = True, **kwargs: Any):  # type: ignore[override]
+        """As in every model of transformers, but from safetensors alone: a pickle can run code when it is read."""
+        if not use_safetensors:
+            raise ValueError("LClipSeg loads no pickles: leave `use_safetensors` out, and give a model.safetensors.")
+        return super().from_pretrained(*args, use_safetensors=True, **kwargs)
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
         super()._init_weights(module)

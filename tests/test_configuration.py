@@ -50,6 +50,10 @@ def test_every_guidance_has_a_head():
         ({"id2label": {i: f"class {i}" for i in range(300)}}, "-100"),
         ({"backbone_config": {"backbone": "resnet18"}}, "model_type"),
         ({"hidden_size": "wide"}, "hidden_size"),
+        ({"backbone_config": {"model_type": "timm_backbone", "backbone": "hf-hub:a/b"}}, "'hf-hub:a/b'.*fetched"),
+        ({"backbone_kwargs": {"pretrained": True}}, "'pretrained'"),
+        ({"backbone_kwargs": {"pretrained_cfg_overlay": {"url": "http://a"}}}, "'pretrained_cfg_overlay'"),
+        ({"backbone_kwargs": {"checkpoint_path": "weights.pth"}}, "'checkpoint_path'"),
     ],
 )
 def test_wrong_field_is_refused_and_named(fields, named):

@@ -164,6 +164,23 @@ def test_folder_with_other_files_is_not_published(run):
         dry_run(run)
 
 
+def test_nothing_else_of_a_run_is_published(run, folder):
+    for name in ("optimizer.pt", "training_state/random_states_0.pkl", "notes.txt", "extra.py"):
+        for path in (run / name, run / "best" / name):
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(b"not for others")
+    assert files_below(dry_run(run)) == files_below(folder)
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "int8/notes.txt", "extra.py"])
+def test_other_files_beside_an_exported_model_are_refused(run, tmp_path, name):
+    for path in (tmp_path / "export" / "model.onnx", tmp_path / "export" / name):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"content")
+    with pytest.raises(InputError, match=f"no part of an export \\({name}\\)"):
+        dry_run(run, onnx=str(tmp_path / "export"))
+
+
 def test_exported_model_is_taken_over(run, tmp_path):
     (tmp_path / "export").mkdir()
     (tmp_path / "export" / "model.onnx").write_bytes(b"onnx")

@@ -36,9 +36,7 @@ class Checkpoint:
         if config.get("model_type") != MODEL_TYPE:
             raise ValueError(f"{source} holds a model of type {config.get('model_type')!r}, not {MODEL_TYPE!r}")
         options: dict[str, Any] = {"revision": revision, "trust_remote_code": not self._is_installed}
-        self.model = AutoModelForSemanticSegmentation.from_pretrained(
-            source, use_safetensors=True, dtype=torch.float32, **options
-        ).eval()
+        self.model = AutoModelForSemanticSegmentation.from_pretrained(source, dtype=torch.float32, **options).eval()
         self.image_processor = AutoImageProcessor.from_pretrained(source, **options)
 
     def part(self, reference: str) -> Any:

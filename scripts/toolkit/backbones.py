@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from transformers import AutoBackbone, PreTrainedModel
 
 from scripts.toolkit.cli import InputError
+from scripts.toolkit.inference import PICKLE_SUFFIXES
 
 logger = logging.getLogger("lclipseg")
 
@@ -29,9 +30,10 @@ def load_backbone_weights(model: PreTrainedModel, source: str) -> None:
     Raises:
         [`InputError`]: no such file or name, a pickle, or weights that leave any part of the backbone unloaded.
     """
-    if Path(source).suffix in {".bin", ".pt", ".pth", ".tar"}:
+    path = Path(source)
+    if path.suffix != ".safetensors" and (path.is_file() or path.suffix in PICKLE_SUFFIXES):
         raise InputError(f"{source}: only safetensors files are read (a pickle can run code); convert it first.")
-    weights = _read(Path(source)) if Path(source).suffix == ".safetensors" else _download(model, source)
+    weights = _read(path) if path.suffix == ".safetensors" else _download(model, source)
     backbone = cast(PreTrainedModel, model.backbone)
     matched = _match(backbone.state_dict(), weights, source)
     backbone.load_state_dict(matched, strict=False)
@@ -56,7 +58,8 @@ def _download(model: PreTrainedModel, name: str) -> dict[str, torch.Tensor]:
             arguments = {"out_indices": config.out_indices, **(model.config.backbone_kwargs or {})}
             tagged = name if "/" not in name else f"hf-hub:{name}"
             return timm.create_model(tagged, pretrained=True, features_only=True, **arguments).state_dict()
-        return AutoBackbone.from_pretrained(name, out_indices=config.out_indices).state_dict()
+        # timm, too, takes a repository's safetensors first, and else reads what it has with `weights_only`.
+        return AutoBackbone.from_pretrained(name, out_indices=config.out_indices, use_safetensors=True).state_dict()
     except Exception as error:  # every library on this path has its own errors for a missing name or network
         raise InputError(
             f"backbone weights {name!r} could not be loaded ({type(error).__name__}: {error}). Give a name on the Hub "

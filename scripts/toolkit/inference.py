@@ -25,7 +25,7 @@ from scripts.toolkit.onnx_model import OnnxModel, OnnxSegmenter, load_exported
 
 MODEL_TYPE = "lclipseg"
 MODES = ("whole", "slide")
-PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
+PICKLE_SUFFIXES = (".bin", ".ckpt", ".pkl", ".pt", ".pth", ".tar")
 WINDOWS_PER_FORWARD = 4  # a large photo has a hundred windows: one forward pass for all would not fit
 
 
@@ -282,7 +282,6 @@ def load_model(path_or_repo: str | Path, revision: str | None = None) -> tuple[A
         model, report = AutoModelForSemanticSegmentation.from_pretrained(
             source,
             revision=revision,
-            use_safetensors=True,
             dtype=torch.float32,
             ignore_mismatched_sizes=True,  # reported below, with the name of the tensor
             output_loading_info=True,

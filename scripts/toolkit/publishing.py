@@ -14,7 +14,7 @@ from huggingface_hub.errors import HFValidationError, HTTPError, LocalTokenNotFo
 from huggingface_hub.utils import filter_repo_objects, validate_repo_id
 from transformers import AutoTokenizer
 from transformers.dynamic_module_utils import custom_object_save
-from transformers.utils import SAFE_WEIGHTS_NAME
+from transformers.utils import CONFIG_NAME, IMAGE_PROCESSOR_NAME, SAFE_WEIGHTS_NAME
 
 from modeling_lclipseg import (
     LClipSegConfig,
@@ -26,7 +26,7 @@ from modeling_lclipseg.pipeline_lclipseg import LClipSegPipeline
 from scripts.toolkit.card_facts import Facts
 from scripts.toolkit.cards import TASK, Place, benchmark_entries, example_path, trained_card, without_folders
 from scripts.toolkit.cli import InputError
-from scripts.toolkit.export_record import EXPORT_FILE
+from scripts.toolkit.export_record import BANK_FILE, BANK_NAMES_FILE, EXPORT_FILE
 from scripts.toolkit.inference import load_model
 from scripts.toolkit.presets import load_preset
 from scripts.toolkit.trained_run import RESULT_FILE, RUN_FILE, TrainedRun, read_json
@@ -42,6 +42,8 @@ AUTO_CLASSES = (
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt")
 # What an earlier publication may have left in a repository and this one has no more: it must not stay beside new code.
 RENEWED = ["*.py", "onnx/*", ".eval_results/*", "examples/*"]
+# All that an exported folder holds; beside a model somebody may have put anything.
+EXPORTED = ("*.onnx", BANK_FILE, BANK_NAMES_FILE, CONFIG_NAME, EXPORT_FILE, IMAGE_PROCESSOR_NAME)
 BRANCH = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*")
 
 NOTICE = """\
@@ -226,7 +228,13 @@ def _add_onnx(source: Path, target: Path) -> None:
     """The exported model, its record without the folders of this machine, like the run's."""
     if not source.is_dir() or not any(source.rglob("*.onnx")):
         raise InputError(f"--onnx {source}: give a folder with an exported model, *.onnx")
-    shutil.copytree(source, target)
+    foreign = [str(path) for path in files_below(source) if not any(path.match(name) for name in EXPORTED)]
+    if foreign:
+        raise InputError(
+            f"--onnx {source} holds files that are no part of an export ({', '.join(foreign[:5])}); delete them, or "
+            "export into a folder of its own"
+        )
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
     for record in target.rglob(EXPORT_FILE):
         _write_json(record, without_folders(read_json(record)))
 
