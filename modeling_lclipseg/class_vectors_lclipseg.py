@@ -1,5 +1,6 @@
 """From class names to class vectors: the rules for names and vectors, and the text tower."""
 
+import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -9,6 +10,8 @@ from torch import nn
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 from transformers.utils import logging
 
+# Unicode's categories of what no name can be read with: control characters, halves of a character, ends of lines.
+UNREADABLE = ("Cc", "Cs", "Zl", "Zp")
 # One tower's vectors have a larger cosine with the mean of many of them; another tower's are at right angles to it.
 SAME_TOWER_COSINE = 0.3
 # Shorter, a mean is no common direction.
@@ -32,8 +35,8 @@ def check_class_names(names: Sequence[str]) -> list[str]:
         `list[str]`: The names without surrounding white space.
 
     Raises:
-        ValueError: one string instead of a list, an empty list, a name that is not a string or is blank, or names that
-            differ in nothing but case and white space.
+        ValueError: one string instead of a list, an empty list, a name that is not a string, is blank or holds control
+            characters or line ends, or names that differ in nothing but case and white space.
     """
     if isinstance(names, str):
         raise ValueError(f"Class names must be a list, got the one string {names!r}; write [{names!r}].")
@@ -43,6 +46,8 @@ def check_class_names(names: Sequence[str]) -> list[str]:
     for position, name in enumerate(names, start=1):
         if not isinstance(name, str) or not name.strip():
             raise ValueError(f"Class name {position} of {len(names)} is {name!r}; every name must be a word or more.")
+        if any(unicodedata.category(character) in UNREADABLE for character in name.strip()):
+            raise ValueError(f"Class name {position} of {len(names)} is {name!r}; leave the control characters out.")
     spellings: dict[str, list[str]] = {}
     for name in names:
         spellings.setdefault(fold_name(name), []).append(name)

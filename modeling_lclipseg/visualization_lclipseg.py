@@ -250,6 +250,7 @@ class _Legend:
 
 
 def _cut(name: str) -> str:
+    name = "".join(character if character.isprintable() else " " for character in name)  # of one line, above all
     return name if len(name) <= MAX_NAME_LENGTH else name[: MAX_NAME_LENGTH - 1] + "…"
 
 

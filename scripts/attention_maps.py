@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 import torch
 from matplotlib.figure import Figure
@@ -121,6 +122,7 @@ def mean_alignment(bridges: Sequence[Bridge], class_id: int) -> tuple[float, flo
     return inside, area, len(parts)
 
 
+@matplotlib.rc_context({"text.parse_math": False})  # "$" in the name of a class is a dollar sign
 def draw(bridges: Sequence[Bridge], shown: Sequence[Sequence[int]], id2label: dict[int, str]) -> Figure:
     """The figure. `shown` holds for each image the ids of the classes whose attention gets a panel."""
     columns = 2 + max(map(len, shown))

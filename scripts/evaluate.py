@@ -29,6 +29,7 @@ from scripts.toolkit.cli import InputError
 from scripts.toolkit.data import SegmentationData, load_segmentation_data
 from scripts.toolkit.evaluation import evaluate_model
 from scripts.toolkit.inference import InferenceMode, load_runnable
+from scripts.toolkit.markdown import plain
 from scripts.toolkit.metrics import ConfusionMatrix, SegmentationScores, percent
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class EvaluationRecord:
 
     def to_markdown(self) -> str:
         settings = ", ".join(f"{key} {value}" for key, value in asdict(self.inference).items() if value is not None)
-        heading = f"# {self.model} on {self.data}, {self.split} ({self.num_images} images)"
+        heading = f"# {plain(self.model)} on {plain(self.data)}, {plain(self.split)} ({self.num_images} images)"
         return f"{heading}\n\nInference: {settings}.\n\n{self.scores.to_markdown()}"
 
     def save(self, folder: Path) -> None:

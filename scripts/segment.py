@@ -138,9 +138,9 @@ def main(inputs: Sequence[str], args: SegmentArguments) -> int:
                 continue
             done += 1
             if len(jobs) <= FEW_IMAGES:
-                print(f"{job.path}: {record.summary()} -> {job.results(out)[0]}")
+                print(cli.printable(f"{job.path}: {record.summary()} -> {job.results(out)[0]}"))
     for failure in failures:
-        console.print(f"[red]failed:[/] {escape(failure)}", soft_wrap=True, highlight=False)
+        console.print(f"[red]failed:[/] {escape(cli.printable(failure))}", soft_wrap=True, highlight=False)
     print(f"{done} of {len(jobs)} images segmented, results in {out}")
     return 1 if failures else 0
 

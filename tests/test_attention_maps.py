@@ -2,6 +2,7 @@
 
 import copy
 import math
+from io import BytesIO
 
 import numpy as np
 import pytest
@@ -233,6 +234,13 @@ def test_image_with_fewer_words_has_fewer_panels():
     bridge = bridge_of(torch.full((3, 4, 6), 1 / 24), (64, 96), (64, 96))
     titles = [panel.get_title() for panel in draw([bridge, bridge], [[1], [0, 2]], ID2LABEL).axes]
     assert titles == ["", "road", "reads most from", "", "sky", "car", "reads most from"]
+
+
+def test_name_of_a_class_is_no_formula():
+    bridge = bridge_of(torch.full((3, 4, 6), 1 / 24), (64, 96), (64, 96))
+    figure = draw([bridge], [[0]], {0: r"$\frac$", 1: "road", 2: "car"})
+    figure.savefig(BytesIO())
+    assert figure.axes[1].get_title() == r"$\frac$"
 
 
 def test_without_words_each_image_shows_the_classes_that_it_has(run, photos):

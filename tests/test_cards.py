@@ -14,8 +14,9 @@ from markdown_it import MarkdownIt
 from scripts import cards
 from scripts.cards import CardArguments
 from scripts.toolkit.card_facts import Facts, load_facts, tower_parameters
-from scripts.toolkit.cards import Place, plain, trained_card
+from scripts.toolkit.cards import Place, trained_card
 from scripts.toolkit.cli import InputError
+from scripts.toolkit.markdown import plain
 from scripts.toolkit.presets import load_preset, preset_names
 from scripts.toolkit.trained_run import TrainedRun
 from scripts.toolkit.training_command import training_command

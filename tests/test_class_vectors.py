@@ -78,6 +78,11 @@ def test_names_are_stripped_and_keep_their_order_and_case():
         (["sky", "  "], r"Class name 2 of 2 is '  '"),
         (["sky", "car", "Sky "], r"Duplicate class names: 'sky', 'Sky '"),
         (["traffic light", "traffic  Light"], "Duplicate class names"),
+        (["stra\u00dfe", "STRASSE"], "Duplicate class names"),
+        (["sky", "two\nlines"], r"Class name 2 of 2 is 'two\\nlines'; leave the control characters out"),
+        (["\x1b[2Jsky"], "control characters"),
+        (["half \ud800"], "control characters"),
+        (["two\u2028lines"], "control characters"),
     ],
 )
 def test_names_that_cannot_be_told_apart_or_read_are_errors(names, said):

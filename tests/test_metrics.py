@@ -151,7 +151,7 @@ def test_markdown_has_a_row_for_each_class_and_says_how_many_counted():
     text = counted(torch.tensor([0, 1]), torch.tensor([0, 0]), 3).scores({0: "sky", 1: "a|b", 2: "sea"}).to_markdown()
     assert "mIoU 25.00 over 2 of 3 classes" in text
     assert "| sky | 50.00 | 50.00 | 2 |" in text
-    assert "| a\\|b | 0.00 | – | 0 |" in text
+    assert "| a&#124;b | 0.00 | – | 0 |" in text
     assert "| sea | – | – | 0 |" in text
 
 

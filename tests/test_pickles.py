@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import tiny_model
-from transformers import AutoModel, AutoModelForSemanticSegmentation, CLIPTextConfig
+from transformers import AutoModelForSemanticSegmentation, CLIPTextConfig
 
 from modeling_lclipseg import LClipSegImageProcessor, WordBank
 from modeling_lclipseg.class_vectors_lclipseg import load_text_tower
 from scripts.toolkit.backbones import load_backbone_weights
-from scripts.toolkit.inference import load_model, load_runnable
+from scripts.toolkit.inference import load_runnable
 from scripts.toolkit.trained_run import check_weights
 
 
@@ -54,7 +54,7 @@ def copy(checkpoint, tmp_path) -> Path:
     return Path(shutil.copytree(checkpoint, tmp_path / "model"))
 
 
-LOADERS = [load_model, load_runnable, AutoModel.from_pretrained, AutoModelForSemanticSegmentation.from_pretrained]
+LOADERS = [load_runnable, AutoModelForSemanticSegmentation.from_pretrained]
 
 
 def test_planted_pickle_would_run(tmp_path):

@@ -154,6 +154,11 @@ def test_long_name_is_cut():
     assert long.size == longer.size
 
 
+@pytest.mark.parametrize("name", ["two\nlines", "a\tb", "\x1b[31m", "half \ud800", "\u05e9\u05dc\u05d5\u05dd"])
+def test_any_name_can_be_drawn(name):
+    assert draw_overlay(Image.new("RGB", (50, 50)), np.zeros((50, 50), dtype=int), {0: name}).width > 50
+
+
 @pytest.mark.parametrize(
     ("segmentation", "settings", "message"),
     [

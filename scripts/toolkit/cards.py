@@ -7,7 +7,6 @@ that Markdown or HTML could see.
 import json
 import math
 import re
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from huggingface_hub import EvalResult, EvalResultEntry, ModelCard, ModelCardDat
 from transformers.utils import CONFIG_NAME
 
 from scripts.toolkit.card_facts import FOLDER, Facts, Source, tower_parameters
+from scripts.toolkit.markdown import plain
 from scripts.toolkit.metrics import percent
 from scripts.toolkit.presets import Preset
 from scripts.toolkit.trained_run import TrainedRun, read_json
@@ -27,7 +27,6 @@ TASK = "image-segmentation"
 TAGS = [TASK, "semantic-segmentation", "custom_code", "clip"]
 UNKNOWN = "not recorded"
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
-MARKUP = frozenset(r"!#$&*+:<>@[\]^_`{|}~")
 
 FROM_HUB = """\
 ```python
@@ -93,20 +92,6 @@ class Place:
         some = json.dumps(model.config.class_names[:3])
         words = f", candidate_labels={some}" if model.open_vocabulary else ""
         return FROM_HUB.format(repo=self.name, revision=self.revision, words=words)
-
-
-def plain(text: object) -> str:
-    """A text as Markdown that shows it, inside of a line, and does nothing else: no mark-up, no link, no HTML, no end
-    of a table's cell."""
-    shown = []
-    for character in str(text):
-        if unicodedata.category(character).startswith(("C", "Z")):  # line ends, and marks that turn the writing round
-            shown.append(" ")
-        elif character in MARKUP or (character == "." and shown[-1:] in (["w"], ["W"])):  # www. begins a link
-            shown.append(f"&#{ord(character)};")
-        else:
-            shown.append(character)
-    return "".join(shown)
 
 
 def trained_card(run: TrainedRun, model: Any, preset: Preset, facts: Facts, place: Place) -> ModelCard:

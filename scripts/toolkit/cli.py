@@ -19,6 +19,11 @@ def naming(name: object, error: Exception) -> str:
     return reason if reason.startswith(f"{name}") else f"{name}: {reason}"
 
 
+def printable(text: object) -> str:
+    """What a terminal can be given: names of files and classes may hold characters that would steer it."""
+    return "".join(char if char.isprintable() or char == "\n" else repr(char)[1:-1] for char in str(text))
+
+
 def run(main: Callable[[], object]) -> None:
     """Run a command's `main`. An [`InputError`] ends it with its message on stderr and exit status 2, without a
     traceback; any other exception is a defect of ours and keeps its traceback."""
@@ -29,5 +34,5 @@ def run(main: Callable[[], object]) -> None:
     try:
         main()
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(error)}", file=sys.stderr)
         sys.exit(2)

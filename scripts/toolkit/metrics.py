@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from scripts.toolkit.cli import InputError
+from scripts.toolkit.markdown import plain
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -66,8 +67,7 @@ class SegmentationScores:
         rows = [self.summary(), "", "| class | IoU | accuracy | pixels |", "|---|---:|---:|---:|"]
         for name, iou in self.per_class.items():
             accuracy = percent(self.per_class_accuracy[name])
-            cell = name.replace("|", "\\|")
-            rows.append(f"| {cell} | {percent(iou)} | {accuracy} | {self.per_class_pixels[name]} |")
+            rows.append(f"| {plain(name)} | {percent(iou)} | {accuracy} | {self.per_class_pixels[name]} |")
         return "\n".join(rows) + "\n"
 
 
