@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CHECKPOINT := checkpoints/lclipseg-mbv3s-camvid
 WEB_PORT ?= 8000
 
-.PHONY: help demo page web test test-slow test-hf lint format cards models
+.PHONY: help demo page web test test-slow test-hf lint format audit cards models
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -33,6 +33,10 @@ lint: $(VENV)/.installed-dev  ## ruff and mypy
 format: $(VENV)/.installed-dev  ## let ruff put the files in order
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+audit: $(VENV)/.installed-dev  ## known holes in what is installed; asks PyPI and npm, and fails where either cannot answer
+	$(BIN)/pip freeze --exclude-editable | $(BIN)/pip-audit --strict --disable-pip --no-deps --requirement /dev/stdin
+	cd scripts/web && npm audit
 
 page: $(VENV)/.installed  ## the demo page, for your own pictures and classes
 	$(BIN)/pip install --quiet --editable ".[demo]"
