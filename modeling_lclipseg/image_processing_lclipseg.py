@@ -52,8 +52,10 @@ class LClipSegImageProcessor(TorchvisionBackend):
     Prepares images (and masks) for LClipSeg, and turns its logits into label maps.
 
     An image keeps its aspect ratio: it is scaled by one factor, never stretched, and padded at the bottom and right
-    with the mean colour. What may be given as an image or mask, and how it is read, stands at the top of
-    inputs_lclipseg.py.
+    with the mean colour. The network sees the padding, near the edges and in what it takes from the whole picture: a
+    picture gives the same logits in every batch that is padded to one size, but other ones beside a larger picture.
+
+    What may be given as an image or mask, and how it is read, stands at the top of inputs_lclipseg.py.
 
     Args:
         do_resize (`bool`, *optional*, defaults to `True`): `False` keeps the size of the image.

@@ -29,6 +29,9 @@ class LClipSegPipeline(ImageSegmentationPipeline):
     mode L and the size of the picture, 255 where the class is and 0 elsewhere; `score`, the mean probability of the
     class over its pixels, 0 to 1. Classes without a pixel are left out.
 
+    Pictures that share a batch are padded to the largest one, and the network sees the padding: put those of one size
+    together, or leave `batch_size` at 1.
+
     Args of a call, or of `pipeline(...)` for all calls:
         candidate_labels (`list[str]`, *optional*): Classes instead of the checkpoint's own; every pixel gets one of
             them, so name what else is in the picture, too. Vectors are looked up in `class_embeddings`, `word_bank`,

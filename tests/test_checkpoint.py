@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from safetensors import safe_open
 
@@ -41,6 +42,21 @@ def test_classes_can_be_chosen_by_name(loaded):
     ids = segment_images(model, processor, [image], class_embeddings=model.class_embeddings[chosen])[0].numpy()
     assert np.mean(ids[:80] == 1) > 0.9
     assert np.mean(ids[-100:, 250:750] == 0) > 0.9
+
+
+@torch.no_grad()
+def test_other_pictures_of_a_batch_change_little_where_they_add_little_padding(loaded):
+    """They change something, for the network sees the padding; what the others show makes no difference."""
+    model, processor = loaded
+    picture = Image.open(ROOT / "docs" / "demo" / "street.jpg").resize((256, 192))
+    others = [Image.new("RGB", (288, 224), colour) for colour in ("black", "white")]
+    alone = model(**processor(picture, do_resize=False, return_tensors="pt")).logits[0]
+    black, white = (
+        model(**processor([picture, other], do_resize=False, return_tensors="pt")).logits[0, :, :48, :64]
+        for other in others
+    )
+    torch.testing.assert_close(black, white)
+    assert (alone.argmax(dim=0) == black.argmax(dim=0)).float().mean() > 0.95
 
 
 @pytest.mark.slow
