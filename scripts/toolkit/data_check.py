@@ -8,7 +8,6 @@ from collections import Counter
 from dataclasses import dataclass, field
 from enum import Enum
 from hashlib import sha256
-from io import BytesIO
 from pathlib import Path
 from typing import Literal
 
@@ -104,9 +103,6 @@ class RawFile:
     content: Path | bytes
     suffix: str = ""
 
-    def source(self) -> Path | BytesIO:
-        return BytesIO(self.content) if isinstance(self.content, bytes) else self.content
-
 
 @dataclass
 class Summary:
@@ -171,19 +167,19 @@ class Summary:
         self.problems.add(kind, Example(self.split, file.name, detail))
 
     def _open_image(self, file: RawFile, quick: bool) -> "_Sizes | None":
-        source = file.source()
+        image: Image.Image
         try:
             if quick:
-                with open_header(source) as image:
+                with open_header(file.content, name=file.name) as image:
                     sizes = _Sizes.of(image)
             else:
-                image = open_image(source)
+                image = open_image(file.content, name=file.name)
                 sizes = _Sizes.of(image)
                 self.digests[-1] = _digest(image)
                 if image.mode.startswith(RANGED_MODES):
                     to_rgb_image(image)
         except Exception as error:  # Pillow raises nearly anything on damaged EXIF tags
-            self._add(Kind.BAD_IMAGE, file, _reason(error, source))
+            self._add(Kind.BAD_IMAGE, file, _reason(error, file))
             return None
         self._check_suffix(file, image)
         self.widths[sizes.upright[0]] += 1
@@ -192,11 +188,10 @@ class Summary:
         return sizes
 
     def _open_mask(self, file: RawFile) -> np.ndarray | None:
-        source = file.source()
         try:
-            image = open_image(source)
+            image = open_image(file.content, name=file.name)
         except ValueError as error:
-            self._add(Kind.BAD_MASK, file, _reason(error, source))
+            self._add(Kind.BAD_MASK, file, _reason(error, file))
             return None
         self.mask_modes[image.mode] += 1
         if image.format in LOSSY_FORMATS:
@@ -206,7 +201,7 @@ class Summary:
         try:
             return to_mask(image)
         except Exception as error:  # as above
-            self._add(Kind.NO_LABEL_MAP, file, str(error))
+            self._add(Kind.NO_LABEL_MAP, file, _reason(error, file))
             return None
 
     def _check_suffix(self, file: RawFile, image: Image.Image) -> None:
@@ -272,8 +267,8 @@ def _digest(image: Image.Image) -> int:
     return int.from_bytes(state.digest()[:8], "little")
 
 
-def _reason(error: Exception, source: Path | BytesIO) -> str:
-    return str(error).removeprefix(f"{source}: ")
+def _reason(error: Exception, file: RawFile) -> str:
+    return str(error).removeprefix(f"{file.name}: ")
 
 
 def _listed_ids(pixels: dict[int, int]) -> str:

@@ -1,7 +1,6 @@
 """Labelled images from what the `datasets` library reads: Hub data sets, parquet files, image folders and zips with a
 metadata file. The only file that needs the library."""
 
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import fsspec
 import torch
 from datasets.distributed import split_dataset_by_node
 from datasets.exceptions import DatasetsError
@@ -17,14 +17,13 @@ from huggingface_hub.errors import EntryNotFoundError
 from PIL import Image
 from pyarrow import parquet
 
+from modeling_lclipseg.inputs_lclipseg import open_image
 from scripts.toolkit.class_list import CLASSES_FILE, ClassList
-from scripts.toolkit.cli import InputError
+from scripts.toolkit.cli import InputError, naming
 from scripts.toolkit.data import Sample, SegmentationData, UnreadableError, check_sample, same_split
 
 MASK_COLUMNS = ("mask", "label", "segmentation_map", "annotation")
 FILE_BUILDERS = {".parquet": "parquet", ".zip": "imagefolder"}
-# What Pillow raises on files that are truncated, no images, or too large to be harmless.
-IMAGE_ERRORS = (OSError, EOFError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError)
 METADATA_HINT = (
     'A folder or zip of images needs a metadata.jsonl of lines like {"file_name": "a.jpg", "mask_file_name": "a.png"}'
 )
@@ -53,30 +52,38 @@ class TableColumns:
         mask = _column(features, "mask", mask_column, MASK_COLUMNS, source)
         return cls(image, mask, _classes(features, source, classes))
 
-    @property
-    def images(self) -> tuple[str, str]:
-        """The columns that hold images."""
-        return self.image, self.mask
-
-    def decoded(self, rows: datasets.Dataset) -> datasets.Dataset:
-        """`rows` without other columns, images decoded when they are asked for."""
-        return self._cast(rows, datasets.Image())
-
-    def encoded(self, rows: datasets.IterableDataset) -> datasets.IterableDataset:
-        """`rows` without other columns, images as the bytes of their files: a window of many rows stays small."""
-        return self._cast(rows, datasets.Image(decode=False))
-
-    def _cast(self, rows: Any, feature: datasets.Image) -> Any:
-        rows = rows.select_columns(list(self.images))
-        for name in self.images:
-            rows = rows.cast_column(name, feature)
+    def encoded(self, rows: Any) -> Any:
+        """`rows` (`datasets.Dataset` or `datasets.IterableDataset`) without other columns, images as their files."""
+        rows = rows.select_columns([self.image, self.mask])
+        for name in (self.image, self.mask):
+            rows = rows.cast_column(name, datasets.Image(decode=False))
         return rows
 
-    def sample(self, row: dict, name: str, source: str) -> Sample:
-        where = f"{name} of {source}, column "
-        return check_sample(
-            row[self.image], row[self.mask], self.classes, name, where + repr(self.image), where + repr(self.mask)
-        )
+    def read(self, row: dict[str, Any], name: str, source: str) -> Sample:
+        """
+        Decode and check an encoded row.
+
+        Raises:
+            [`UnreadableError`]: its image or mask cannot be decoded.
+            [`InputError`]: they do not belong together, or the mask has an id that is no class.
+        """
+        image_name, mask_name = (f"{name} of {source}, column {column!r}" for column in (self.image, self.mask))
+        image, mask = _opened(row[self.image], image_name), _opened(row[self.mask], mask_name)
+        return check_sample(image, mask, self.classes, name, image_name, mask_name)
+
+
+def _opened(value: dict[str, Any] | None, name: str) -> Image.Image:
+    """The image of a cell: by its bytes, or by the path or address of its file."""
+    if value is None or (value["bytes"] is None and value["path"] is None):
+        raise UnreadableError(f"{name}: there is no image")
+    try:
+        content = value["bytes"]
+        if content is None:
+            with fsspec.open(value["path"], "rb") as file:
+                content = file.read()
+        return open_image(content, name=name)
+    except (ValueError, OSError) as error:
+        raise UnreadableError(naming(name, error)) from error
 
 
 class TableData(SegmentationData):
@@ -84,7 +91,7 @@ class TableData(SegmentationData):
 
     def __init__(self, rows: datasets.Dataset, columns: TableColumns, split: str, source: str, cache: bool = False):
         super().__init__(columns.classes, [f"{split}-{index:06d}" for index in range(len(rows))], cache)
-        self.rows, self.columns, self.source = columns.decoded(rows), columns, source
+        self.rows, self.columns, self.source = columns.encoded(rows), columns, source
 
     @classmethod
     def open(
@@ -104,13 +111,7 @@ class TableData(SegmentationData):
         return f"{len(self)} rows of {self.rows.data.nbytes} bytes"
 
     def _read(self, index: int) -> Sample:
-        try:
-            row = self.rows[index]
-        except IMAGE_ERRORS as error:
-            raise UnreadableError(
-                f"{self.names[index]} of {self.source} cannot be read as an image: {error}"
-            ) from error
-        return self.columns.sample(row, self.names[index], self.source)
+        return self.columns.read(self.rows[index], self.names[index], self.source)
 
 
 class StreamedData(torch.utils.data.IterableDataset):
@@ -159,20 +160,9 @@ class StreamedData(torch.utils.data.IterableDataset):
         """What stays the same while the data do: here only how many rows there are."""
         return f"{self.num_rows} rows"
 
-    def read(self, row: dict, name: str) -> Sample:
-        """
-        Decode a row.
-
-        Raises:
-            [`UnreadableError`]: its image or mask cannot be decoded.
-            [`InputError`]: they do not belong together, or the mask has an id that is no class.
-        """
-        decoder = datasets.Image()
-        try:
-            decoded = {column: decoder.decode_example(row[column]) for column in self.columns.images}
-        except IMAGE_ERRORS as error:
-            raise UnreadableError(f"{name} of {self.source} cannot be read as an image: {error}") from error
-        return self.columns.sample(decoded, name, self.source)
+    def read(self, row: dict[str, Any], name: str) -> Sample:
+        """Decode a row; see [`TableColumns.read`]."""
+        return self.columns.read(row, name, self.source)
 
     def __iter__(self) -> Iterator[Sample]:
         # Rows as they come: a shuffled stream numbers them anew.
