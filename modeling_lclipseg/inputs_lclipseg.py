@@ -32,13 +32,16 @@ CHANNEL_COUNTS = (1, 3, 4)
 
 
 def open_header(
-    file: str | PathLike | bytes | BinaryIO, max_pixels: int = DEFAULT_MAX_PIXELS, name: str | None = None
+    file: str | PathLike | bytes | BinaryIO,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    name: str | None = None,
+    formats: Sequence[str] | None = None,
 ) -> ImageFile.ImageFile:
     """
     Open an image without decoding a pixel, and check its size. Format, mode and EXIF tags are known from then on.
 
     Args:
-        file, max_pixels, name: See [`open_image`].
+        file, max_pixels, name, formats: See [`open_image`].
 
     Raises:
         ValueError: the file is missing, a folder or a pipe, unreadable, no image or too large. The message starts with
@@ -51,11 +54,12 @@ def open_header(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `max_pixels` decides
-            image = Image.open(BytesIO(file) if isinstance(file, bytes) else file)
+            image = Image.open(BytesIO(file) if isinstance(file, bytes) else file, formats=formats)
     except FileNotFoundError:
         raise ValueError(f"{name}: there is no such file") from None
     except UnidentifiedImageError:
-        raise ValueError(f"{name}: not an image, or of a format that Pillow does not read") from None
+        readable = f"a format other than {', '.join(formats)}" if formats else "a format that Pillow does not read"
+        raise ValueError(f"{name}: not an image, or of {readable}") from None
     except Image.DecompressionBombError as error:
         raise ValueError(f"{name}: too large to be opened safely. {error}") from None
     except Exception as error:  # Pillow's format plugins raise nearly anything on a damaged header
@@ -70,7 +74,10 @@ def open_header(
 
 
 def open_image(
-    file: str | PathLike | bytes | BinaryIO, max_pixels: int = DEFAULT_MAX_PIXELS, name: str | None = None
+    file: str | PathLike | bytes | BinaryIO,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    name: str | None = None,
+    formats: Sequence[str] | None = None,
 ) -> Image.Image:
     """
     Read an image file completely. Its size is checked in the header, before any pixel is decoded.
@@ -81,6 +88,7 @@ def open_image(
             Largest width times height. More than the default needs `PIL.Image.MAX_IMAGE_PIXELS` raised as well.
         name (`str`, *optional*):
             What messages call the file, here and wherever the image cannot be used; by default its path.
+        formats (sequence of `str`, *optional*): The only file formats to read, as Pillow calls them; all by default.
 
     Returns:
         `PIL.Image.Image`: The decoded image in the mode of the file, not yet turned upright.
@@ -89,7 +97,7 @@ def open_image(
         ValueError: see [`open_header`]; or the file is damaged or cut short.
     """
     name = _name_of(file) if name is None else name
-    with open_header(file, max_pixels, name) as image, _named(name):
+    with open_header(file, max_pixels, name, formats) as image, _named(name):
         _decode(image)
     image.filename = name  # not before: Pillow reads some formats through it
     return image

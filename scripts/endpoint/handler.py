@@ -4,12 +4,16 @@ It needs what requirements.txt says, and nothing but the files beside it.
 
     handler = EndpointHandler("folder of the model")
     handler({"inputs": <image>, "parameters": {"candidate_labels": ["road", "kerb"], "threshold": 0.5}})
+
+Time and memory of a request grow with its pixels times its classes: scores are compared, and masks made, at the size of
+the picture. MAX_PIXEL_CLASSES bounds both; what the largest requests cost is measured in docs/results/load.md of the
+project, by scripts/load_test.py.
 """
 
 import base64
 import binascii
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -20,8 +24,11 @@ from transformers import pipeline
 from transformers.dynamic_module_utils import get_class_from_dynamic_module
 
 MAX_BYTES = 20_000_000  # of a compressed picture
-MAX_PIXELS = 25_000_000  # of a picture; a mask for every class is made of it
+MAX_PIXELS = 25_000_000  # of a picture
+MAX_PIXEL_CLASSES = 300_000_000  # pixels times classes: 25 million pixels of 12 classes, or 2 million of 150
 MAX_LABELS = 150
+MAX_LABEL_LETTERS = 100  # a text tower reads some 70 words or parts of words
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # Pillow runs other programs for some others
 PARAMETERS = ("candidate_labels", "threshold")
 
 
@@ -56,33 +63,65 @@ class EndpointHandler:
         Raises:
             ValueError: a request that cannot be met; the Endpoint answers with status 400 and the message.
         """
-        if not isinstance(data, Mapping) or "inputs" not in data:
-            raise ValueError('a request must be {"inputs": <image>, "parameters": {...}}; `inputs` is missing')
-        parameters = _checked_parameters(data.get("parameters"))
-        segments: Any = self.segment(self._image(data["inputs"]), **parameters)
-        return [{**segment, "mask": _base64_png(segment["mask"])} for segment in segments]
+        model: Any = self.segment.model
+        picture, parameters = read_request(data, self.open_image, len(model.config.class_names))
+        segments: Any = self.segment(picture, **parameters)
+        return encode_segments(segments)
 
-    def _image(self, inputs: Any) -> Image.Image:
-        """The picture, decoded only if it is not too large. A text is never a path or an address here."""
-        if isinstance(inputs, str):
-            inputs = _from_base64(inputs)
-        if isinstance(inputs, bytes):
-            _check_bytes(len(inputs))
-            return self.open_image(inputs, MAX_PIXELS, name="inputs")
-        if not isinstance(inputs, Image.Image):
-            raise ValueError(
-                f"`inputs` must be an image, the bytes of an image file or these as base64 text, not "
-                f"{type(inputs).__name__}"
-            )
-        if inputs.width * inputs.height > MAX_PIXELS:
-            raise ValueError(
-                f"inputs: {inputs.width} x {inputs.height} pixels are more than the {MAX_PIXELS:,} allowed"
-            )
-        return inputs
+
+def read_request(
+    data: Any, open_image: Callable[..., Image.Image], own_classes: int
+) -> tuple[Image.Image, dict[str, Any]]:
+    """
+    A request's picture, decoded only if it is not too large, and its parameters, all checked.
+
+    Args:
+        data (`Any`): What came in; see [`EndpointHandler`].
+        open_image (`Callable`): The one of inputs_lclipseg.py.
+        own_classes (`int`): How many classes the model has where the request names none.
+
+    Raises:
+        ValueError: a request that cannot be met.
+    """
+    if not isinstance(data, Mapping) or "inputs" not in data:
+        raise ValueError('a request must be {"inputs": <image>, "parameters": {...}}; `inputs` is missing')
+    parameters = _checked_parameters(data.get("parameters"))
+    classes = len(parameters.get("candidate_labels", range(own_classes)))
+    return _picture(data["inputs"], open_image, classes), parameters
+
+
+def encode_segments(segments: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The pipeline's segments in the form of an answer: masks as PNG files in base64 text."""
+    return [{**segment, "mask": _base64_png(segment["mask"])} for segment in segments]
+
+
+def check_bytes(count: int) -> None:
+    """A ValueError for a picture of more bytes than are allowed."""
+    if count > MAX_BYTES:
+        raise ValueError(f"inputs: {count:,} bytes are more than the {MAX_BYTES:,} allowed; send a smaller picture")
+
+
+def _picture(inputs: Any, open_image: Callable[..., Image.Image], classes: int) -> Image.Image:
+    """The picture of `inputs`. A text is never a path or an address here."""
+    max_pixels = min(MAX_PIXELS, MAX_PIXEL_CLASSES // classes)
+    name = "inputs" if max_pixels == MAX_PIXELS else f"inputs, for {classes} classes"
+    if isinstance(inputs, str):
+        inputs = _from_base64(inputs)
+    if isinstance(inputs, bytes):
+        check_bytes(len(inputs))
+        return open_image(inputs, max_pixels, name, FORMATS)
+    if not isinstance(inputs, Image.Image):
+        raise ValueError(
+            f"`inputs` must be an image, the bytes of an image file or these as base64 text, not "
+            f"{type(inputs).__name__}"
+        )
+    if inputs.width * inputs.height > max_pixels:
+        raise ValueError(f"{name}: {inputs.width} x {inputs.height} pixels are more than the {max_pixels:,} allowed")
+    return inputs
 
 
 def _from_base64(text: str) -> bytes:
-    _check_bytes(len(text) * 3 // 4)
+    check_bytes(len(text) * 3 // 4)
     if text.startswith("data:"):
         text = text.partition(",")[2]
     try:
@@ -93,11 +132,6 @@ def _from_base64(text: str) -> bytes:
         ) from None
 
 
-def _check_bytes(count: int) -> None:
-    if count > MAX_BYTES:
-        raise ValueError(f"inputs: {count:,} bytes are more than the {MAX_BYTES:,} allowed; send a smaller picture")
-
-
 def _checked_parameters(parameters: Any) -> dict[str, Any]:
     """The parameters that may come from outside; the pipeline has others, which read files."""
     parameters = {} if parameters is None else parameters
@@ -106,12 +140,17 @@ def _checked_parameters(parameters: Any) -> dict[str, Any]:
     given = {name: value for name, value in parameters.items() if value is not None}
     unknown = sorted(set(given) - set(PARAMETERS))
     if unknown:
-        raise ValueError(f"there are no parameters {', '.join(unknown)}; allowed: {', '.join(PARAMETERS)}")
+        raise ValueError(f"there are no parameters {', '.join(unknown):.200}; allowed: {', '.join(PARAMETERS)}")
     labels, threshold = given.get("candidate_labels", [""]), given.get("threshold", 0)
     if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
         raise ValueError(f"`candidate_labels` must be a list of texts, not {labels!r:.80}")
     if not 1 <= len(labels) <= MAX_LABELS:
         raise ValueError(f"`candidate_labels` has {len(labels)} entries; allowed: 1 to {MAX_LABELS}")
+    longest = max(labels, key=len)
+    if len(longest) > MAX_LABEL_LETTERS:
+        raise ValueError(
+            f"`candidate_labels` has one of {len(longest)} letters ({longest!r:.40}); allowed: {MAX_LABEL_LETTERS}"
+        )
     if isinstance(threshold, bool) or not isinstance(threshold, (int, float)) or not 0 <= threshold <= 1:
         raise ValueError(f"`threshold` is {threshold!r:.80}; allowed: a number from 0 to 1")
     return given

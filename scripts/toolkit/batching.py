@@ -1,0 +1,132 @@
+"""Requests that wait together go through the network together, in one thread of its own.
+
+Only pictures of one padded size and of the same classes share a pass, so that nothing is padded for a neighbour's sake:
+a network that pools over the picture sees its padding, too. What is left is the order in which a larger batch adds up its
+products, which moves a logit in its last digits (tests/test_serve.py holds this to account).
+"""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+logger = logging.getLogger("lclipseg")
+
+
+@dataclass(eq=False)
+class Job:
+    """
+    One picture that waits for its pass.
+
+    Args:
+        pixel_values (`torch.Tensor` of shape `(1, 3, height, width)`): As the image processor gives it, padded.
+        labels (`tuple[str, ...]`, *optional*): Its classes; `None` are the model's own.
+        class_embeddings (`torch.Tensor` of shape `(num_classes, class_embed_dim)`, *optional*): Their vectors.
+        logits (`Future`): Will have the logits, of shape `(1, num_classes, height / 4, width / 4)`. To cancel it before
+            the pass has begun takes the job out.
+    """
+
+    pixel_values: torch.Tensor
+    labels: tuple[str, ...] | None = None
+    class_embeddings: torch.Tensor | None = None
+    logits: "Future[torch.Tensor]" = field(default_factory=Future)
+
+    def fits(self, other: "Job") -> bool:
+        """Whether both can share a pass."""
+        return self.labels == other.labels and self.pixel_values.shape == other.pixel_values.shape
+
+
+class Batcher:
+    """
+    Runs the network over jobs, in batches of whatever waits when it becomes free; no job waits for company.
+
+    Args:
+        model ([`LClipSegForSemanticSegmentation`]): In eval mode.
+        max_batch (`int`): The most pictures of one pass.
+        observe (`Callable[[int], None]`, *optional*): Is told the size of every batch.
+    """
+
+    def __init__(self, model: Any, max_batch: int, observe: Callable[[int], None] = lambda size: None):
+        self.model = model
+        self.max_batch = max_batch
+        self.observe = observe
+        self._waiting: deque[Job] = deque()
+        self._changed = threading.Condition()
+        self._closing = False
+        threads = torch.get_num_threads()
+        self._thread = threading.Thread(target=self._work, args=(threads,), name="network", daemon=True)
+        self._thread.start()
+
+    @property
+    def depth(self) -> int:
+        """How many jobs wait."""
+        return len(self._waiting)
+
+    @property
+    def alive(self) -> bool:
+        """Whether jobs are worked on."""
+        return self._thread.is_alive() and not self._closing
+
+    def submit(self, job: Job) -> "Future[torch.Tensor]":
+        """Put a job at the end of the queue; its `logits`."""
+        with self._changed:
+            if self._closing:
+                raise RuntimeError("the batcher is closed")
+            self._waiting.append(job)
+            self._changed.notify()
+        return job.logits
+
+    def close(self) -> None:
+        """Finish all jobs that were submitted, then stop."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _work(self, threads: int) -> None:
+        torch.set_num_threads(threads)  # every thread has a number of its own, and takes the last one set by any
+        while batch := self._next_batch():
+            self.observe(len(batch))
+            self._run(batch)
+
+    def _next_batch(self) -> list[Job]:
+        """The oldest job and those that fit it, all begun; empty at the end."""
+        with self._changed:
+            while True:
+                self._changed.wait_for(lambda: self._waiting or self._closing)
+                if not self._waiting:
+                    return []
+                batch: list[Job] = []
+                left: deque[Job] = deque()
+                for job in self._waiting:
+                    if batch and (len(batch) == self.max_batch or not job.fits(batch[0])):
+                        left.append(job)
+                    elif job.logits.set_running_or_notify_cancel():
+                        batch.append(job)
+                self._waiting = left
+                if batch:
+                    return batch
+
+    def _run(self, batch: Sequence[Job]) -> None:
+        try:
+            logits = self._forward(batch)
+        except Exception as error:
+            logger.exception("a batch of %d pictures failed", len(batch))
+            for job in batch:
+                job.logits.set_exception(error)
+            return
+        for index, job in enumerate(batch):
+            job.logits.set_result(logits[index : index + 1])
+
+    @torch.no_grad()  # not inference_mode: what a model caches here must stay usable elsewhere
+    def _forward(self, batch: Sequence[Job]) -> torch.Tensor:
+        pixel_values = torch.cat([job.pixel_values for job in batch]).to(self.model.device, self.model.dtype)
+        vectors = batch[0].class_embeddings
+        given = {} if vectors is None else {"class_embeddings": vectors.to(self.model.device)}
+        logits: torch.Tensor = self.model(pixel_values=pixel_values, **given).logits
+        return logits.cpu()
