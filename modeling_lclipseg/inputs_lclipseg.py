@@ -35,7 +35,7 @@ def open_header(
     file: str | PathLike | bytes | BinaryIO,
     max_pixels: int = DEFAULT_MAX_PIXELS,
     name: str | None = None,
-    formats: Sequence[str] | None = None,
+    formats: tuple[str, ...] | None = None,
 ) -> ImageFile.ImageFile:
     """
     Open an image without decoding a pixel, and check its size. Format, mode and EXIF tags are known from then on.
@@ -77,7 +77,7 @@ def open_image(
     file: str | PathLike | bytes | BinaryIO,
     max_pixels: int = DEFAULT_MAX_PIXELS,
     name: str | None = None,
-    formats: Sequence[str] | None = None,
+    formats: tuple[str, ...] | None = None,
 ) -> Image.Image:
     """
     Read an image file completely. Its size is checked in the header, before any pixel is decoded.
@@ -88,7 +88,7 @@ def open_image(
             Largest width times height. More than the default needs `PIL.Image.MAX_IMAGE_PIXELS` raised as well.
         name (`str`, *optional*):
             What messages call the file, here and wherever the image cannot be used; by default its path.
-        formats (sequence of `str`, *optional*): The only file formats to read, as Pillow calls them; all by default.
+        formats (`tuple[str, ...]`, *optional*): The only file formats to read, as Pillow calls them; all by default.
 
     Returns:
         `PIL.Image.Image`: The decoded image in the mode of the file, not yet turned upright.

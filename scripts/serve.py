@@ -3,12 +3,12 @@
     python scripts/serve.py checkpoints/lclipseg-mbv3s-camvid --port 8080
     curl --data-binary @street.jpg -H "Content-Type: image/jpeg" http://127.0.0.1:8080
 
-`POST /` takes the bytes of a picture, or JSON {"inputs": base64, "parameters": {"candidate_labels": [...], "threshold":
-0.5}}, and answers with a list of {"label", "score", "mask"}, as scripts/endpoint/handler.py does: so
-`InferenceClient(model="http://127.0.0.1:8080").image_segmentation("street.jpg")` works. `GET /health` says whether it is
-ready, `GET /metrics` what it has done, for Prometheus. Errors are {"error": message}: 400 a request that cannot be met,
-408 a body that does not arrive, 413 one that is too large, 503 with Retry-After when there is too much to do, 500 a
-defect, which the log has. SIGTERM and SIGINT (Ctrl-C) stop it once all that was accepted is answered.
+`POST /` takes the bytes of a picture, or JSON {"inputs": base64, "parameters": {"candidate_labels": [...],
+"threshold": 0.5}}, and answers with a list of {"label", "score", "mask"}, as scripts/endpoint/handler.py does: so
+`InferenceClient(model="http://127.0.0.1:8080").image_segmentation("street.jpg")` works. `GET /health` says whether it
+is ready, `GET /metrics` what it has done, for Prometheus. Errors are {"error": message}: 400 a request that cannot be
+met, 408 a body that does not arrive, 413 one that is too large, 503 with Retry-After when there is too much to do, 500
+a defect, which the log has. SIGTERM and SIGINT (Ctrl-C) stop it once all that was accepted is answered.
 """
 
 import logging
@@ -92,6 +92,7 @@ def main(model: str, args: ServeArguments) -> None:
             # The server has its own handlers while it runs, and hands the signal on afterwards: to these, which let
             # the process end in peace.
             signal.signal(number, server.handle_exit)
+        listener.listen(BACKLOG)
         host, port = listener.getsockname()[:2]
         logger.info("serving %s on http://%s:%d", model, f"[{host}]" if ":" in host else host, port)
         server.run(sockets=[listener])

@@ -5,9 +5,9 @@ It needs what requirements.txt says, and nothing but the files beside it.
     handler = EndpointHandler("folder of the model")
     handler({"inputs": <image>, "parameters": {"candidate_labels": ["road", "kerb"], "threshold": 0.5}})
 
-Time and memory of a request grow with its pixels times its classes: scores are compared, and masks made, at the size of
-the picture. MAX_PIXEL_CLASSES bounds both; what the largest requests cost is measured in docs/results/load.md of the
-project, by scripts/load_test.py.
+Time and memory of a request grow with its pixels times its classes: scores are compared, and masks made, at the size
+of the picture. MAX_PIXEL_CLASSES bounds both. What the largest requests cost is measured by scripts/load_test.py of
+the project, and stands in its docs/results/load.md.
 """
 
 import base64

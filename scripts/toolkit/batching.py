@@ -1,8 +1,8 @@
 """Requests that wait together go through the network together, in one thread of its own.
 
-Only pictures of one padded size and of the same classes share a pass, so that nothing is padded for a neighbour's sake:
-a network that pools over the picture sees its padding, too. What is left is the order in which a larger batch adds up its
-products, which moves a logit in its last digits (tests/test_serve.py holds this to account).
+Only pictures of one padded size and of the same classes share a pass, so that nothing is padded for a neighbour's
+sake: a network that pools over the picture sees its padding, too. What is left is the order in which a larger batch
+adds up its products, which moves a logit in its last digits; with `max_batch` 1 not even that.
 """
 
 import logging
@@ -27,8 +27,8 @@ class Job:
         pixel_values (`torch.Tensor` of shape `(1, 3, height, width)`): As the image processor gives it, padded.
         labels (`tuple[str, ...]`, *optional*): Its classes; `None` are the model's own.
         class_embeddings (`torch.Tensor` of shape `(num_classes, class_embed_dim)`, *optional*): Their vectors.
-        logits (`Future`): Will have the logits, of shape `(1, num_classes, height / 4, width / 4)`. To cancel it before
-            the pass has begun takes the job out.
+        logits (`Future`): Will have the logits, of shape `(1, num_classes, height / 4, width / 4)`. To cancel it
+            before the pass has begun takes the job out.
     """
 
     pixel_values: torch.Tensor

@@ -4,6 +4,7 @@ import hashlib
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,11 +14,13 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 
 from scripts.toolkit.export_record import EXPORT_FILE, MODEL_FILE
 
+PACKAGES = ("torch", "torchvision", "transformers", "timm", "accelerate", "onnx", "onnxruntime", "lclipseg")
 
-def versions() -> dict[str, str]:
+
+def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
     """Versions of Python and of the packages that can change a result."""
     found = {"python": platform.python_version()}
-    for package in ("torch", "torchvision", "transformers", "timm", "accelerate", "onnx", "onnxruntime", "lclipseg"):
+    for package in packages:
         try:
             found[package] = version(package)
         except PackageNotFoundError:  # the project itself, used from a checkout

@@ -130,7 +130,7 @@ class Service:
 
 
 async def _read_body(request: Request, deadline: float) -> bytes:
-    """The body, unless it is too large or too slow. What is said about its size is believed only if it is too large."""
+    """The body, unless it is too large or too slow. What is said of its size is believed only if that is too large."""
     too_large = Refusal(413, f"the body is larger than the {MAX_BODY:,} bytes allowed; send a smaller picture")
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > MAX_BODY:
@@ -156,7 +156,7 @@ async def _client_gone(request: Request) -> None:
 
 
 async def _begun_in_time(work: "Future[Any]", deadline: float, gone: "asyncio.Task[None]") -> Any:
-    """The result of work that waits for its turn. It is dropped if the turn comes too late, or nobody asks any more."""
+    """The result of work that waits for its turn. It is dropped if that comes too late, or nobody asks any more."""
     result = asyncio.wrap_future(work)
     left = max(0.0, deadline - time.perf_counter())
     await asyncio.wait({result, gone}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
