@@ -4,8 +4,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 CHECKPOINT := checkpoints/lclipseg-mbv3s-camvid
 WEB_PORT ?= 8000
+SERVE_PORT ?= 8080
 
-.PHONY: help demo page web test test-slow test-hf lint format audit cards models
+.PHONY: help demo page serve web test test-slow test-hf lint format audit cards models
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -41,6 +42,10 @@ audit: $(VENV)/.installed-dev  ## known holes in what is installed; asks PyPI an
 page: $(VENV)/.installed  ## the demo page, for your own pictures and classes
 	$(BIN)/pip install --quiet --editable ".[demo]"
 	$(BIN)/python scripts/space/app.py --model $(CHECKPOINT)
+
+serve: $(VENV)/.installed  ## an HTTP server with the checkpoint that ships here, on port SERVE_PORT
+	$(BIN)/pip install --quiet --editable ".[serve]"
+	$(BIN)/python scripts/serve.py $(CHECKPOINT) --port $(SERVE_PORT)
 
 web: $(VENV)/.installed  ## the page that runs in the browser itself, in build/web, on port WEB_PORT
 	$(BIN)/pip install --quiet --editable ".[export]"

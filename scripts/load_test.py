@@ -10,6 +10,7 @@ import asyncio
 import json
 import logging
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -59,6 +60,7 @@ class LoadArguments:
     max_batch: int = field(default=4, metadata={"help": "As for serve.py."})
     queue_limit: int = field(default=32, metadata={"help": "As for serve.py."})
     seed: int = field(default=0, metadata={"help": "Seed of the order of the requests."})
+    note: str = field(default="", metadata={"help": "A sentence for the record, say on what else the machine did."})
 
 
 class Client:
@@ -263,7 +265,7 @@ async def _stop_in_between(
                 cut_off += 1
             else:
                 answered += 1
-                if wrong := check_answer(sent, answer.status_code, answer.content):
+                if wrong := check_answer(sent, answer.status_code, answer.content, allowed=(503,)):
                     problem(f"while stopping: {wrong}")
                 if answered == STOP_AFTER:
                     server.ask_to_stop()
@@ -323,6 +325,7 @@ def parse(argv: list[str] | None = None) -> tuple[str, LoadArguments]:
 
 
 def command() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the server must not outlive this process
     cli.run(lambda: sys.exit(main(*parse())))
 
 

@@ -27,6 +27,7 @@ def main(folder: str) -> None:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     module.MAX_BYTES, module.MAX_PIXELS = 100_000, 96 * 64  # type: ignore[attr-defined]
+    module.MAX_PIXEL_CLASSES = 4 * 96 * 64  # type: ignore[attr-defined]
     handler = module.EndpointHandler()
 
     class Server(BaseHTTPRequestHandler):

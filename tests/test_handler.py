@@ -114,6 +114,11 @@ def test_unknown_word_is_named(url):
         ({"inputs": TEXT, "parameters": {"candidate_labels": "car"}}, "list of texts"),
         ({"inputs": TEXT, "parameters": {"candidate_labels": []}}, "0 entries"),
         ({"inputs": TEXT, "parameters": {"candidate_labels": ["car"] * 200}}, "200 entries"),
+        ({"inputs": TEXT, "parameters": {"candidate_labels": ["car", "x" * 101]}}, "one of 101 letters"),
+        (
+            {"inputs": TEXT, "parameters": {"candidate_labels": ["a", "b", "c", "d", "e"]}},
+            "for 5 classes: 96 x 64 pixels",
+        ),
         ({"inputs": TEXT, "parameters": {"threshold": "high"}}, "`threshold` is 'high'"),
         ({"inputs": TEXT, "parameters": {"threshold": 2}}, "`threshold` is 2"),
     ],

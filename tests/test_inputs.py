@@ -190,6 +190,13 @@ def test_size_is_checked_before_pixels_are_decoded(tmp_path):
         open_image(tmp_path / "large.png", max_pixels=4000)
 
 
+def test_formats_that_were_not_asked_for_are_not_read(tmp_path):
+    Image.new("RGB", (2, 2)).save(tmp_path / "a.png")
+    assert open_image(tmp_path / "a.png", formats=("JPEG", "PNG")).size == (2, 2)
+    with pytest.raises(ValueError, match=r"a\.png: not an image, or of a format other than JPEG, BMP"):
+        open_image(tmp_path / "a.png", formats=("JPEG", "BMP"))
+
+
 # -------------------------------------------------------------------------------------------------------- from the web
 
 

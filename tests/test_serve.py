@@ -3,17 +3,13 @@
 import base64
 import http.client
 import json
-import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
 from io import BytesIO
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -33,7 +29,6 @@ from scripts.toolkit.request_segmenter import RequestSegmenter
 from scripts.toolkit.serving import Limits, Service, build_app
 from scripts.toolkit.serving_metrics import Metrics
 
-SCRIPT = Path(serve.__file__)
 PATIENCE = 30  # seconds; for what would otherwise hang
 SIZE = (96, 64)
 
@@ -367,21 +362,6 @@ def test_accepted_requests_are_answered_before_the_end(checkpoint):
         assert [answer.result()[0] for answer in answers] == [200, 200, 200]
         server.thread.join(PATIENCE)
         assert not server.thread.is_alive() and not server.service.batcher.alive
-
-
-def test_sigterm_ends_the_process_in_peace(checkpoint):
-    command = [sys.executable, str(SCRIPT), checkpoint, "--port", "0"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    line = next(line for line in process.stderr if line.startswith("serving"))
-    connection = http.client.HTTPConnection(line.split("http://")[1].strip(), timeout=PATIENCE)
-    connection.request("POST", "/", PICTURE)
-    status = read(connection)[0]
-    process.send_signal(signal.SIGTERM)
-    said = process.stderr.read()
-    process.stderr.close()
-    assert (status, process.wait()) == (200, 0)
-    assert "1 requests were accepted, 1 answered" in said
 
 
 # ----------------------------------------------------------------------------------------------------- how it is begun

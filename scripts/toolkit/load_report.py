@@ -87,26 +87,34 @@ def as_markdown(record: LoadRecord, content: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in content["versions"].items())
     steady = record.phases["steady"]
     course = ", ".join(f"{memory:,.0f}" for memory in steady.memory_course_mb)
-    setting = f"""{content["date"][:10]}, {machine["processor"]}, {machine["cpu_count"]} cores,
-{machine["torch_threads"]} threads; client and server on the same machine; {versions}. The picture is {content["picture"]} at a width of
-{arguments["width"]} pixels, as JPEG, PNG and JSON, with the model's classes or five of the caller's; the network
-sees it at its own size all the same. {100 * arguments["bad_share"]:.0f} % of the requests of the first two rows must be
-refused, in eleven ways. Server: `--max_batch {arguments["max_batch"]} --queue_limit {arguments["queue_limit"]}`. Every
-answer was checked: its status, its form, the size of its masks."""
-    meaning = """Latencies are those of requests that were met. "Not as alone": answers with a mask that is not, pixel
-for pixel, the one of the same request without load. The last rows are the costliest requests that are allowed."""
-    memory = f"""Resident memory of the server: {record.memory_at_start_mb:,.0f} MB before the first request; in the
-course of the steady load, evenly spread: {course} MB."""
-    stop = f"""SIGTERM in between: {record.stop_answered} requests of that part were answered, {record.stop_cut_off}
-connections ended before the server had read a request, {record.stop_refused} were refused; exit status
-{record.exit_status}. In all parts together the server accepted {record.accepted:,} requests, and
-{record.answers_arrived:,} answers arrived."""
+    setting = (
+        f"{content['date'][:10]}, {machine['processor']}, {machine['cpu_count']} cores, {machine['torch_threads']} "
+        f"threads for the network, client and server on the same machine; {versions}. The picture is "
+        f"{content['picture']} at a width of {arguments['width']} pixels, as JPEG, PNG and JSON, with the model's "
+        "classes or five of the caller's; the network sees it at its own size all the same. "
+        f"{100 * arguments['bad_share']:.0f} % of the requests of the first two rows must be refused, in eleven ways. "
+        f"Server: `--max_batch {arguments['max_batch']} --queue_limit {arguments['queue_limit']}`. Every answer was "
+        f"checked: its status, its form, the size of its masks. {arguments['note']}"
+    )
+    meaning = (
+        'Latencies are those of requests that were met. "Not as alone": answers with a mask that is not, pixel for '
+        "pixel, the one of the same request without load. The last rows are the costliest requests that are allowed."
+    )
+    memory = (
+        f"Resident memory of the server: {record.memory_at_start_mb:,.0f} MB before the first request; in the course "
+        f"of the steady load, evenly spread: {course} MB."
+    )
+    stop = (
+        f"SIGTERM in between: {record.stop_answered} requests of that part were answered, {record.stop_cut_off} "
+        f"connections ended before the server had read a request, {record.stop_refused} were refused; exit status "
+        f"{record.exit_status}. In all parts together the server accepted {record.accepted:,} requests, and "
+        f"{record.answers_arrived:,} answers arrived."
+    )
     loads = "\n".join([LOAD_HEAD, *(_load_row(name, phase) for name, phase in record.phases.items())])
     answers = "\n".join([ANSWER_HEAD, *(_answer_row(name, phase) for name, phase in record.phases.items())])
     title, command = "# Under load", f"`python scripts/load_test.py {content['model']} --out docs/results`"
-    return (
-        "\n\n".join([title, command, _filled(setting), loads, answers, *map(_filled, (meaning, memory, stop))]) + "\n"
-    )
+    texts = [_filled(text) for text in (setting, meaning, memory, stop)]
+    return "\n\n".join([title, command, texts[0], loads, answers, *texts[1:]]) + "\n"
 
 
 def _load_row(name: str, phase: Phase) -> str:
