@@ -24,8 +24,9 @@ class LClipSegSimilarity(nn.Module):
         self.logit_scale = nn.Parameter(torch.full((1,), config.logit_scale_init_value))
 
     def scale(self) -> torch.Tensor:
-        # Clamped in value alone: a gradient still flows, so that a scale beyond the limit can come back.
-        return (self.logit_scale - (self.logit_scale - MAX_LOGIT_SCALE).clamp(min=0).detach()).exp()
+        # Clamped in value alone: a gradient still flows, so that a scale beyond the limit can come back. A scalar, for
+        # that leaves the precision of what it is multiplied with alone.
+        return (self.logit_scale - (self.logit_scale - MAX_LOGIT_SCALE).clamp(min=0).detach()).exp().squeeze()
 
     def forward(self, pixels: torch.Tensor, tokens: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
         """

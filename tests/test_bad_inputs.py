@@ -113,7 +113,7 @@ REFUSED = {
     "float with NaN.tif": (of_values([0, np.nan], np.float32), "NaN"),
     "float with infinity.tif": (of_values([0, np.inf], np.float32), r"values in \[0, 1\]"),
     "negative.tif": (of_values([-1, 5], np.int32), r"0\.\.65535, but this one holds -1\.\.5; scale it"),
-    "program called.png": (PROGRAM, "EPS is a program.* convert it to PNG"),
+    "program called.png": (PROGRAM, "EPS is a program.* convert it to PNG|a format other than BMP"),
 }
 
 

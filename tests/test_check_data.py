@@ -124,11 +124,6 @@ def huge_image(data):
     (data / "train/images/b.ppm").write_bytes(b"P5 100000 100000 255\n")
 
 
-def folder_as_image(data):
-    (data / "train/images/b.png").unlink()
-    (data / "train/images/b.png").mkdir()
-
-
 def nan_image(data):
     (data / "train/images/b.png").unlink()
     Image.fromarray(np.full((6, 10), np.nan, dtype=np.float32)).save(data / "train/images/b.tif")
@@ -199,7 +194,6 @@ ERRORS = [
     (truncated_jpeg, Kind.BAD_IMAGE, "train/images/b.jpg", "cut short"),
     (text_as_image, Kind.BAD_IMAGE, "train/images/b.png", "not an image"),
     (huge_image, Kind.BAD_IMAGE, "train/images/b.ppm", "too large"),
-    (folder_as_image, Kind.BAD_IMAGE, "train/images/b.png", "directory"),
     (nan_image, Kind.BAD_IMAGE, "train/images/b.tif", "NaN"),
     (empty_mask, Kind.BAD_MASK, "train/masks/b.png", "not an image"),
     (truncated_mask, Kind.BAD_MASK, "train/masks/b.png", "cut short"),

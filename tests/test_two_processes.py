@@ -71,7 +71,7 @@ def test_training_is_that_of_one_process_with_the_same_batches(folder, tmp_path)
         [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
         for path in (tmp_path / "one", folder / "trained")
     ]
-    assert len(lines[0]) == len(lines[1]) == 2
+    assert len(lines[0]) == len(lines[1]) == 3
     for alone, together in zip(*lines, strict=True):
         assert together["loss"] == pytest.approx(alone["loss"], rel=1e-4)
         assert together["mean_iou"] == pytest.approx(alone["mean_iou"], abs=1e-3)

@@ -1,5 +1,6 @@
 """serve.py in a process of its own, watched from outside."""
 
+import os
 import re
 import signal
 import subprocess
@@ -31,7 +32,10 @@ class ServedProcess:
 
     def __init__(self, model: str, options: Sequence[str] = ()):
         command = [sys.executable, str(SCRIPT), model, "--port", "0", *options]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        paths = os.pathsep.join([str(SCRIPT.parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
+        self.process = subprocess.Popen(
+            command, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": paths}
+        )
         self.said: list[str] = []
         self.url = self._wait_for_address()
         self._listener = threading.Thread(target=self._listen, daemon=True)
