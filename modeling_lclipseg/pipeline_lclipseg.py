@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from transformers import ImageSegmentationPipeline
@@ -109,12 +108,14 @@ class LClipSegPipeline(ImageSegmentationPipeline):
     ) -> list[dict[str, Any]]:
         labels = self.model.config.class_names if labels is None else labels
         ids, confidence = model_outputs["ids"][0], model_outputs["confidence"][0]  # the one picture's
+        # Not by sorting or by picking pixels out, either of which takes copies of a large picture.
+        pixels = torch.bincount(ids.flatten())
+        sums = torch.bincount(ids.flatten(), weights=confidence.flatten())
         segments = []
-        for index in ids.unique().tolist():
-            here = ids == index
-            score = confidence[here].mean().item()
+        for index in pixels.nonzero().flatten().tolist():
+            score = (sums[index] / pixels[index]).item()
             if score >= threshold:
-                mask = Image.fromarray(here.numpy().astype(np.uint8) * 255)
+                mask = Image.fromarray((ids == index).to(torch.uint8).mul_(255).numpy())
                 segments.append({"score": score, "label": labels[index], "mask": mask})
         return segments
 
