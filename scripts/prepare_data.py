@@ -34,7 +34,8 @@ from rich.progress import track
 from scripts.toolkit import arguments, cli
 from scripts.toolkit.class_list import CLASSES_FILE, IGNORE_INDEX, ClassList
 from scripts.toolkit.cli import InputError
-from scripts.toolkit.data import MASK_FOLDERS, find_pairs, pair_files, read_sample
+from scripts.toolkit.data import read_sample
+from scripts.toolkit.data_folder import MASK_FOLDERS, find_pairs, pair_files
 
 logger = logging.getLogger("lclipseg")
 

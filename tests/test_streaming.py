@@ -150,5 +150,5 @@ def test_stream_of_unknown_length_asks_for_it(workspace, two_classes, tmp_path, 
 
 
 def test_folder_cannot_be_streamed(workspace, tmp_path):
-    with pytest.raises(InputError, match=r"data"):
+    with pytest.raises(InputError, match=r"data is a folder of images and masks.*only tables are streamed"):
         run(workspace, tmp_path / "run", "--streaming", "true")

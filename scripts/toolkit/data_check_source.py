@@ -12,7 +12,9 @@ from typing import Any
 from modeling_lclipseg.class_vectors_lclipseg import check_class_names
 from scripts.toolkit.class_list import IGNORE_INDEX, ClassList
 from scripts.toolkit.cli import InputError
-from scripts.toolkit.data import (
+from scripts.toolkit.data import load_segmentation_data, table_module
+from scripts.toolkit.data_check import Example, Kind, Problems, RawFile
+from scripts.toolkit.data_folder import (
     IMAGE_SUFFIXES,
     MASK_SUFFIXES,
     SplitFiles,
@@ -20,13 +22,10 @@ from scripts.toolkit.data import (
     files_by_stem,
     hold_out,
     is_folder_of_pairs,
-    load_segmentation_data,
     locate_split,
     read_list,
     split_names,
-    table_module,
 )
-from scripts.toolkit.data_check import Example, Kind, Problems, RawFile
 
 LOSSY_SUFFIXES = frozenset({".jpeg", ".jpg", ".webp"})
 

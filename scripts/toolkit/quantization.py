@@ -19,7 +19,8 @@ from PIL import Image
 
 from modeling_lclipseg.inputs_lclipseg import open_image, to_rgb_image
 from scripts.toolkit.cli import InputError
-from scripts.toolkit.data import IMAGE_SUFFIXES, load_segmentation_data
+from scripts.toolkit.data import load_segmentation_data
+from scripts.toolkit.data_folder import IMAGE_SUFFIXES
 from scripts.toolkit.export_record import CLASS_EMBEDDINGS
 from scripts.toolkit.label_map_graph import PIXEL_VALUES
 

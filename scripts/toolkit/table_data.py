@@ -20,7 +20,8 @@ from pyarrow import parquet
 from modeling_lclipseg.inputs_lclipseg import open_image
 from scripts.toolkit.class_list import CLASSES_FILE, ClassList
 from scripts.toolkit.cli import InputError, naming
-from scripts.toolkit.data import Sample, SegmentationData, UnreadableError, check_sample, same_split
+from scripts.toolkit.data import Sample, SegmentationData, UnreadableError, check_sample
+from scripts.toolkit.data_folder import same_split
 
 MASK_COLUMNS = ("mask", "label", "segmentation_map", "annotation")
 FILE_BUILDERS = {".parquet": "parquet", ".zip": "imagefolder"}
