@@ -8,7 +8,8 @@ import torch
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from tiny_run import make_workspace
+from survival import OPTIONS, WAYS
+from tiny_run import make_workspace, run
 
 from modeling_lclipseg import LClipSegConfig, LClipSegForSemanticSegmentation
 
@@ -64,6 +65,20 @@ def pixel_values() -> torch.Tensor:
 def workspace(tmp_path_factory) -> Path:
     """What train.py needs for a run of a second; not to be changed."""
     return make_workspace(tmp_path_factory.mktemp("workspace"))
+
+
+@pytest.fixture(scope="session")
+def whole_runs(workspace, tmp_path_factory) -> dict[str, Path]:
+    """Uninterrupted runs, made when they are first asked for."""
+    folder = tmp_path_factory.mktemp("whole")
+
+    class Runs(dict):
+        def __missing__(self, way: str) -> Path:
+            run(workspace, folder / way, *OPTIONS, *WAYS[way])
+            self[way] = folder / way
+            return self[way]
+
+    return Runs()
 
 
 @pytest.fixture

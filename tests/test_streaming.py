@@ -10,7 +10,7 @@ import pytest
 from numbered_tables import write_numbered
 from pyarrow import parquet
 from safetensors.torch import load_file
-from test_survival import Killed, kill_at_step
+from survival import Killed, kill_at_step
 from tiny_run import run
 
 from modeling_lclipseg import LClipSegImageProcessor
