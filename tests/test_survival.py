@@ -123,22 +123,27 @@ def test_run_that_is_really_killed_again_and_again_ends_the_same(workspace, tmp_
     assert_same_run(whole_runs["workers"], output)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signal_ends_the_step_saves_and_stops(workspace, tmp_path, monkeypatch, whole_runs, number):
+@pytest.mark.parametrize(
+    "numbers",
+    [(signal.SIGINT,), (signal.SIGTERM,), (signal.SIGINT, signal.SIGTERM)],
+    ids=["Ctrl-C", "kill", "launcher"],
+)
+def test_signal_ends_the_step_saves_and_stops(workspace, tmp_path, monkeypatch, whole_runs, numbers):
     original = TrainingRun._show
 
     def show(self, *args):
         original(self, *args)
         if self.progress.step == 7:
-            os.kill(os.getpid(), number)
+            for number in numbers:
+                os.kill(os.getpid(), number)
 
-    before = signal.getsignal(number)
+    before = signal.getsignal(numbers[0])
     with monkeypatch.context() as patch, pytest.raises(SystemExit) as ended:
         patch.setattr(TrainingRun, "_show", show)
         run(workspace, tmp_path / "run", *OPTIONS)
-    assert ended.value.code == 128 + number
+    assert ended.value.code == 128 + numbers[-1]
     assert json.loads((tmp_path / "run" / "last" / "progress.json").read_text())["step"] == 7
-    assert signal.getsignal(number) is before
+    assert signal.getsignal(numbers[0]) is before
     resume(workspace, tmp_path / "run")
     assert_same_run(whole_runs["alone"], tmp_path / "run")
 

@@ -13,7 +13,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 class StopRequest:
     """
-    Within this context the first SIGINT or SIGTERM is noted instead of ending the process. A second one ends it.
+    Within this context the first SIGINT or SIGTERM is noted instead of ending the process. The same one again ends it;
+    the other one may come from a launcher, which passes on Ctrl-C as SIGTERM.
 
     Attributes:
         signal (`int`, *optional*): The signal that came.
@@ -29,17 +30,14 @@ class StopRequest:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._give_back()
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.signal = number
-        logger.info(f"{signal.Signals(number).name}: stopping after this step; once more ends the run at once")
-        self._give_back()
-
-    def _give_back(self) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
-        self._before = {}
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.signal is None:
+            logger.info(f"{signal.Signals(number).name}: stopping after this step; once more ends the run at once")
+        self.signal = number
+        signal.signal(number, self._before.pop(number))
 
 
 def ignore_ctrl_c(worker: int) -> None:
