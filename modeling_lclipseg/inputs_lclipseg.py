@@ -28,6 +28,8 @@ from transformers.image_utils import ChannelDimension
 
 # Twice Pillow's own limit, beyond which Pillow itself refuses: about 13,400 x 13,400 pixels.
 DEFAULT_MAX_PIXELS = 178_956_970
+DEFAULT_MAX_BYTES = 500_000_000  # of a file from the web
+DEFAULT_TIMEOUT = 60.0  # seconds
 CHANNEL_COUNTS = (1, 3, 4)
 
 
@@ -107,22 +109,28 @@ def _name_of(file: str | PathLike | bytes | BinaryIO) -> str:
     return str(fspath(file)) if isinstance(file, (str, PathLike)) else "the file"
 
 
-def open_url(url: str, timeout: float | None = None) -> Image.Image:
+def open_url(url: str, timeout: float = DEFAULT_TIMEOUT, max_bytes: int = DEFAULT_MAX_BYTES) -> Image.Image:
     """
     Read an image from the web by the rules of [`open_image`].
 
     Args:
         url (`str`): Its address, `http://...` or `https://...`.
-        timeout (`float`, *optional*): How many seconds the server may take to answer; by default any time.
+        timeout (`float`, *optional*, defaults to 60): How many seconds the server may be silent.
+        max_bytes (`int`, *optional*, defaults to 500,000,000): Size of the largest file.
 
     Raises:
-        ValueError: no answer, or one that is no image. The message starts with the address.
+        ValueError: no answer, or one that is too large or no image. The message starts with the address.
     """
+    content = bytearray()
     try:
-        answer = httpx.get(url, timeout=timeout, follow_redirects=True).raise_for_status()
+        with httpx.stream("GET", url, timeout=timeout, follow_redirects=True) as answer:
+            for part in answer.raise_for_status().iter_bytes():
+                content += part
+                if len(content) > max_bytes:
+                    raise ValueError(f"{url}: more than the {max_bytes:,} bytes allowed")
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise ValueError(f"{url}: cannot be fetched: {error}") from error
-    return open_image(answer.content, name=url)
+    return open_image(bytes(content), name=url)
 
 
 def to_image_tensor(

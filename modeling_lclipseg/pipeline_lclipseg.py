@@ -88,7 +88,7 @@ class LClipSegPipeline(ImageSegmentationPipeline):
 
     def preprocess(self, image: Any, timeout: float | None = None) -> dict[str, Any]:  # type: ignore[override]
         if isinstance(image, str) and image.startswith(("http://", "https://")):
-            image = open_url(image, timeout)
+            image = open_url(image) if timeout is None else open_url(image, timeout)
         return {"image": to_rgb_image(self.image_processor.fetch_images(image))}
 
     def _forward(  # type: ignore[override]

@@ -29,6 +29,7 @@ from scripts.toolkit.cli import InputError
 from scripts.toolkit.data import SegmentationData, load_segmentation_data
 from scripts.toolkit.evaluation import evaluate_model
 from scripts.toolkit.inference import InferenceMode, load_runnable
+from scripts.toolkit.launch import check_processes
 from scripts.toolkit.markdown import plain
 from scripts.toolkit.metrics import ConfusionMatrix, SegmentationScores, percent
 
@@ -69,6 +70,9 @@ class EvaluateArguments:
     )
     bank: str | None = field(
         default=None, metadata={"help": "Class vectors for --classes-from data: FILE.safetensors or FILE#KEY."}
+    )
+    expected_processes: int | None = field(
+        default=None, metadata={"help": "Fail unless so many processes run (launchers may silently start one)."}
     )
     out: str | None = field(default=None, metadata={"help": "Folder for evaluation.json and evaluation.md."})
 
@@ -125,6 +129,7 @@ def main(model_source: str, args: EvaluateArguments) -> EvaluationRecord:
     if args.classes_from == "data":
         take_classes(model, data.classes, args.bank)
     accelerator = _processes()
+    check_processes(args.expected_processes, accelerator.num_processes if accelerator else 1)
     device = accelerator.device if accelerator else torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device)
 

@@ -187,6 +187,11 @@ def main(model: str, args: LoadArguments) -> int:
         picture = Image.open(args.picture)
     except OSError as error:
         raise InputError(f"--picture {args.picture}: {error}") from error
+    out = Path(args.out).expanduser()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out {out} cannot be made a folder: {error.strerror}") from error
     with tempfile.TemporaryDirectory() as folder:
         classes, words = _write_bank(model, Path(folder) / "words.safetensors")
         options = ["--bank", f"{folder}/words.safetensors", "--max_batch", str(args.max_batch)]
@@ -205,8 +210,6 @@ def main(model: str, args: LoadArguments) -> int:
         "picture": Path(args.picture).name,
         **asdict(record),
     }
-    out = Path(args.out)
-    out.mkdir(parents=True, exist_ok=True)
     (out / "load.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     (out / "load.md").write_text(as_markdown(record, content), encoding="utf-8")
     logger.info("%s", as_markdown(record, content))

@@ -1,20 +1,23 @@
 """Train LClipSeg on your own pictures, or repeat a published run.
 
-    accelerate launch scripts/train.py --data my_folder --output_dir runs/mine
-    accelerate launch scripts/train.py configuration/recipes/camvid-mbv3s-fusion.yaml --data camvid --output_dir runs/1
+    python scripts/train.py --data my_folder --output_dir runs/mine
+    python scripts/train.py configuration/recipes/camvid-mbv3s-fusion.yaml --data camvid --output_dir runs/1
+    accelerate launch --config_file configuration/accelerate/multi_gpu.yaml scripts/train.py ... --expected_processes 2
 
 A folder holds images/, masks/ (same stems, class indices) and classes.json; see scripts/toolkit/data.py. A recipe is a
 YAML file of the fields below; what stands on the command line wins.
 """
 
+import hashlib
 import logging
+import os
 import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import DistributedType, set_seed
 from torchvision.transforms import v2
 
 from modeling_lclipseg import WordBank
@@ -28,6 +31,7 @@ from scripts.toolkit.cli import InputError
 from scripts.toolkit.data import SegmentationData, load_segmentation_data, stream_segmentation_data
 from scripts.toolkit.evaluation import evaluate_model
 from scripts.toolkit.interruption import StopRequest
+from scripts.toolkit.launch import check_processes
 from scripts.toolkit.metrics import SegmentationScores
 from scripts.toolkit.presets import Preset, load_preset
 from scripts.toolkit.run_folder import Progress, RunFolder
@@ -87,7 +91,12 @@ def main(model_arguments: ModelArguments, data_arguments: DataArguments, run_arg
         "text_tower": model.config.text_model_name_or_path if model.head.takes_text else None,
         "prompt_templates": model.config.prompt_templates,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "labels": {"ignore_index": all_classes.ignore_index, "do_reduce_labels": all_classes.do_reduce_labels},
+        "preset": asdict(preset),
+        "other_words": _digest_of_bank(model_arguments) if model_arguments.negative_words else None,
+        "precision": accelerator.mixed_precision,
         "processes": accelerator.num_processes,
+        "distributed_type": str(accelerator.distributed_type),
         "versions": environment.versions(),
         "machine": environment.machine(accelerator.device),
         "commit": environment.commit(),
@@ -100,7 +109,7 @@ def main(model_arguments: ModelArguments, data_arguments: DataArguments, run_arg
         if progress.validated_step >= schedule.steps:
             logger.info(
                 f"the run in {folder.path} is finished: {progress.step} steps, best val mIoU "
-                f"{100 * progress.best_mean_iou:.2f} at step {progress.best_step}"
+                f"{100 * (progress.best_mean_iou or 0):.2f} at step {progress.best_step}"
             )
             return
     if accelerator.is_main_process:
@@ -135,10 +144,11 @@ def _accelerator(run_arguments: RunArguments) -> Accelerator:
     except ValueError as error:  # a tracker that accelerate does not know, a precision that the device has not
         raise InputError(str(error)) from error
     accelerator.gradient_accumulation_steps = 1  # ours to do, whatever the launcher was told
-    if run_arguments.expected_processes not in (None, accelerator.num_processes):
+    check_processes(run_arguments.expected_processes, accelerator.num_processes)
+    if os.environ.get("ACCELERATE_USE_FSDP") == "true" and accelerator.distributed_type != DistributedType.FSDP:
         raise InputError(
-            f"{run_arguments.expected_processes} processes were asked for but {accelerator.num_processes} run; see "
-            "configuration/accelerate/ for launch settings that start several."
+            f"FSDP was asked for, but accelerate takes these processes for {accelerator.distributed_type.value}: it "
+            "needs several GPUs. See configuration/accelerate/ for other settings."
         )
     return accelerator
 
@@ -207,6 +217,12 @@ def _model(
         others = _other_words(model_arguments, all_classes)
         VectorAugmentation(model_arguments.vector_noise, model_arguments.negative_words, others).attach(model)
     return model
+
+
+def _digest_of_bank(model_arguments: ModelArguments) -> str:
+    path = str(model_arguments.bank).partition("#")[0]
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _other_words(model_arguments: ModelArguments, classes: ClassList) -> torch.Tensor:

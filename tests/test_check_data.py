@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from multiprocessing import get_start_method
 from pathlib import Path
 
@@ -644,3 +645,17 @@ def test_tables_and_folders_have_the_same_statistics(table, source):
         for stem in "abcd"
     ]
     assert check(table("train.parquet", pairs)).splits[0] == check(source).splits[0]
+
+
+def test_zip_is_read_as_training_reads_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    write_pairs(tmp_path / "unpacked", ["a", "b"])
+    lines = [{"file_name": f"images/{stem}.png", "mask_file_name": f"masks/{stem}.png"} for stem in "ab"]
+    (tmp_path / "unpacked" / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    (tmp_path / "classes.json").write_text('["sky", "road", "tree"]')
+    with zipfile.ZipFile(tmp_path / "train.zip", "w") as archive:
+        for path in sorted((tmp_path / "unpacked").rglob("*.*")):
+            archive.write(path, path.relative_to(tmp_path / "unpacked"))
+    report = check(tmp_path / "train.zip")
+    assert [split.pairs for split in report.splits] == [2]
+    assert not any(problem.severity == "error" for problem in report.problems)

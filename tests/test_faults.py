@@ -5,13 +5,16 @@ import resource
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from survival import OPTIONS, Killed, assert_same_run, kill_at_step, resume
 from tiny_run import run
 
 from modeling_lclipseg import LClipSegForSemanticSegmentation
+from scripts.toolkit import cli
 from scripts.toolkit.cli import InputError
 from scripts.toolkit.run_folder import checksums
 from scripts.toolkit.training_run import TrainingRun
@@ -77,13 +80,15 @@ def change_a_bit(path: Path) -> None:
         (Path.unlink, "training_state/random-0.safetensors"),
         (change_a_bit, "progress.json"),
         (Path.unlink, "sha256.json"),
+        (halve, "../run.json"),
+        (Path.unlink, "../run.json"),
     ],
 )
 def test_damaged_checkpoint_is_named_and_left_alone(workspace, tmp_path, whole_runs, damage, name):
     copied = shutil.copytree(whole_runs["alone"], tmp_path / "run")
     damage(copied / "last" / name)
     before = checksums(copied)
-    with pytest.raises(InputError, match=rf"cannot be resumed from .*last: .*{name}.*Nothing was changed"):
+    with pytest.raises(InputError, match=rf"cannot be resumed.*{name.removeprefix('../')}.* in another --output_dir"):
         resume(workspace, copied)
     assert checksums(copied) == before
 
@@ -130,7 +135,9 @@ def test_run_is_not_resumed_on_other_data(workspace, tmp_path, whole_runs, chang
     else:
         folder = data / "train" / ("masks" if change == "mask" else "images")
         shutil.copy(folder / "0.png", folder / "1.png")
-    with pytest.raises(InputError, match="class_names was" if change == "classes" else "data_fingerprint was"):
+    with pytest.raises(
+        InputError, match="class_names was" if change == "classes" else "the data to train on are not those"
+    ):
         resume(workspace, copied, "--data", str(data))
 
 
@@ -191,7 +198,7 @@ def test_run_that_diverges_keeps_its_last_good_checkpoint(workspace, tmp_path, m
     monkeypatch.setattr(LClipSegForSemanticSegmentation, "_loss", loss)
     with pytest.raises(InputError, match="diverged"):
         run(workspace, tmp_path / "run", *OPTIONS, "--epochs", "20")
-    assert json.loads((tmp_path / "run" / "last" / "progress.json").read_text())["skipped_in_a_row"] < 20
+    assert json.loads((tmp_path / "run" / "last" / "progress.json").read_text())["skipped_in_a_row"] == 20
     weights = load_file(tmp_path / "run" / "last" / "model.safetensors")
     assert all(value.isfinite().all() for value in weights.values() if value.is_floating_point())
 
@@ -229,8 +236,61 @@ def test_damaged_validation_picture_costs_no_step(workspace, tmp_path):
         run(workspace, tmp_path / "run", "--data", str(data))
     assert json.loads((tmp_path / "run" / "last" / "progress.json").read_text())["step"] == 3
     (data / "val" / "images" / "1.png").write_bytes(whole)
-    described = json.loads((tmp_path / "run" / "run.json").read_text())
-    del described["data_fingerprint"]  # the data did change
-    (tmp_path / "run" / "run.json").write_text(json.dumps(described))
-    assert run(workspace, tmp_path / "run", "--data", str(data), "--resume", "true")["step"] == 6
+    with pytest.raises(InputError, match=r"the data to eval on are not those.*--accept_changed_data true"):
+        run(workspace, tmp_path / "run", "--data", str(data), "--resume", "true")
+    options = ("--data", str(data), "--resume", "true", "--accept_changed_data", "true")
+    assert run(workspace, tmp_path / "run", *options)["step"] == 6
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_wrong_id_costs_no_step_and_is_told_without_a_traceback(workspace, tmp_path, capsys, monkeypatch, workers):
+    data = shutil.copytree(workspace / "data", tmp_path / "data")
+    mask = data / "train" / "masks" / "2.png"
+    Image.fromarray(np.full((48, 64), 7, dtype=np.uint8)).save(mask)
+    with pytest.raises(SystemExit) as ended:
+        cli.run(lambda: run(workspace, tmp_path / "run", "--data", str(data), "--num_workers", workers))
+    said = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert f"error: {mask} holds the id 7" in said
+    assert "Traceback" not in said
+    assert (tmp_path / "run" / "last" / "progress.json").is_file()
+
+
+def test_validation_data_without_a_label_are_told_at_the_first_validation(workspace, tmp_path):
+    data = shutil.copytree(workspace / "data", tmp_path / "data")
+    for mask in (data / "val" / "masks").iterdir():
+        Image.fromarray(np.full((48, 64), 255, dtype=np.uint8)).save(mask)
+    with pytest.raises(InputError, match="pictures to validate on have no labelled pixel"):
+        run(workspace, tmp_path / "run", "--data", str(data))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"classes": ["sky", "road"], "ignore_index": 7}, "labels was"),
+        ({"classes": ["sky", "road"], "do_reduce_labels": True}, "labels was"),
+    ],
+)
+def test_run_is_not_resumed_with_another_meaning_of_the_ids(workspace, tmp_path, whole_runs, content, said):
+    copied = shutil.copytree(whole_runs["alone"], tmp_path / "run")
+    data = shutil.copytree(workspace / "data", tmp_path / "data")
+    (data / "classes.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=said):
+        resume(workspace, copied, "--data", str(data))
+
+
+def test_run_is_not_resumed_in_another_precision(workspace, tmp_path, whole_runs):
+    copied = shutil.copytree(whole_runs["alone"], tmp_path / "run")
+    with pytest.raises(InputError, match="precision was 'no' and is 'bf16'"):
+        resume(workspace, copied, "--mixed_precision", "bf16")
+
+
+def test_room_that_checkpoints_take_already_is_no_reason_against_a_resume(
+    workspace, tmp_path, monkeypatch, whole_runs
+):
+    copied = shutil.copytree(whole_runs["alone"], tmp_path / "run")
+    taken = sum(path.stat().st_size for path in (copied / "last").rglob("*"))
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=int(1.5 * taken)))
+    resume(workspace, copied)

@@ -1,5 +1,7 @@
 """What counts as an image, and what it looks like once it is read; files that cannot be used: test_bad_inputs.py."""
 
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from huggingface_hub.utils import httpx
 from PIL import Image
 from test_image_processing import noise, pixel_values, save_photo_on_its_side
 
-from modeling_lclipseg.inputs_lclipseg import open_image, to_image_tensor, to_rgb_image
+from modeling_lclipseg.inputs_lclipseg import open_image, open_url, to_image_tensor, to_rgb_image
 
 # ------------------------------------------------------------------------------------------------------------- images
 
@@ -190,6 +192,12 @@ def test_size_is_checked_before_pixels_are_decoded(tmp_path):
         open_image(tmp_path / "large.png", max_pixels=4000)
 
 
+def test_answer_without_end_is_cut_off(answers):
+    answers["answer"] = (200, bytes(1001))
+    with pytest.raises(ValueError, match=r"^https://example.org/a.png: more than the 1,000 bytes allowed"):
+        open_url("https://example.org/a.png", max_bytes=1000)
+
+
 def test_formats_that_were_not_asked_for_are_not_read(tmp_path):
     Image.new("RGB", (2, 2)).save(tmp_path / "a.png")
     assert open_image(tmp_path / "a.png", formats=("JPEG", "PNG")).size == (2, 2)
@@ -205,11 +213,12 @@ def answers(monkeypatch):
     """Addresses are answered with what is set here: a status and a body."""
     given = {"answer": (200, b"")}
 
-    def get(url, timeout, follow_redirects):
+    @contextmanager
+    def stream(method, url, timeout, follow_redirects):
         status, content = given["answer"]
-        return httpx.Response(status, content=content, request=httpx.Request("GET", url))
+        yield httpx.Response(status, content=content, request=httpx.Request(method, url))
 
-    monkeypatch.setattr(httpx, "get", get)
+    monkeypatch.setattr(httpx, "stream", stream)
     return given
 
 

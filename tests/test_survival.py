@@ -65,6 +65,21 @@ def file_operations(monkeypatch, kill_at: int | None) -> list[str]:
     return done
 
 
+def test_saving_before_the_first_step_that_counts_changes_nothing(workspace, tmp_path, monkeypatch):
+    original = LClipSegForSemanticSegmentation._loss
+    for name, save_every in (("seldom", "0"), ("often", "0.34")):
+        calls: list[None] = []
+
+        def loss(self, *args, calls=calls):
+            calls.append(None)
+            return original(self, *args) * (float("nan") if len(calls) <= 2 else 1)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(LClipSegForSemanticSegmentation, "_loss", loss)
+            run(workspace, tmp_path / name, "--save_every", save_every)
+    assert_same_run(tmp_path / "seldom", tmp_path / "often")
+
+
 @pytest.mark.parametrize("share", [0.1, 0.35, 0.6, 0.85])
 def test_run_killed_while_it_writes_goes_on_bit_for_bit(workspace, tmp_path, monkeypatch, whole_runs, share):
     kill_and_resume(workspace, tmp_path, monkeypatch, whole_runs["alone"], share)
@@ -146,6 +161,21 @@ def test_signal_ends_the_step_saves_and_stops(workspace, tmp_path, monkeypatch, 
     assert signal.getsignal(numbers[0]) is before
     resume(workspace, tmp_path / "run")
     assert_same_run(whole_runs["alone"], tmp_path / "run")
+
+
+def test_signal_to_the_readers_of_data_too_saves_and_stops(workspace, tmp_path):
+    """As schedulers send it: to the whole process group."""
+    argv = command_line(workspace, tmp_path / "run", "--epochs", "3000", "--eval_every", "3000", "--num_workers", "2")
+    process = subprocess.Popen(
+        [sys.executable, "scripts/train.py", *argv, "--save_every", "1"], cwd=ROOT, start_new_session=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while process.poll() is None and not (tmp_path / "run" / "last").is_dir():
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGTERM)
+    said = process.communicate(timeout=120)[1]
+    assert process.returncode == 128 + signal.SIGTERM, said
+    assert "Traceback" not in said
 
 
 def test_second_signal_ends_the_run_at_once(workspace, tmp_path, monkeypatch):

@@ -104,7 +104,7 @@ def test_step_without_a_labelled_pixel_changes_nothing():
     progress = Progress()
     assert next(training.steps(progress)).loss == 0
     torch.testing.assert_close(dict(training.model.state_dict()), before, rtol=0, atol=0)
-    assert (progress.step, progress.skipped_steps, training.gradients) == (1, 0, [])
+    assert (progress.step, progress.skipped_steps, training.gradients) == (1, 1, [])
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), 1e6])
@@ -132,9 +132,14 @@ def test_training_goes_on_after_a_step_that_was_left_out():
 def test_run_that_diverges_ends_and_says_what_to_try():
     training = quadratic((float("nan"),), 2, steps=100)
     progress = Progress()
-    with pytest.raises(InputError, match=r"diverged: 20 steps in a row, up to step 20.*--learning_rate"):
+    with pytest.raises(InputError, match=r"20 steps in a row, up to step 20, .*diverged.*--learning_rate"):
         list(training.steps(progress))
     assert progress.step == 19
+
+
+def test_run_that_sees_no_label_ends_and_says_so():
+    with pytest.raises(InputError, match=r"20 steps in a row.*had no labelled pixel.*check_data\.py"):
+        list(quadratic((IGNORED,), 2, steps=100).steps(Progress()))
 
 
 def test_frozen_statistics_stay():
@@ -172,7 +177,7 @@ def test_too_many_of_them_end_the_run():
     progress = Progress()
     with pytest.raises(TooManyUnreadableError, match=r"2 of the 100 pictures drawn .*--max_unreadable.*cut short"):
         list(quadratic(values, 10, steps=20, max_unreadable=0.01, batch_norm="frozen").steps(progress))
-    assert progress.step == 9
+    assert (progress.step, progress.samples, progress.unreadable_samples) == (9, 90, 0)
 
 
 def test_schedule_rises_then_falls_to_zero():

@@ -34,5 +34,11 @@ def run(main: Callable[[], object]) -> None:
     try:
         main()
     except InputError as error:
-        print(f"error: {printable(error)}", file=sys.stderr)
+        print(f"error: {printable(_own_message(error))}", file=sys.stderr)
         sys.exit(2)
+
+
+def _own_message(error: InputError) -> str:
+    """What was raised, without the traceback that torch puts before it if that was in a worker process."""
+    text = str(error)
+    return text.rpartition(f".{type(error).__name__}: ")[2].strip() if "Original Traceback" in text else text

@@ -68,16 +68,11 @@ class FolderSplit(SplitSource):
         return RawFile(path.removeprefix(self._prefix), Path(path), os.path.splitext(path)[1].lower())
 
 
-class TableSplit(SplitSource):
+class CheckedTable(SplitSource):
     """Rows of a table that [`load_segmentation_data`] has opened."""
 
     def __init__(self, name: str, rows: Any, image_column: str, mask_column: str):
-        import datasets
-
-        self.name, self.columns = name, (image_column, mask_column)
-        for column in self.columns:
-            rows = rows.cast_column(column, datasets.Image(decode=False))
-        self._rows = rows
+        self.name, self.columns, self._rows = name, (image_column, mask_column), rows
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -92,9 +87,10 @@ class TableSplit(SplitSource):
 
     @staticmethod
     def _file(cell: dict[str, Any] | None, name: str) -> RawFile:
-        if cell is None or (cell["bytes"] is None and cell["path"] is None):
-            return RawFile(name, b"")
-        return RawFile(name, Path(cell["path"]) if cell["bytes"] is None else cell["bytes"])
+        try:
+            return RawFile(name, table_module().cell_bytes(cell))
+        except (ValueError, OSError):
+            return RawFile(name, b"")  # no image, as the check will say
 
 
 @dataclass
@@ -216,7 +212,7 @@ def _open_table(
     tables = {split: opened(split) for split in splits or _table_splits(source, opened)}
     found = DataSource(source, next(iter(tables.values())).classes)
     for split, table in tables.items():
-        found.splits.append(TableSplit(split, table.rows, table.columns.image, table.columns.mask))
+        found.splits.append(CheckedTable(split, table.rows, table.columns.image, table.columns.mask))
     return found
 
 

@@ -1,7 +1,5 @@
 """A data report in Markdown, and in short on a terminal. File names can hold anything: all of it is made harmless."""
 
-import html
-import re
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -9,38 +7,28 @@ from rich.table import Table
 from rich.text import Text
 
 from scripts.toolkit.class_list import CLASSES_FILE
+from scripts.toolkit.cli import printable
 from scripts.toolkit.data_check_report import DataReport, Problem, SizeRange, SplitStatistics
+from scripts.toolkit.markdown import plain
 
 SHOWN_EXAMPLES = 3
 SHOWN_CLASSES = 20
 SHOWN_WRONG_IDS = 20
 COLOURS = {"error": "red", "warning": "yellow"}
 QUICK_NOTE = "Quick: of the images only the headers were read; damaged pixels and equal images stay unseen."
-# What Markdown gives a meaning to: anywhere, as a link by itself, or at the start of a line.
-MEANING = re.compile(r"[\\`*_\[\]|~#$!]|:(?=//)|(?<=www)\.|^[-+]|(?<=^\d)[.)](?=\s)")
-
-
-def printable(text: str) -> str:
-    r"""One line that any terminal and any encoding takes: `\n`, `\x1b` and the like for what cannot be seen."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
-
-
-def markdown(text: str) -> str:
-    """Text of unknown origin for a line of Markdown: shown as it is, whatever it holds."""
-    return MEANING.sub(r"\\\g<0>", html.escape(printable(text), quote=False)).replace("@", "&#64;")
 
 
 def to_markdown(report: DataReport) -> str:
     """The whole report."""
-    lines = [f"# Check of {markdown(report.source)}", "", markdown(verdict(report))]
+    lines = [f"# Check of {_shown(report.source)}", "", _shown(verdict(report))]
     if report.quick:
         lines += ["", QUICK_NOTE]
     lines += ["", "## Splits", "", *_markdown_table(*_split_table(report.splits))]
     lines += ["", "## Classes", "", *_markdown_table(*_class_table(report, len(report.class_names)))]
     for problem in report.problems:
         lines += ["", f"## {_counted(problem)}"]
-        lines += ["", f"Fix: {markdown(problem.fix)}.", ""]
-        lines += [f"- {markdown(example.name)}: {markdown(example.detail)}" for example in problem.examples]
+        lines += ["", f"Fix: {_shown(problem.fix)}.", ""]
+        lines += [f"- {_shown(example.name)}: {_shown(example.detail)}" for example in problem.examples]
         more = problem.count - len(problem.examples)
         lines += [f"- and {more:,} more"] if more > 0 else []
     if report.wrong_ids:
@@ -131,7 +119,7 @@ def _markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> lis
 
 
 def _markdown_row(cells: Sequence[str], escape: bool = True) -> str:
-    return f"| {' | '.join(markdown(cell) if escape else cell for cell in cells)} |"
+    return f"| {' | '.join(_shown(cell) if escape else cell for cell in cells)} |"
 
 
 def _rich_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
@@ -153,3 +141,8 @@ def _range(sizes: SizeRange | None) -> str:
 
 def _modes(counts: dict[str, int]) -> str:
     return ", ".join(f"{mode} {count:,}" for mode, count in counts.items()) or "none read"
+
+
+def _shown(text: str) -> str:
+    """In Markdown, also what no encoding has, as names of files may."""
+    return plain(printable(text))

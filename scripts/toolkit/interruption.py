@@ -40,6 +40,8 @@ class StopRequest:
         signal.signal(number, self._before.pop(number))
 
 
-def ignore_ctrl_c(worker: int) -> None:
-    """For processes that read data: the terminal sends Ctrl-C to them, too, and the run still needs its next batch."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def ignore_stop_signals(worker: int) -> None:
+    """For processes that read data: terminals and schedulers send a signal to them, too, and the run still needs its
+    next batch. It ends them itself."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)

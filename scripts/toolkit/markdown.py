@@ -1,7 +1,9 @@
 """Text that comes from users, in a Markdown document: shown as it is, and never read as mark-up."""
 
+import re
 import unicodedata
 
+LIST_MARK = re.compile(r"-|\d+[.)]")
 MARKUP = frozenset(r"!#$&*+:<>@[\]^_`{|}~")
 
 
@@ -16,4 +18,6 @@ def plain(text: object) -> str:
             shown.append(f"&#{ord(character)};")
         else:
             shown.append(character)
-    return "".join(shown)
+    text_alone = "".join(shown)
+    begins_list = LIST_MARK.match(text_alone)
+    return f"&#{ord(text_alone[0])};{text_alone[1:]}" if begins_list else text_alone

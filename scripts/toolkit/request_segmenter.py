@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from modeling_lclipseg import WordBank, find_class_vectors
-from modeling_lclipseg.inputs_lclipseg import open_image
+from modeling_lclipseg.class_vectors_lclipseg import check_class_names, fold_name
+from modeling_lclipseg.inputs_lclipseg import open_image, to_rgb_image
 from modeling_lclipseg.pipeline_lclipseg import LClipSegPipeline
 from scripts.endpoint.handler import encode_segments, read_request
 from scripts.toolkit.batching import Job
@@ -36,6 +37,10 @@ class Prepared:
     threshold: float
 
 
+class BadRequest(ValueError):
+    """A request that cannot be met; the message is for whoever sent it."""
+
+
 class RequestSegmenter:
     """
     What the requests of one model have in common. Its methods may be called from several threads.
@@ -58,7 +63,10 @@ class RequestSegmenter:
         if text_tower:
             _named("--text_tower true", lambda: find_class_vectors(network, ["a word"]))
         else:
+            network.drop_text_model()  # which the checkpoint may hold
             network.config.text_model_name_or_path = None
+        words = () if self._bank is None else self._bank.names
+        self._known_words = None if text_tower else {fold_name(word) for word in (*network.config.class_names, *words)}
         with contextlib.suppress(ValueError):  # an unusual backbone is served as it is
             network = network.fuse()
         if torch.cuda.is_available():
@@ -80,13 +88,16 @@ class RequestSegmenter:
             data (`Any`): `{"inputs": ..., "parameters": ...}`, or the bytes of a JSON document that holds this.
 
         Raises:
-            ValueError: a request that cannot be met.
+            BadRequest: a request that cannot be met.
         """
-        picture, parameters = read_request(_parsed(data), open_image, len(self.classes))
-        labels = parameters.get("candidate_labels")
-        labels = None if labels is None else tuple(label.strip() for label in labels)
-        vectors = None if labels is None else self._vectors(labels)
-        image = self._pipeline.preprocess(picture)["image"]
+        try:
+            picture, parameters = read_request(_parsed(data), open_image, len(self.classes))
+            labels = parameters.get("candidate_labels")
+            labels = None if labels is None else tuple(label.strip() for label in labels)
+            vectors = None if labels is None else self._vectors(labels)
+            image = to_rgb_image(picture)
+        except ValueError as error:
+            raise BadRequest(str(error)) from error
         pixel_values = self.image_processor(images=[image], return_tensors="pt")["pixel_values"]
         job = Job(pixel_values, labels, vectors)
         return Prepared(job, (image.height, image.width), parameters.get("threshold", 0.0))
@@ -100,6 +111,13 @@ class RequestSegmenter:
         return json.dumps(encode_segments(segments)).encode()
 
     def _find_vectors(self, labels: tuple[str, ...]) -> torch.Tensor:
+        known = self._known_words
+        unknown = [] if known is None else [name for name in check_class_names(labels) if fold_name(name) not in known]
+        if unknown and self.network.head.takes_text:
+            raise ValueError(
+                f"this server has no vector for {', '.join(map(repr, unknown[:5]))}; it knows the model's classes and "
+                "the words of its bank"
+            )
         return find_class_vectors(self.network, labels, word_bank=self._bank)
 
 

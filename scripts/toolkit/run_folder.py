@@ -19,6 +19,7 @@ from scripts.toolkit.training_state import TrainingState
 
 logger = logging.getLogger("lclipseg")
 
+OF_DATA = ("images", "data_fingerprint")  # of a description: what may be accepted as changed
 PROGRESS_FILE, CHECKSUMS_FILE, STATE_FOLDER = "progress.json", "sha256.json", "training_state"
 # What a resumed run may be told differently: paths, machine and reporting.
 MAY_CHANGE = frozenset(
@@ -36,7 +37,7 @@ MAY_CHANGE = frozenset(
         "backbone_weights",
     }
     | {"cache", "cache_on_device", "num_workers", "trackers", "eval_every", "save_every", "expected_processes"}
-    | {"max_unreadable"}
+    | {"max_unreadable", "mixed_precision", "distributed_type", "accept_changed_data"}
 )
 
 
@@ -48,8 +49,8 @@ class Progress:
     Args:
         step (`int`): Optimiser steps done.
         validated_step (`int`): The step of the newest validation.
-        best_mean_iou, best_step (`float`, `int`): The best validation so far, 0 to 1.
-        skipped_steps (`int`): Steps left out since their gradient was not finite.
+        best_mean_iou (`float`, *optional*), best_step (`int`): The best validation so far, 0 to 1.
+        skipped_steps (`int`): Steps left out: without a labelled pixel, or with a gradient that was not finite.
         skipped_in_a_row (`int`): How many of them were the last ones.
         loss (`float`, *optional*): Of the newest step, where it is finite.
         samples, unreadable_samples (`int`): Samples drawn by all processes, and those that could not be decoded.
@@ -57,7 +58,7 @@ class Progress:
 
     step: int = 0
     validated_step: int = 0
-    best_mean_iou: float = float("-inf")
+    best_mean_iou: float | None = None
     best_step: int = -1
     skipped_steps: int = 0
     skipped_in_a_row: int = 0
@@ -107,25 +108,49 @@ class RunFolder:
 
     def check_same(self, description: dict[str, Any]) -> None:
         """Refuse to resume a run under another description; where it runs, and how often it reports, may change."""
-        begun = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
-        now = json.loads(json.dumps(description))
+        begun, now = self._description(), json.loads(json.dumps(description))
         before, after = ({**part, **part["arguments"]} for part in (begun, now))
+        parts = [(before.get(name, after[name]), after[name]) for name in OF_DATA]
+        splits = " and ".join(
+            split for split in ("train", "eval") if any(one[split] != new[split] for one, new in parts)
+        )
+        if splits and not after["accept_changed_data"]:
+            raise InputError(
+                f"the data to {splits} on are not those that the run in {self.path} was begun with: files were added, "
+                "removed or changed in size. Put them back, or go on with these by --accept_changed_data true."
+            )
         changed = [
             f"{name} was {before[name]!r} and is {after[name]!r}"
             for name in after
-            if name in before and name not in MAY_CHANGE and before[name] != after[name]
+            if name in before and name not in (*MAY_CHANGE, *OF_DATA) and before[name] != after[name]
         ]
         if changed:
             raise InputError(
                 f"the run in {self.path} cannot be resumed as another one: {'; '.join(changed)}. Give the arguments "
-                "and the data it was begun with, or another --output_dir."
+                "it was begun with, or another --output_dir."
             )
+        if splits:
+            logger.warning(f"going on with other data to {splits} on than the run was begun with")
+            self.describe({**begun, **{name: now[name] for name in OF_DATA}})
+
+    def _description(self) -> dict[str, Any]:
+        path = self.path / "run.json"
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            content["arguments"] = dict(content["arguments"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"the run in {self.path} cannot be resumed: {path} is missing or damaged ({error}). Put it back from "
+                "a copy, or begin again in another --output_dir."
+            ) from error
+        return dict(content)
 
     def check_space(self, model: torch.nn.Module) -> None:
-        """Refuse to begin where the two checkpoints, and a new one beside them, will not fit."""
+        """Refuse to begin where the two checkpoints, and a new one beside them, will not fit; what is there counts."""
         weights = sum(tensor.nbytes for tensor in model.state_dict().values())
         moments = 2 * sum(parameter.nbytes for parameter in model.parameters() if parameter.requires_grad)
-        needed, free = 3 * weights + 2 * moments, shutil.disk_usage(self.path).free
+        there = sum(path.stat().st_size for name in ("best", "last") for path in (self.path / name).rglob("*"))
+        needed, free = 3 * weights + 2 * moments - there, shutil.disk_usage(self.path).free
         if free < needed:
             raise InputError(
                 f"--output_dir {self.path} has {free / 1e6:,.0f} MB left, but the checkpoints of this run need "
@@ -241,9 +266,8 @@ def checksums(folder: Path) -> dict[str, str]:
 
 def _replace_folder(place: Path, new: Path) -> None:
     """Put the folder `new` in place of another one. Its files reach the disk before its name does."""
-    for path in new.rglob("*"):
-        if path.is_file():
-            _sync(path)
+    for path in (*new.rglob("*"), new):
+        _sync(path)
     old = place.with_name(f"{place.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if place.exists():
@@ -264,7 +288,7 @@ def _write(path: Path, text: str) -> None:
 def _sync(path: Path) -> None:
     if os.name == "nt" and path.is_dir():  # Windows opens no folders
         return
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         os.fsync(descriptor)
     finally:

@@ -31,17 +31,21 @@ class ServedProcess:
     """
 
     def __init__(self, model: str, options: Sequence[str] = ()):
-        command = [sys.executable, str(SCRIPT), model, "--port", "0", *options]
-        paths = os.pathsep.join([str(SCRIPT.parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
-        self.process = subprocess.Popen(
-            command, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": paths}
-        )
+        self._command = [sys.executable, str(SCRIPT), model, "--port", "0", *options]
         self.said: list[str] = []
-        self.url = self._wait_for_address()
-        self._listener = threading.Thread(target=self._listen, daemon=True)
-        self._listener.start()
 
     def __enter__(self) -> "ServedProcess":
+        paths = os.pathsep.join([str(SCRIPT.parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
+        self.process = subprocess.Popen(
+            self._command, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": paths}
+        )
+        try:
+            self.url = self._wait_for_address()
+        except BaseException:
+            self.__exit__()  # the server must not outlive this process
+            raise
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
         return self
 
     def __exit__(self, *error: object) -> None:

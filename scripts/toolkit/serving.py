@@ -23,7 +23,7 @@ from starlette.requests import ClientDisconnect
 
 from scripts.endpoint.handler import MAX_BYTES
 from scripts.toolkit.batching import Batcher
-from scripts.toolkit.request_segmenter import RequestSegmenter
+from scripts.toolkit.request_segmenter import BadRequest, RequestSegmenter
 from scripts.toolkit.serving_metrics import AnswerCounter, Metrics
 
 logger = logging.getLogger("lclipseg")
@@ -125,7 +125,7 @@ class Service:
     def _prepare(self, data: Any) -> Any:
         try:
             return self.segmenter.prepare(data)
-        except ValueError as error:
+        except BadRequest as error:
             raise Refusal(400, str(error)) from None
 
 

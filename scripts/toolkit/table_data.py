@@ -73,16 +73,24 @@ class TableColumns:
         return check_sample(image, mask, self.classes, name, image_name, mask_name)
 
 
-def _opened(value: dict[str, Any] | None, name: str) -> Image.Image:
-    """The image of a cell: by its bytes, or by the path or address of its file."""
+def cell_bytes(value: dict[str, Any] | None) -> bytes:
+    """
+    The file that a cell holds, or that it names by a path or an address, which may lie in a zip.
+
+    Raises:
+        ValueError, OSError: there is none.
+    """
     if value is None or (value["bytes"] is None and value["path"] is None):
-        raise UnreadableError(f"{name}: there is no image")
+        raise ValueError("there is no image")
+    if value["bytes"] is not None:
+        return value["bytes"]
+    with fsspec.open(value["path"], "rb") as file:
+        return file.read()
+
+
+def _opened(value: dict[str, Any] | None, name: str) -> Image.Image:
     try:
-        content = value["bytes"]
-        if content is None:
-            with fsspec.open(value["path"], "rb") as file:
-                content = file.read()
-        return open_image(content, name=name)
+        return open_image(cell_bytes(value), name=name)
     except (ValueError, OSError) as error:
         raise UnreadableError(naming(name, error)) from error
 

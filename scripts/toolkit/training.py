@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 from scripts.toolkit.batch_norm import BatchNormStatistics
 from scripts.toolkit.class_list import IGNORE_INDEX
 from scripts.toolkit.cli import InputError
-from scripts.toolkit.interruption import ignore_ctrl_c
+from scripts.toolkit.interruption import ignore_stop_signals
 from scripts.toolkit.run_folder import Progress
 from scripts.toolkit.samples import Samples
 from scripts.toolkit.training_state import TrainingState
@@ -103,7 +103,7 @@ class Step(NamedTuple):
 
     Args:
         loss (`float`): Mean over its labelled pixels, on all processes.
-        gradient_norm (`float`): Norm of the gradient before clipping; not finite where the step was left out.
+        gradient_norm (`float`): Norm of the gradient before clipping; not finite, or 0, where the step was left out.
         learning_rate (`float`): The peak group's.
         data_seconds, data_share (`float`): Time waited for data, and its share of the step's.
     """
@@ -155,6 +155,7 @@ class Training:
         self.statistics = BatchNormStatistics(model, schedule.batch_norm, accelerator)
         network = self.statistics.network
         self.model, self.optimizer = accelerator.prepare(network, build_optimizer(network, schedule))
+        _begin_moments(self.optimizer.optimizer)
         self.state = TrainingState(accelerator, self.model, self.optimizer.optimizer, samples)
         self._named: set[str] = set()  # pictures that a message has named
 
@@ -168,7 +169,7 @@ class Training:
 
         Raises:
             [`TooManyUnreadableError`]: too large a share of the pictures could not be decoded.
-            [`InputError`]: the training diverged: 20 steps in a row were left out.
+            [`InputError`]: 20 steps in a row were left out.
         """
         loader = iter(self._loader(progress.step))
         while progress.step < self.schedule.steps:
@@ -181,6 +182,8 @@ class Training:
             if labelled:
                 loss = self._backward(batches, labelled)
                 norm = self._update(progress, loss)
+            else:
+                self._leave_out(progress, "had no labelled pixel. scripts/check_data.py says what the masks hold")
             progress.step += 1
             progress.loss = loss if math.isfinite(loss) else None
             yield Step(loss, norm, rate, waited, waited / (time.perf_counter() - began))
@@ -195,15 +198,15 @@ class Training:
         own = torch.stack([_labelled(batch) for batch in batches]).sum().to(self.accelerator.device)
         counts = torch.stack([own, torch.tensor(len(failed), device=own.device)])
         labelled, unreadable = self.accelerator.reduce(counts, "sum").tolist()
-        progress.samples += self.samples_per_step
-        progress.unreadable_samples += unreadable
+        samples, unreadable = progress.samples + self.samples_per_step, progress.unreadable_samples + unreadable
         window = min(self.samples.images_per_pass or 1000, 1000)
-        if progress.unreadable_samples > self.max_unreadable * max(progress.samples, window):
+        if unreadable > self.max_unreadable * max(samples, window):
             raise TooManyUnreadableError(
-                f"{progress.unreadable_samples} of the {progress.samples} pictures drawn so far could not be decoded, "
-                f"more than a share of {self.max_unreadable} (--max_unreadable): "
-                f"{'; '.join(failed[:3]) or 'see the messages above'}. scripts/check_data.py finds all of them."
+                f"{unreadable} of the {samples} pictures drawn so far could not be decoded, more than a share of "
+                f"{self.max_unreadable} (--max_unreadable): {'; '.join(failed[:3]) or 'see the messages above'}. "
+                "scripts/check_data.py finds all of them."
             )
+        progress.samples, progress.unreadable_samples = samples, unreadable
         return labelled
 
     def _set_rate(self, step: int) -> float:
@@ -241,16 +244,21 @@ class Training:
             self.optimizer.step()  # the scaler leaves it out by itself, and lowers its scale
         self.optimizer.zero_grad()
         self.statistics.restore()
+        self._leave_out(
+            progress,
+            f"diverged: a loss above {self.schedule.max_loss:g} or a gradient that is not finite (the last loss: "
+            f"{loss:g}). Try a lower --learning_rate, a longer --warmup_steps, or --mixed_precision no",
+        )
+        return norm
+
+    def _leave_out(self, progress: Progress, why: str) -> None:
         progress.skipped_steps += 1
         progress.skipped_in_a_row += 1
         if progress.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
             raise InputError(
-                f"the training diverged: {progress.skipped_in_a_row} steps in a row, up to step {progress.step + 1}, "
-                f"had a loss above {self.schedule.max_loss:g} or a gradient that is not finite (the last loss: "
-                f"{loss:g}). The checkpoints are of before. Try a lower --learning_rate, a longer "
-                "--warmup_steps, or --mixed_precision no."
+                f"{MAX_SKIPPED_IN_A_ROW} steps in a row, up to step {progress.step + 1}, were left out. The last one "
+                f"{why}. The checkpoints hold the network as it was before."
             )
-        return norm
 
     def _loader(self, step: int) -> DataLoader:
         accelerator, size = self.accelerator, self.schedule.batch_size
@@ -261,10 +269,21 @@ class Training:
             batch_sampler=batches,  # type: ignore[arg-type]
             num_workers=self.num_workers,
             pin_memory=accelerator.device.type == "cuda" and self.samples.device is None,
-            worker_init_fn=ignore_ctrl_c,
+            worker_init_fn=ignore_stop_signals,
             # Its own generator: the workers' base seed must not advance the global one, or a resumed run would differ.
             generator=torch.Generator().manual_seed(self.samples.seed),
         )
+
+
+def _begin_moments(optimizer: torch.optim.Optimizer) -> None:
+    """AdamW's state before its first step. Without one, a checkpoint would have torch take a step to get one."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            optimizer.state[parameter] = {
+                "step": torch.tensor(0.0, dtype=torch.float32),
+                "exp_avg": torch.zeros_like(parameter, memory_format=torch.preserve_format),
+                "exp_avg_sq": torch.zeros_like(parameter, memory_format=torch.preserve_format),
+            }
 
 
 def _labelled(batch: dict[str, Any]) -> torch.Tensor:

@@ -1,11 +1,19 @@
 """What train.py can be told, on the command line or in a recipe."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from scripts.toolkit.ablations import ABLATIONS
 from scripts.toolkit.cli import InputError
 from scripts.toolkit.training import Schedule
+
+
+def _check(arguments: Any, is_allowed: Callable[[Any], bool], allowed: str, *names: str) -> None:
+    for name in names:
+        value = getattr(arguments, name)
+        if not is_allowed(value):
+            raise InputError(f"--{name} is {value}; it must be {allowed}.")
 
 
 @dataclass
@@ -108,6 +116,14 @@ class DataArguments:
         default=0.01, metadata={"help": "Share of pictures that may be damaged; they are named and left out."}
     )
 
+    def __post_init__(self):
+        _check(self, lambda value: 0 <= value <= 1, "a share from 0 to 1", "max_unreadable")
+        _check(self, lambda value: 0 < value <= 1, "a share above 0, 1 at most", "max_class_share")
+        _check(self, lambda value: value >= 0, "0 or more", "num_workers", "shortest_edge")
+        _check(self, lambda value: value is None or value > 0, "above 0", "images_per_pass")
+        if self.images_per_pass is not None and not self.streaming:
+            raise InputError("--images_per_pass is for --streaming true; other data are counted. Leave it out.")
+
 
 @dataclass
 class RunArguments:
@@ -149,6 +165,9 @@ class RunArguments:
     seed: int = field(default=0, metadata={"help": "Seed of weights, order and augmentation."})
     eval_every: float = field(default=10, metadata={"help": "Passes between validations (and checkpoints)."})
     save_every: float = field(default=0, metadata={"help": "Passes between checkpoints besides; 0: none."})
+    accept_changed_data: bool = field(
+        default=False, metadata={"help": "Resume although pictures or masks are not those the run began with."}
+    )
     resume: bool = field(default=False, metadata={"help": "Go on where the run in output_dir stopped."})
     trackers: str | None = field(
         default="tensorboard", metadata={"help": "Tracker that accelerate knows by name, or 'none'."}
@@ -158,17 +177,11 @@ class RunArguments:
     )
 
     def __post_init__(self):
-        for name in (
-            "epochs",
-            "batch_size",
-            "accumulation_steps",
-            "learning_rate",
-            "max_grad_norm",
-            "max_loss",
-            "eval_every",
-        ):
-            if getattr(self, name) <= 0:
-                raise InputError(f"--{name} is {getattr(self, name)}; it must be above 0.")
+        positive = ("epochs", "batch_size", "accumulation_steps", "learning_rate", "max_grad_norm", "max_loss")
+        _check(self, lambda value: value > 0, "above 0", *positive, "eval_every")
+        _check(self, lambda value: value >= 0, "0 or more", "weight_decay", "backbone_lr_scale", "power", "save_every")
+        _check(self, lambda value: value is None or value >= 0, "0 or more", "warmup_steps")
+        _check(self, lambda value: 0 <= value < 2**32, "0 to 4294967295", "seed")
 
     def schedule(self, steps: int) -> Schedule:
         """The schedule of a run of so many optimiser steps."""

@@ -1,5 +1,6 @@
 """A run from where it stands to its end: steps, validations, checkpoints, and what is shown meanwhile."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -7,6 +8,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 from transformers.image_processing_utils import BaseImageProcessor
 
+from scripts.toolkit.cli import InputError
 from scripts.toolkit.interruption import StopRequest
 from scripts.toolkit.metrics import SegmentationScores
 from scripts.toolkit.run_folder import Progress, RunFolder
@@ -83,8 +85,10 @@ class TrainingRun:
                     return
                 try:
                     step = next(steps, None)
-                except TooManyUnreadableError:
-                    self._save_last()  # the run itself is sound
+                except InputError as error:
+                    # The run itself is sound. Of other errors than this one, other processes may not know.
+                    if isinstance(error, TooManyUnreadableError) or self.accelerator.num_processes == 1:
+                        self._save_last()
                     raise
                 if step is None:
                     return
@@ -106,8 +110,13 @@ class TrainingRun:
         progress = self.progress
         self._save_last()  # first, lest a fault in the validation data cost the steps till now
         scores = self.validate()
+        if math.isnan(scores.mean_iou):
+            raise InputError(
+                "the pictures to validate on have no labelled pixel, so that no checkpoint could be the best; "
+                "scripts/check_data.py says what their masks hold."
+            )
         progress.validated_step = progress.step
-        best = scores.mean_iou > progress.best_mean_iou
+        best = progress.best_mean_iou is None or scores.mean_iou > progress.best_mean_iou
         if best:
             progress.best_mean_iou, progress.best_step = scores.mean_iou, progress.step
         self.accelerator.log({"val_mean_iou": scores.mean_iou}, step=progress.step)
