@@ -104,7 +104,8 @@ def main(model_arguments: ModelArguments, data_arguments: DataArguments, run_arg
     }
     progress = Progress()
     if run_arguments.resume:
-        folder.check_same(description)
+        with accelerator.main_process_first():  # it may note that other data are accepted
+            folder.check_same(description)
         progress = folder.load(training.state)
         if progress.validated_step >= schedule.steps:
             logger.info(
