@@ -1,8 +1,6 @@
 """From a labelled folder to scores: the function that training shares, and the command."""
 
 import json
-import os
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -170,35 +168,6 @@ def test_one_process_with_an_accelerator_scores_the_same(data, processor):
     model = NearestColour(processor)
     scores = evaluate_model(model, processor, data, accelerator=Accelerator(cpu=True))
     assert scores == evaluate_model(model, processor, data)
-
-
-def test_two_processes_score_every_image_once(folder, data, processor, tmp_path):
-    script = tmp_path / "two_processes.py"
-    script.write_text(
-        "import json, sys\n"
-        "from accelerate import Accelerator, debug_launcher\n"
-        "from modeling_lclipseg import LClipSegImageProcessor\n"
-        "from scripts.toolkit.data import load_segmentation_data\n"
-        "from scripts.toolkit.evaluation import evaluate_model\n"
-        "from conftest import tiny_model\n"
-        "def score(folder):\n"
-        "    accelerator = Accelerator(cpu=True)\n"
-        "    assert accelerator.num_processes == 2\n"
-        "    data = load_segmentation_data(folder, 'test')\n"
-        "    processor = LClipSegImageProcessor(do_resize=False)\n"
-        "    scores = evaluate_model(tiny_model(), processor, data, batch_size=2, accelerator=accelerator)\n"
-        "    with open(f'{folder}/{accelerator.process_index}.json', 'w') as file:\n"
-        "        json.dump(scores.to_dict(), file)\n"
-        "debug_launcher(score, args=(sys.argv[1],), num_processes=2)\n"
-    )
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
-    finished = subprocess.run(
-        [sys.executable, str(script), str(folder)], env=environment, capture_output=True, text=True, timeout=120
-    )
-    assert finished.returncode == 0, finished.stderr
-    expected = evaluate_model(tiny_model(), processor, data).to_dict()
-    for rank in range(2):
-        assert json.loads((folder / f"{rank}.json").read_text()) == expected
 
 
 # The command

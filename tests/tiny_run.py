@@ -1,6 +1,7 @@
 """A data folder, a preset and a word bank so small that train.py takes a second, and a way to run it."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,7 @@ def command_line(workspace: Path, output: Path, *options: str) -> list[str]:
 def run(workspace: Path, output: Path, *options: str) -> dict:
     """Run train.py; the last line of its metrics."""
     argv = command_line(workspace, output, *options)
-    AcceleratorState._reset_state(reset_partial_state=True)  # accelerate takes one precision a process
+    if "WORLD_SIZE" not in os.environ:  # accelerate takes one precision a process, and one group of processes a launch
+        AcceleratorState._reset_state(reset_partial_state=True)
     train.main(*arguments.parse("", train.ModelArguments, train.DataArguments, train.RunArguments, argv=argv))
     return json.loads((output / "metrics.jsonl").read_text().splitlines()[-1])

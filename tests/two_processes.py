@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import datasets
 import torch
 from accelerate import Accelerator
 from tiny_run import run
@@ -126,6 +127,9 @@ def shared_weights(workspace: Path, output: Path) -> dict[str, Any]:
 
 
 def main(workspace: Path, output: Path) -> None:
+    # The end of a run would part the processes, which cannot find each other twice in one launch.
+    Accelerator.end_training = lambda self: None
+    datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN = 0  # of streams that are left in the middle
     accelerator = Accelerator()
     found = {
         "processes": accelerator.num_processes,
