@@ -3,11 +3,11 @@
 import os
 from pathlib import Path
 
-import pytest
-import torch
-
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: networks as tiny as these lose time on more threads
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+import pytest
+import torch
 from survival import OPTIONS, WAYS
 from tiny_run import make_workspace, run
 
