@@ -21,7 +21,8 @@ class BatchNormStatistics:
 
     With `"synced"` a batch is normalised by the mean and variance of the batches of all processes together, as one
     process would do it; torch can do so on GPUs only, and on CPUs each process uses its own. With `"frozen"` the
-    network keeps the statistics that it begins with, which suits batches of one or two pictures.
+    network keeps the statistics that it begins with: those of a pretrained backbone, and in a new head a mean of 0 and
+    a variance of 1, so that its layers scale and shift but do not normalise.
 
     Args:
         model (`nn.Module`): The network, before it is prepared; [`network`] is the one to train.

@@ -152,8 +152,8 @@ class RunArguments:
     batch_norm: Literal["synced", "frozen"] = field(
         default="synced",
         metadata={
-            "help": "Statistics of the batches of all processes (on CPUs: of each), or those the run begins with, "
-            "which suits batches of one or two pictures."
+            "help": "Statistics of the batches of all processes (on CPUs: of each), or those the run begins with: "
+            "a new head then does not normalise."
         },
     )
     mixed_precision: Literal["no", "fp16", "bf16"] | None = field(
