@@ -1,6 +1,8 @@
 """Tiny models and where real data may be found. Nothing here touches the network."""
 
+import faulthandler
 import os
+import sys
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: networks as tiny as these lose time on more threads
@@ -26,6 +28,11 @@ TINY_TEXT = {
     "eos_token_id": 23,
 }
 NAMES = ["sky", "road", "car"]
+
+
+def pytest_unconfigure() -> None:
+    """What the tests left behind may keep the process from ending: then say what that is, and fail."""
+    faulthandler.dump_traceback_later(60, exit=True, file=sys.__stderr__)
 
 
 def tiny_config(**overrides) -> LClipSegConfig:

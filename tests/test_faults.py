@@ -1,8 +1,11 @@
 """Full disks, damaged checkpoints, other data, steps and pictures that go wrong: told, and nothing is lost."""
 
 import json
+import os
 import resource
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +21,8 @@ from scripts.toolkit import cli
 from scripts.toolkit.cli import InputError
 from scripts.toolkit.run_folder import checksums
 from scripts.toolkit.training_run import TrainingRun
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.mark.parametrize("place", ["/proc/run", "{file}/run"])
@@ -294,3 +299,26 @@ def test_room_that_checkpoints_take_already_is_no_reason_against_a_resume(
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=int(1.5 * taken)))
     resume(workspace, copied)
+
+
+UNFORESEEN = """
+import sys
+from pathlib import Path
+from tiny_run import run
+from scripts.toolkit.training_run import TrainingRun
+
+def show(self, *args):
+    raise RuntimeError("unforeseen")
+
+TrainingRun._show = show
+run(Path(sys.argv[1]), Path(sys.argv[2]), "--num_workers", "2")
+"""
+
+
+def test_unforeseen_error_ends_the_readers_too(workspace, tmp_path):
+    """They ignore SIGTERM, with which Python ends its processes before it waits for them."""
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    command = [sys.executable, "-c", UNFORESEEN, str(workspace), str(tmp_path / "run")]
+    ended = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 1
+    assert ended.stderr.rstrip().endswith("RuntimeError: unforeseen")

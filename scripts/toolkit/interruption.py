@@ -1,8 +1,11 @@
 """Ctrl-C and a polite kill: a run finishes the step it is in, saves and ends."""
 
 import logging
+import multiprocessing
+import os
 import signal
 import threading
+from multiprocessing.util import Finalize
 from types import FrameType
 from typing import Any
 
@@ -40,8 +43,21 @@ class StopRequest:
         signal.signal(number, self._before.pop(number))
 
 
-def ignore_stop_signals(worker: int) -> None:
-    """For processes that read data: terminals and schedulers send a signal to them, too, and the run still needs its
-    next batch. It ends them itself."""
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+class ReaderSignals:
+    """
+    What processes that read data do with signals; a `worker_init_fn`. Terminals and schedulers send theirs to such
+    processes, too, and the run still needs its next batch: they ignore them until the process that started them ends.
+    That one, as it ends, sends SIGTERM to its readers and waits for them, for ever if they went on ignoring it.
+    """
+
+    def __init__(self) -> None:
+        self._ending = multiprocessing.Event()
+        Finalize(self, self._ending.set, exitpriority=0)  # not atexit, which processes of multiprocessing do not run
+
+    def __call__(self, worker: int) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, self._end)
+
+    def _end(self, number: int, frame: FrameType | None) -> None:
+        if self._ending.is_set():
+            os._exit(0)

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 from scripts.toolkit.batch_norm import BatchNormStatistics
 from scripts.toolkit.class_list import IGNORE_INDEX
 from scripts.toolkit.cli import InputError
-from scripts.toolkit.interruption import ignore_stop_signals
+from scripts.toolkit.interruption import ReaderSignals
 from scripts.toolkit.run_folder import Progress
 from scripts.toolkit.samples import Samples
 from scripts.toolkit.training_state import TrainingState
@@ -269,7 +269,7 @@ class Training:
             batch_sampler=batches,  # type: ignore[arg-type]
             num_workers=self.num_workers,
             pin_memory=accelerator.device.type == "cuda" and self.samples.device is None,
-            worker_init_fn=ignore_stop_signals,
+            worker_init_fn=ReaderSignals() if self.num_workers else None,
             # Its own generator: the workers' base seed must not advance the global one, or a resumed run would differ.
             generator=torch.Generator().manual_seed(self.samples.seed),
         )
