@@ -131,7 +131,7 @@ def main(model_arguments: ModelArguments, data_arguments: DataArguments, run_arg
     with StopRequest() as stop:
         run.go_on(stop)
     accelerator.end_training()
-    if stop.signal is not None:
+    if stop.signal is not None and progress.step < schedule.steps:
         sys.exit(128 + stop.signal)
 
 

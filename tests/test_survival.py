@@ -178,6 +178,19 @@ def test_signal_to_the_readers_of_data_too_saves_and_stops(workspace, tmp_path):
     assert "Traceback" not in said
 
 
+def test_signal_in_the_last_step_finds_the_run_finished(workspace, tmp_path, monkeypatch, whole_runs):
+    original = TrainingRun._show
+
+    def show(self, *args):
+        original(self, *args)
+        if self.progress.step == self.total:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(TrainingRun, "_show", show)
+    run(workspace, tmp_path / "run", *OPTIONS)
+    assert_same_run(whole_runs["alone"], tmp_path / "run")
+
+
 def test_second_signal_ends_the_run_at_once(workspace, tmp_path, monkeypatch):
     def show(self, *args):
         os.kill(os.getpid(), signal.SIGINT)

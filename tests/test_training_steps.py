@@ -12,7 +12,7 @@ from torch import nn
 from scripts.toolkit.cli import InputError
 from scripts.toolkit.run_folder import Progress
 from scripts.toolkit.samples import Samples
-from scripts.toolkit.training import Schedule, TooManyUnreadableError, Training, build_optimizer
+from scripts.toolkit.training import Schedule, Training, build_optimizer
 
 IGNORED = None  # in place of a number: a picture without a labelled pixel
 BROKEN = "broken.png: cut short"  # one that cannot be decoded
@@ -175,7 +175,7 @@ def test_too_many_of_them_end_the_run():
     list(quadratic(values, 10, steps=20, max_unreadable=0.01, batch_norm="frozen").steps(Progress()))
     values = (*[1.0] * 98, BROKEN, BROKEN)
     progress = Progress()
-    with pytest.raises(TooManyUnreadableError, match=r"2 of the 100 pictures drawn .*--max_unreadable.*cut short"):
+    with pytest.raises(InputError, match=r"2 of the 100 pictures drawn .*--max_unreadable.*cut short"):
         list(quadratic(values, 10, steps=20, max_unreadable=0.01, batch_norm="frozen").steps(progress))
     assert (progress.step, progress.samples, progress.unreadable_samples) == (9, 90, 0)
 

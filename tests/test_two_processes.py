@@ -87,6 +87,13 @@ def test_fewer_processes_than_asked_for_are_an_error(found):
     assert all("3 processes were asked for but 2 run" in one["too_few"] for one in found)
 
 
+def test_fault_that_one_process_meets_ends_both_with_the_run_saved(folder, found):
+    said = sorted(one["wrong_id"] for one in found)
+    assert "2.png holds the id 7" in said[0]
+    assert said[1].startswith("another process was given data")
+    assert (folder / "faulty" / "last" / "progress.json").is_file()
+
+
 @pytest.mark.parametrize(("name", "rows"), [("even", 20), ("uneven", 15)])
 def test_every_row_of_a_stream_goes_to_one_process_in_every_pass(found, name, rows):
     for number in range(2):

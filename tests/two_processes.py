@@ -4,13 +4,16 @@ two_processes.py WORKSPACE OUTPUT: writes OUTPUT/found-0.json and OUTPUT/found-1
 """
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import torch
 from accelerate import Accelerator
+from PIL import Image
 from tiny_run import run
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
@@ -56,6 +59,19 @@ def train_with_a_kill(workspace: Path, output: Path) -> None:
 def too_few_processes(workspace: Path, output: Path) -> str:
     try:
         run(workspace, output / "more", "--expected_processes", "3")
+    except InputError as error:
+        return str(error)
+    return ""
+
+
+def wrong_id(workspace: Path, output: Path) -> str:
+    """One picture has an id of no class, so that one of the processes meets it."""
+    if Accelerator().is_main_process:
+        data = shutil.copytree(workspace / "data", workspace / "wrong")
+        Image.fromarray(np.full((48, 64), 7, dtype=np.uint8)).save(data / "train" / "masks" / "2.png")
+    Accelerator().wait_for_everyone()
+    try:
+        run(workspace, output / "faulty", *TRAINING, "--batch_size", "1", "--data", str(workspace / "wrong"))
     except InputError as error:
         return str(error)
     return ""
@@ -138,6 +154,7 @@ def main(workspace: Path, output: Path) -> None:
         "uneven": streamed(workspace, "uneven"),
         "shared": shared_weights(workspace, output),
         "too_few": too_few_processes(workspace, output),
+        "wrong_id": wrong_id(workspace, output),
     }
     train(workspace, output)
     train_with_a_kill(workspace, output)

@@ -93,10 +93,6 @@ def build_optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.AdamW:
     return optimizer
 
 
-class TooManyUnreadableError(InputError):
-    """More pictures than the run tolerates could not be decoded."""
-
-
 class Step(NamedTuple):
     """
     What one optimiser step tells.
@@ -168,15 +164,15 @@ class Training:
         Train from `progress.step` to the end, yielding after every step, when `progress` counts it.
 
         Raises:
-            [`TooManyUnreadableError`]: too large a share of the pictures could not be decoded.
-            [`InputError`]: 20 steps in a row were left out.
+            InputError: a picture or mask is not what it has to be, too large a share of the pictures could not be
+                decoded, or 20 steps in a row were left out. All processes raise it, after the same step.
         """
         loader = iter(self._loader(progress.step))
         while progress.step < self.schedule.steps:
             began = time.perf_counter()
-            batches = list(islice(loader, self.schedule.accumulation_steps))
+            batches, fault = self._read(loader)
             waited = time.perf_counter() - began
-            labelled = self._count(batches, progress)
+            labelled = self._count(batches, fault, progress)
             rate = self._set_rate(progress.step)
             loss, norm = 0.0, 0.0
             if labelled:
@@ -188,20 +184,29 @@ class Training:
             progress.loss = loss if math.isfinite(loss) else None
             yield Step(loss, norm, rate, waited, waited / (time.perf_counter() - began))
 
-    def _count(self, batches: list[dict[str, Any]], progress: Progress) -> int:
+    def _read(self, loader: Iterator[dict[str, Any]]) -> tuple[list[dict[str, Any]], InputError | None]:
+        """The batches of a step, or what is wrong with one of them: the other processes have to hear of it first."""
+        try:
+            return list(islice(loader, self.schedule.accumulation_steps)), None
+        except InputError as error:
+            return [], error
+
+    def _count(self, batches: list[dict[str, Any]], fault: InputError | None, progress: Progress) -> int:
         """Labelled pixels of a step on all processes. Pictures that could not be decoded are named and counted."""
         failed = [message for batch in batches for message in batch.pop("unreadable") if message]
         for message in failed:
             if message not in self._named:
                 logger.warning(f"left out: {message}")
                 self._named.add(message)
-        own = torch.stack([_labelled(batch) for batch in batches]).sum().to(self.accelerator.device)
-        counts = torch.stack([own, torch.tensor(len(failed), device=own.device)])
-        labelled, unreadable = self.accelerator.reduce(counts, "sum").tolist()
+        own = sum(int(_labelled(batch)) for batch in batches)
+        counts = torch.tensor([own, len(failed), fault is not None], device=self.accelerator.device)
+        labelled, unreadable, faults = self.accelerator.reduce(counts, "sum").tolist()
+        if faults:
+            raise fault or InputError("another process was given data that cannot be trained on, and says which")
         samples, unreadable = progress.samples + self.samples_per_step, progress.unreadable_samples + unreadable
         window = min(self.samples.images_per_pass or 1000, 1000)
         if unreadable > self.max_unreadable * max(samples, window):
-            raise TooManyUnreadableError(
+            raise InputError(
                 f"{unreadable} of the {samples} pictures drawn so far could not be decoded, more than a share of "
                 f"{self.max_unreadable} (--max_unreadable): {'; '.join(failed[:3]) or 'see the messages above'}. "
                 "scripts/check_data.py finds all of them."

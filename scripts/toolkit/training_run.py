@@ -12,7 +12,7 @@ from scripts.toolkit.cli import InputError
 from scripts.toolkit.interruption import StopRequest
 from scripts.toolkit.metrics import SegmentationScores
 from scripts.toolkit.run_folder import Progress, RunFolder
-from scripts.toolkit.training import Step, TooManyUnreadableError, Training
+from scripts.toolkit.training import Step, Training
 
 LOG_EVERY = 10  # steps
 
@@ -77,7 +77,7 @@ class TrainingRun:
             while True:
                 if self._is_validation_due():
                     self._validate()
-                if self._is_asked_to_stop(stop):
+                if self.progress.step < self.total and self._is_asked_to_stop(stop):
                     self._save_last()
                     self.bar.console.print(
                         f"stopped after step {self.progress.step}; --resume true goes on from there"
@@ -85,10 +85,8 @@ class TrainingRun:
                     return
                 try:
                     step = next(steps, None)
-                except InputError as error:
-                    # The run itself is sound. Of other errors than this one, other processes may not know.
-                    if isinstance(error, TooManyUnreadableError) or self.accelerator.num_processes == 1:
-                        self._save_last()
+                except InputError:  # the run itself is sound
+                    self._save_last()
                     raise
                 if step is None:
                     return
