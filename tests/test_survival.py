@@ -150,7 +150,7 @@ def test_signal_ends_the_step_saves_and_stops(workspace, tmp_path, monkeypatch, 
         original(self, *args)
         if self.progress.step == 7:
             for number in numbers:
-                os.kill(os.getpid(), number)
+                signal.raise_signal(number)
 
     before = signal.getsignal(numbers[0])
     with monkeypatch.context() as patch, pytest.raises(SystemExit) as ended:
@@ -184,7 +184,7 @@ def test_signal_in_the_last_step_finds_the_run_finished(workspace, tmp_path, mon
     def show(self, *args):
         original(self, *args)
         if self.progress.step == self.total:
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
 
     monkeypatch.setattr(TrainingRun, "_show", show)
     run(workspace, tmp_path / "run", *OPTIONS)
@@ -193,8 +193,8 @@ def test_signal_in_the_last_step_finds_the_run_finished(workspace, tmp_path, mon
 
 def test_second_signal_ends_the_run_at_once(workspace, tmp_path, monkeypatch):
     def show(self, *args):
-        os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(TrainingRun, "_show", show)
     with pytest.raises(KeyboardInterrupt):

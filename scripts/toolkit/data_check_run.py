@@ -1,6 +1,7 @@
 """Check all pairs of a source in several processes; what they find arrives part by part, in order."""
 
 import logging
+import multiprocessing
 import os
 import signal
 import warnings
@@ -67,6 +68,7 @@ class Checker:
                 yield part, self.check(part)
             return
         pending: deque[tuple[Part, Future[Summary]]] = deque()
+        others = set(multiprocessing.active_children())
         pool = ProcessPoolExecutor(workers, initializer=_start, initargs=(self,))
         try:
             for part in self.parts():
@@ -78,6 +80,10 @@ class Checker:
                 yield done, future.result()
         except BrokenProcessPool as error:
             raise InputError(f"one of {workers} processes was killed; if memory is short, lower --workers") from error
+        except BaseException:  # Ctrl-C, which its processes leave to this one
+            for process in set(multiprocessing.active_children()) - others:
+                process.kill()
+            raise
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -93,7 +99,7 @@ _checker: Checker  # of a worker process: sent once, and not with every part
 def _start(checker: Checker) -> None:
     global _checker
     _checker = checker
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches every process: end at once, without a traceback
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the one that asked for this ends it
 
 
 def _check(part: Part) -> Summary:
