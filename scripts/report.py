@@ -20,7 +20,7 @@ from scripts.toolkit.report_plots import plot_class_gains, plot_scores_and_costs
 from scripts.toolkit.report_tables import class_table, cost_table, machine_table, score_tables
 from scripts.toolkit.report_unseen import unseen_tables
 
-ORDER = ("methods", "ablations", "language", "unseen")  # on the page; others follow
+ORDER = ("methods", "ablations", "bridge", "language", "unseen")  # on the page; others follow
 IN_DETAIL = "methods"  # the table that is also shown class by class, and plotted
 LAB_NOTES = Path(__file__).resolve().parents[1] / "docs" / "lab-notes.md"
 

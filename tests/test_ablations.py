@@ -47,19 +47,29 @@ def test_ablated_part_stays_so_when_the_rest_is_trained(part):
     assert all(torch.equal(after[name], value) and not value.any() for name, value in held.items())
 
 
-def test_without_image_to_text_tokens_do_not_see_the_image():
+@pytest.mark.parametrize("part", ["image_to_text", "bridge", "block"])
+def test_without_image_to_text_tokens_do_not_see_the_image(part):
     model = tiny_model()
-    ablate(model, "image_to_text")
+    ablate(model, part)
     tokens = outputs(model)["tokens"]
     torch.testing.assert_close(tokens[0], tokens[1])
 
 
-def test_without_text_to_image_the_map_does_not_see_the_text():
+@pytest.mark.parametrize("part", ["text_to_image", "bridge", "block"])
+def test_without_text_to_image_the_map_does_not_see_the_text(part):
     model = tiny_model()
-    ablate(model, "text_to_image")
+    ablate(model, part)
     one = outputs(model)["map"]
     model.set_classes(NAMES, torch.randn(3, 32))
     torch.testing.assert_close(outputs(model)["map"], one)
+
+
+def test_without_the_block_the_map_stays_what_it_was():
+    model = tiny_model()
+    ablate(model, "block")
+    given = []
+    model.head.fusion.register_forward_pre_hook(lambda module, arguments: given.append(arguments[0]))
+    torch.testing.assert_close(outputs(model)["map"], given[0])
 
 
 def test_ablated_checkpoint_loads_as_it_was(tmp_path):

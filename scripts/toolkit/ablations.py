@@ -46,6 +46,17 @@ def _without_text_branch(head: Any) -> None:
         _hold_at_zero(layer.text_branch.attention.output, layer.text_branch.feed_forward[-1])
 
 
+def _without_bridge(head: Any) -> None:
+    _without_image_to_text(head)
+    _without_text_to_image(head)
+
+
+def _without_block(head: Any) -> None:
+    _without_bridge(head)
+    _without_image_branch(head)
+    _without_text_branch(head)
+
+
 def _without_presence(head: Any) -> None:
     _hold_at_zero(head.presence)
 
@@ -60,6 +71,8 @@ ABLATIONS: dict[str, Callable[[Any], None]] = {
     "text_to_image": _without_text_to_image,
     "image_branch": _without_image_branch,
     "text_branch": _without_text_branch,
+    "bridge": _without_bridge,  # both directions
+    "block": _without_block,  # both directions and both branches: what is left are similarities and their losses
     "presence": _without_presence,
     "undisturbed": _undisturbed,  # nothing taken away: what the bridge gives both sides begins at zero, and is learned
 }
