@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from scripts.toolkit import arguments, cli
-from scripts.toolkit.cli import InputError
 from scripts.toolkit.costs import count
+from scripts.toolkit.markdown import replace_between
 from scripts.toolkit.presets import load_preset, preset_names
 
 BEGIN, END = "<!-- model table: begin (scripts/model_table.py --write) -->", "<!-- model table: end -->"
@@ -43,22 +43,12 @@ def table(size: int, num_classes: int) -> str:
     return "\n".join(lines)
 
 
-def write(markdown: str, path: Path) -> None:
-    """Replace what stands between the markers in `path`."""
-    text = path.read_text(encoding="utf-8")
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise InputError(f"{path} lacks the lines {BEGIN!r} and {END!r}, between which the table goes.")
-    path.write_text(f"{before}{begin}\n{markdown}\n{end}{after}", encoding="utf-8")
-
-
 def main(options: TableArguments) -> None:
     markdown = table(options.size, options.num_classes)
     if options.write is None:
         print(markdown)
     else:
-        write(markdown, Path(options.write))
+        replace_between(Path(options.write), BEGIN, END, markdown)
 
 
 def command() -> None:

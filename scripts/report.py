@@ -1,6 +1,6 @@
 """Write docs/results.md and its plots from the results lines of the comparisons.
 
-    python scripts/report.py
+    python scripts/report.py --summary README.md    # the table of methods in README, too
     python scripts/report.py --budget gpu --out docs/results-gpu.md
 
 The lines come from `python scripts/reproduce.py TABLE`, which calls this too. Plots go to a folder of the page's name.
@@ -16,8 +16,9 @@ from scripts.toolkit import arguments, cli
 from scripts.toolkit.cli import InputError
 from scripts.toolkit.finished import FinishedTable
 from scripts.toolkit.grid import BUDGETS, ResultLines, Table
+from scripts.toolkit.markdown import replace_between
 from scripts.toolkit.report_plots import plot_class_gains, plot_scores_and_costs
-from scripts.toolkit.report_tables import class_table, cost_table, machine_table, score_tables
+from scripts.toolkit.report_tables import class_table, cost_table, machine_table, score_tables, summary_table
 from scripts.toolkit.report_unseen import unseen_tables
 
 ORDER = ("methods", "ablations", "bridge", "language", "unseen")  # on the page; others follow
@@ -44,6 +45,8 @@ that share data set, backbone and seed: `-1.20 [-2.31, -0.09] (3)` is the mean o
 Student's t, which takes pairs as independent also where they share a backbone or a data set. Bold: the interval leaves
 out zero. Where nothing differs, one interval in twenty does so by chance."""
 
+SUMMARY_BEGIN, SUMMARY_END = "<!-- methods: begin (scripts/report.py --summary) -->", "<!-- methods: end -->"
+
 PLOT_NOTE = """\
 Colour: backbone. Marker: method. Error bars: one standard deviation over seeds. Multiply-accumulates are counted for
 the square image that reproduce.py is told (`--size`, 512 pixels by default)."""
@@ -61,6 +64,7 @@ class ReportArguments:
     costs: str = field(default="docs/results/costs.json", metadata={"help": "What the networks cost, if known."})
     out: str = field(default="docs/results.md", metadata={"help": "The page."})
     budget: str = field(default=BUDGETS[0], metadata={"help": f"Schedule of the runs: {' or '.join(BUDGETS)}."})
+    summary: str | None = field(default=None, metadata={"help": "Markdown file whose table of methods is renewed."})
 
 
 def write_report(results: Path, costs: Path, out: Path, budget: str) -> None:
@@ -183,8 +187,26 @@ def _budget_option(budget: str) -> str:
     return "" if budget == BUDGETS[0] else f" --budget {budget}"
 
 
+def write_summary(results: Path, document: Path, budget: str) -> None:
+    """
+    Renew the table of methods in a document.
+
+    Args:
+        results (`Path`): Results lines.
+        document (`Path`): The Markdown file.
+        budget (`str`): `"cpu"` or `"gpu"`: the schedule whose runs are shown.
+
+    Raises:
+        [`InputError`]: the document has no place for it.
+    """
+    finished = FinishedTable(Table.load(IN_DETAIL), budget, ResultLines(results).read())
+    replace_between(document, SUMMARY_BEGIN, SUMMARY_END, summary_table(finished))
+
+
 def main(args: ReportArguments) -> None:
     write_report(Path(args.results), Path(args.costs), Path(args.out), args.budget)
+    if args.summary is not None:
+        write_summary(Path(args.results), Path(args.summary), args.budget)
 
 
 def command() -> None:

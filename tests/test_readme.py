@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from scripts.toolkit.finished import FinishedTable
+from scripts.toolkit.grid import ResultLines, Table
+from scripts.toolkit.report_tables import summary_table
+
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CARD = (ROOT / "model_cards" / "lclipseg-mbv3s-camvid.md").read_text(encoding="utf-8")
@@ -31,12 +35,19 @@ def test_links_between_files_lead_somewhere(document):
         assert (document.parent / target).exists(), target
 
 
-def test_commands_of_the_readme_exist():
-    for script in set(re.findall(r"scripts/\w+\.py", README)):
+@pytest.mark.parametrize("name", ["README.md", "docs/training.md", "docs/deploying.md"])
+def test_commands_of_the_documents_exist(name):
+    document = (ROOT / name).read_text(encoding="utf-8")
+    for script in set(re.findall(r"scripts/\w+\.py", document)):
         assert (ROOT / script).is_file()
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    for target in set(re.findall(r"(?m)(?:^|`)make ([a-z-]+)", README)):
+    for target in set(re.findall(r"(?m)(?:^|`)make ([a-z-]+)", document)):
         assert f"\n{target}:" in makefile
+
+
+def test_methods_in_the_readme_are_those_of_the_results_lines():
+    finished = FinishedTable(Table.load("methods"), "cpu", ResultLines(ROOT / "docs/results/grid.jsonl").read())
+    assert summary_table(finished) in README
 
 
 def test_results_in_the_readme_are_the_measured_ones():

@@ -1,7 +1,10 @@
-"""Text that comes from users, in a Markdown document: shown as it is, and never read as mark-up."""
+"""Markdown documents: text of users in them, and tables that are renewed where they stand."""
 
 import re
 import unicodedata
+from pathlib import Path
+
+from scripts.toolkit.cli import InputError
 
 LIST_MARK = re.compile(r"-|\d+[.)]")
 MARKUP = frozenset(r"!#$&*+:<>@[\]^_`{|}~")
@@ -21,3 +24,26 @@ def plain(text: object) -> str:
     text_alone = "".join(shown)
     begins_list = LIST_MARK.match(text_alone)
     return f"&#{ord(text_alone[0])};{text_alone[1:]}" if begins_list else text_alone
+
+
+def replace_between(path: Path, begin: str, end: str, markdown: str) -> None:
+    """
+    Renew a part of a document.
+
+    Args:
+        path (`Path`): The document.
+        begin, end (`str`): Comments around the part; they stay.
+        markdown (`str`): The part.
+
+    Raises:
+        [`InputError`]: the document cannot be read, or lacks a comment.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    before, found_begin, rest = text.partition(begin)
+    _, found_end, after = rest.partition(end)
+    if not found_begin or not found_end:
+        raise InputError(f"{path} lacks the lines {begin!r} and {end!r}, between which the table goes.")
+    path.write_text(f"{before}{begin}\n{markdown}\n{end}{after}", encoding="utf-8")

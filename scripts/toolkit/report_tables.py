@@ -54,6 +54,13 @@ def score_tables(finished: FinishedTable) -> str:
     return "\n\n".join(_column_table(corner, finished.variants, columns) for corner, columns in tables.items())
 
 
+def summary_table(finished: FinishedTable) -> str:
+    """The scores of [`score_tables`], with the difference to the reference over all pairs beside them."""
+    columns = {_heading(setting): _score_column(finished, setting) for setting in finished.settings}
+    columns[f"minus {finished.table.reference}, all pairs"] = _difference_column(finished, finished.settings)
+    return _column_table("mIoU", finished.variants, columns)
+
+
 def _score_column(finished: FinishedTable, setting: Setting) -> list[str]:
     return [show_spread(finished.spread(variant, setting)) for variant in finished.variants]
 
