@@ -2,6 +2,7 @@
 
 import faulthandler
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -28,6 +29,10 @@ TINY_TEXT = {
     "eos_token_id": 23,
 }
 NAMES = ["sky", "road", "car"]
+
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # shells have it so for what they start in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_unconfigure() -> None:

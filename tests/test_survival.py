@@ -201,6 +201,22 @@ def test_second_signal_ends_the_run_at_once(workspace, tmp_path, monkeypatch):
         run(workspace, tmp_path / "run")
 
 
+def test_signal_that_is_ignored_from_the_start_stays_so(workspace, tmp_path, monkeypatch, whole_runs):
+    original = TrainingRun._show
+
+    def show(self, *args):
+        original(self, *args)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(TrainingRun, "_show", show)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        run(workspace, tmp_path / "run", *OPTIONS)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert_same_run(whole_runs["alone"], tmp_path / "run")
+
+
 def test_tracked_values_stand_once_after_a_kill(workspace, tmp_path, monkeypatch):
     options = (*OPTIONS, "--trackers", "tensorboard")
     run(workspace, tmp_path / "whole", *options)

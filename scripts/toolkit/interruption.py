@@ -17,7 +17,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class StopRequest:
     """
     Within this context the first SIGINT or SIGTERM is noted instead of ending the process. The same one again ends it;
-    the other one may come from a launcher, which passes on Ctrl-C as SIGTERM.
+    the other one may come from a launcher, which passes on Ctrl-C as SIGTERM. A signal that the process was told to
+    ignore, as shells tell what they start in the background, stays ignored.
 
     Attributes:
         signal (`int`, *optional*): The signal that came.
@@ -29,7 +30,8 @@ class StopRequest:
 
     def __enter__(self) -> "StopRequest":
         if threading.current_thread() is threading.main_thread():  # Python allows handlers nowhere else
-            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+            heeded = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+            self._before = {number: signal.signal(number, self._note) for number in heeded}
         return self
 
     def __exit__(self, *exception: object) -> None:
