@@ -4,8 +4,8 @@ from pathlib import Path
 
 import datasets
 import numpy as np
+from data_folders import picture, write_classes
 from PIL import Image
-from test_data import picture, write_classes
 
 
 def write_numbered(folder: Path, files: int, rows: int, split: str = "train") -> Path:

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import NAMES, tiny_model
+from data_folders import write_classes, write_pairs
 from numbered_tables import write_numbered
 from safetensors.torch import load_file
-from test_data import write_classes, write_pairs
 from tiny_run import make_workspace, run
 from two_processes import TRAINING
 
