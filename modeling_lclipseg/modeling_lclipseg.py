@@ -22,7 +22,7 @@ from .fuse_lclipseg import LClipSegFusible
 from .fusion_lclipseg import LClipSegFusionLayer, LClipSegImageToText, LClipSegTextToImage
 from .heads_lclipseg import HEADS, OPEN_GUIDANCES, LClipSegHead, LClipSegSimilarity
 from .outputs_lclipseg import LClipSegSemanticSegmenterOutput, record_fusion
-from .vocabulary_lclipseg import check_takes_classes, find_class_vectors
+from .vocabulary_lclipseg import check_takes_classes, find_class_vectors, warn_of_unfamiliar
 from .word_bank_lclipseg import WordBank
 
 
@@ -206,7 +206,8 @@ class LClipSegForSemanticSegmentation(LClipSegFusible, LClipSegPreTrainedModel):
         self, names: Sequence[str], embeddings: torch.Tensor | WordBank | None = None, tokenizer=None
     ) -> "LClipSegForSemanticSegmentation":
         """
-        Replace the classes for good: names, `config.id2label`, `config.label2id` and the stored vectors together.
+        Replace the classes for good: names, `config.id2label`, `config.label2id` and the stored vectors together. New
+        words that are unlike all classes so far are named in a warning.
 
         Args:
             names (sequence of `str`): The class names, in the order of the class indices.
@@ -231,6 +232,7 @@ class LClipSegForSemanticSegmentation(LClipSegFusible, LClipSegPreTrainedModel):
             vectors = find_class_vectors(self, names, word_bank=vectors, tokenizer=tokenizer)
         vectors = check_class_embeddings(vectors, len(names), self.config.class_embed_dim)
         check_same_tower(vectors, names, self.class_center, self.config.text_model_name_or_path)
+        warn_of_unfamiliar(self, names, vectors)
         self.class_embeddings = vectors.to(self.class_embeddings)
         self.config.id2label = dict(enumerate(names))
         self.config.label2id = {name: index for index, name in enumerate(names)}

@@ -10,12 +10,14 @@ from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 from transformers.utils import logging
 
 from .class_vectors_lclipseg import (
+    FAMILIAR_COSINE,
     check_class_embeddings,
     check_class_names,
     check_same_tower,
     embed_class_names,
     fold_name,
     load_text_tower,
+    nearest_known,
     quoted,
 )
 from .heads_lclipseg import OPEN_GUIDANCES
@@ -77,6 +79,26 @@ def check_takes_classes(model: Any, names: Sequence[str]) -> None:
             f"This checkpoint has guidance={model.config.guidance!r}: its classifier is bound to the {len(own)} "
             f"classes it was trained on ({_some(own)}) and cannot take others, nor another order. Use a checkpoint "
             f"with guidance={OPEN_GUIDANCES}."
+        )
+
+
+def warn_of_unfamiliar(model: Any, names: Sequence[str], vectors: torch.Tensor) -> None:
+    """Name the new classes, with vectors (K, D), that are like none of those that the checkpoint has now."""
+    known = model.class_embeddings.detach().to("cpu", torch.float32)
+    if not known.any():  # a model that was never given classes
+        return
+    own = model.config.class_names
+    nearest = nearest_known(vectors.cpu(), known, model.class_center.cpu())
+    far = [
+        f"{name!r} (nearest: {own[row]!r}, {cosine:.2f})"
+        for name, cosine, row in zip(names, *(part.tolist() for part in nearest), strict=True)
+        if cosine < FAMILIAR_COSINE
+    ]
+    if far:
+        logger.warning(
+            f"Unlike every class of this checkpoint: {', '.join(far[:12])}{', ...' if len(far) > 12 else ''}. It was "
+            "taught nothing about them, and will give them pixels at random. Words near its classes do work (cosine "
+            f"{FAMILIAR_COSINE} or more, the common direction left out)."
         )
 
 
@@ -161,4 +183,4 @@ def _some(names: Sequence[str]) -> str:
     return quoted(names[:12]) + (f", ... {len(names)} in all" if len(names) > 12 else "")
 
 
-__all__ = ["check_takes_classes", "find_class_vectors"]
+__all__ = ["check_takes_classes", "find_class_vectors", "warn_of_unfamiliar"]

@@ -21,6 +21,7 @@ from modeling_lclipseg.class_vectors_lclipseg import (
     check_prompt_templates,
     embed_class_names,
     load_text_tower,
+    nearest_known,
     project_onto_known,
 )
 
@@ -159,6 +160,19 @@ def test_known_words_are_projected_onto_themselves():
     known, center = random_rows(4, width=16), random_rows(20, width=16).mean(dim=0)
     projected = project_onto_known(3 * known, known, center)
     torch.testing.assert_close(projected, torch.nn.functional.normalize(known, dim=1), atol=1e-5, rtol=0)
+
+
+def test_nearest_known_word_is_that_of_the_largest_cosine_without_the_centre():
+    known, center = random_rows(4, width=16), random_rows(20, width=16).mean(dim=0)
+    new = torch.cat([5 * known[2:3], random_rows(3, width=16) + 0.1])
+    cosines, rows = nearest_known(new, known, center)
+    for vector, cosine, row in zip(torch.nn.functional.normalize(new, dim=1), cosines, rows, strict=True):
+        lengths = torch.nn.functional.normalize(known, dim=1) - center
+        each = [torch.dot(vector - center, other) / ((vector - center).norm() * other.norm()) for other in lengths]
+        assert int(row) == int(torch.stack(each).argmax())
+        assert float(cosine) == pytest.approx(float(max(each)), abs=1e-5)
+    assert float(cosines[0]) == pytest.approx(1, abs=1e-5)
+    assert int(rows[0]) == 2
 
 
 # ----------------------------------------------------------------------------------------------------------- embedding

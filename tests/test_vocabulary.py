@@ -35,6 +35,13 @@ def tower(tmp_path):
     return text_model, tokenizer, str(tmp_path / "tower")
 
 
+@pytest.fixture
+def warnings(monkeypatch) -> list[str]:
+    said: list[str] = []
+    monkeypatch.setattr(vocabulary_lclipseg.logger, "warning", said.append)
+    return said
+
+
 # ------------------------------------------------------------------------------------------------ where they come from
 
 
@@ -178,3 +185,31 @@ def test_bank_of_another_width_is_refused(model):
 def test_what_is_neither_vectors_nor_a_bank_is_refused(model):
     with pytest.raises(ValueError, match=r"must be a tensor .* got list"):
         model.set_classes(["tree"], [[0.0] * WIDTH])
+
+
+# -------------------------------------------------------------------------------------------- words unlike all classes
+
+
+def at_right_angles(count: int) -> torch.Tensor:
+    return torch.linalg.qr(torch.randn(WIDTH, count, generator=torch.Generator().manual_seed(2))).Q.T
+
+
+def test_word_unlike_every_class_is_named_with_the_nearest(model, warnings):
+    *own, other = at_right_angles(4)
+    model.set_classes(NAMES, torch.stack(own))
+    warnings.clear()
+    model.set_classes(["lane", "moon"], torch.stack([own[1] + own[2], other + 0.1 * own[0]]))
+    assert len(warnings) == 1
+    assert "'moon' (nearest: 'sky', 0.10)" in warnings[0]
+    assert "lane" not in warnings[0]
+
+
+def test_model_without_classes_has_nothing_to_be_unlike(model, warnings):
+    model.class_embeddings.zero_()
+    model.set_classes(["moon"], at_right_angles(1))
+    assert not warnings
+
+
+def test_own_classes_in_another_order_are_familiar(model, warnings):
+    model.set_classes(NAMES[::-1])
+    assert not warnings
