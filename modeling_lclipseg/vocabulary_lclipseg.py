@@ -97,8 +97,8 @@ def warn_of_unfamiliar(model: Any, names: Sequence[str], vectors: torch.Tensor) 
     if far:
         logger.warning(
             f"Unlike every class of this checkpoint: {', '.join(far[:12])}{', ...' if len(far) > 12 else ''}. It was "
-            "taught nothing about them, and will give them pixels at random. Words near its classes do work (cosine "
-            f"{FAMILIAR_COSINE} or more, the common direction left out)."
+            "taught nothing about them, and will give them pixels at random. Other words for its classes are nearer "
+            f"to them (cosine {FAMILIAR_COSINE} or more, the common direction left out)."
         )
 
 
