@@ -163,8 +163,9 @@ def nearest_known(
     The known word that each new word is most like: their cosine with the common direction left out. Words below
     `FAMILIAR_COSINE` to all that a network knows get pixels at random.
 
-    Measured by scripts/other_words.py on CamVid with another word for every class at once: those at 0.26 to 0.92 to
-    their class keep most of its IoU, unrelated ones (-0.20 to 0.07) nothing. Among 36 garments near words keep half.
+    Measured by scripts/other_words.py on CamVid with another word for every class at once: words at 0.26 to 0.92 keep
+    most of the score, unrelated ones (-0.01 to 0.26) nothing. Among 36 garments near words keep
+    half.
 
     Args:
         vectors (`torch.Tensor` of shape `(num_classes, embed_dim)`): CLIP text vectors of the new words.

@@ -6,7 +6,8 @@
 The first argument is a folder or a repository on the Hub: an open-vocabulary model. It is scored with its own words;
 then, for every file of --words, with the words there in place of its own, all at once: with their vectors as they are,
 and projected onto what its own words span. A file says `words: {pavement: sidewalk}`; classes that it leaves out keep
-their word. --out gets a line of JSON for every score, after those that it has.
+their word. A word's cosine is that with the own word nearest to it. --out gets a line of JSON for every score, after
+those that it has.
 """
 
 import json
@@ -15,11 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-import yaml
 from rich.console import Console
 from rich.table import Table
 
-from modeling_lclipseg.class_vectors_lclipseg import fold_name, project_onto_known
+from modeling_lclipseg.class_vectors_lclipseg import fold_name, nearest_known, project_onto_known
 from scripts.toolkit import arguments, cli, environment
 from scripts.toolkit.classes import resolve_class_vectors
 from scripts.toolkit.cli import InputError
@@ -27,6 +27,7 @@ from scripts.toolkit.data import load_segmentation_data
 from scripts.toolkit.evaluation import evaluate_model
 from scripts.toolkit.inference import load_model
 from scripts.toolkit.metrics import SegmentationScores, percent
+from scripts.toolkit.yaml_file import read_yaml
 
 logger = logging.getLogger("lclipseg")
 
@@ -53,11 +54,13 @@ class OtherWordsScores:
     Args:
         words (`str`): Name of the list; "own" for the model's.
         vectors (`str`): "own", "as they are" or "projected", see [`project_onto_known`].
+        cosines (`list[float]`): Of every word with the own word nearest to it, see [`nearest_known`].
         scores ([`SegmentationScores`]): By the names that the classes have in the data.
     """
 
     words: str
     vectors: str
+    cosines: list[float]
     scores: SegmentationScores
 
 
@@ -75,12 +78,7 @@ def load_words(path: str | Path, names: list[str]) -> list[str]:
     Raises:
         [`InputError`]: the file is missing or not of that form, or names a class that there is not.
     """
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"the words {path} cannot be read: {error.strerror}") from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"the words {path} are not valid YAML: {error}") from error
+    content = read_yaml(path, "the words ")
     words = content.get("words") if isinstance(content, dict) else None
     if not isinstance(words, dict) or not all(isinstance(text, str) for pair in words.items() for text in pair):
         raise InputError(f"the words {path} must be `words: {{pavement: sidewalk}}`, texts alone")
@@ -115,7 +113,9 @@ def main(model_source: str, args: OtherWordsArguments) -> list[OtherWordsScores]
     for (words, kind), rows_of_words in vectors.items():
         logger.info(f"words: {words}, vectors: {kind}")
         model.set_classes(names, rows_of_words)
-        rows.append(OtherWordsScores(words, kind, evaluate_model(model, image_processor, data, limit=args.limit)))
+        cosines = nearest_known(rows_of_words, own, model.class_center.cpu())[0].tolist()
+        scores = evaluate_model(model, image_processor, data, limit=args.limit)
+        rows.append(OtherWordsScores(words, kind, cosines, scores))
     Console().print(_table(rows))
     if out is not None:
         made_by = {
@@ -131,7 +131,13 @@ def main(model_source: str, args: OtherWordsArguments) -> list[OtherWordsScores]
         }
         with out.open("a", encoding="utf-8") as file:
             for row in rows:
-                line = {"words": row.words, "vectors": row.vectors, "scores": row.scores.to_dict(), **made_by}
+                line = {
+                    "words": row.words,
+                    "vectors": row.vectors,
+                    "cosines": dict(zip(names, row.cosines, strict=True)),
+                    "scores": row.scores.to_dict(),
+                    **made_by,
+                }
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
         logger.info(f"added {len(rows)} lines to {out}")
     return rows
@@ -139,14 +145,14 @@ def main(model_source: str, args: OtherWordsArguments) -> list[OtherWordsScores]
 
 def _table(rows: list[OtherWordsScores]) -> Table:
     table = Table("words", "vectors")
-    for header in ("mIoU", "minus own", "pixel accuracy"):
+    for header in ("cosines", "mIoU", "minus own", "pixel accuracy"):
         table.add_column(header, justify="right")
     own = rows[0].scores.mean_iou
     for row in rows:
         difference = f"{100 * (row.scores.mean_iou - own):+.2f}"
-        table.add_row(
-            row.words, row.vectors, percent(row.scores.mean_iou), difference, percent(row.scores.pixel_accuracy)
-        )
+        cosines = f"{min(row.cosines):.2f} to {max(row.cosines):.2f}"
+        scores = (percent(row.scores.mean_iou), difference, percent(row.scores.pixel_accuracy))
+        table.add_row(row.words, row.vectors, cosines, *scores)
     return table
 
 

@@ -67,6 +67,15 @@ def test_scores_are_those_of_a_model_with_the_words_vectors(checkpoint, options)
     assert rows[3].scores != rows[0].scores
 
 
+def test_cosines_are_with_the_nearest_own_word(checkpoint, options):
+    own, same, _, new, _ = other_words.main(checkpoint, options)
+    assert own.cosines == pytest.approx([1, 1, 1], abs=1e-5)
+    assert same.cosines == pytest.approx([1, 1, 1], abs=1e-5)
+    assert new.cosines[:2] == pytest.approx([1, 1], abs=1e-5)
+    vectors = torch.nn.functional.normalize(tiny_model().class_embeddings, dim=1)  # the tiny model has no centre
+    assert new.cosines[2] == pytest.approx(float((-vectors[2] @ vectors.T).max()), abs=1e-5)
+
+
 def test_lines_are_added_with_what_made_them(checkpoint, options):
     rows = other_words.main(checkpoint, replace(options, limit=2))
     other_words.main(checkpoint, options)

@@ -6,12 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 from modeling_lclipseg.class_vectors_lclipseg import fold_name
 from scripts.toolkit.class_list import IGNORE_INDEX, ClassList
 from scripts.toolkit.cli import InputError
 from scripts.toolkit.data import Sample, SegmentationData
+from scripts.toolkit.yaml_file import read_yaml
 
 
 class ClassSubset(SegmentationData):
@@ -68,12 +68,7 @@ def load_held_out(path: str | Path) -> list[str]:
     Raises:
         [`InputError`]: the file is missing or is not of that form.
     """
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"the list of classes {path} cannot be read: {error.strerror}") from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"the list of classes {path} is not valid YAML: {error}") from error
+    content = read_yaml(path, "the list of classes ")
     names = content.get("classes") if isinstance(content, dict) else None
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise InputError(f"the list of classes {path} must be `classes: [jeans, suit]`, at least one name, all texts")

@@ -12,9 +12,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from scripts.toolkit.cli import InputError
+from scripts.toolkit.yaml_file import read_yaml
 
 CONFIGURATION = Path(__file__).resolve().parents[2] / "configuration"
 TABLES, RECIPES, HELD_OUT = (CONFIGURATION / name for name in ("tables", "recipes", "held_out"))
@@ -160,14 +159,6 @@ class ResultLines:
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
             file.flush()
-
-
-def read_yaml(path: Path) -> Any:
-    """Raises [`InputError`] where the file is missing or no YAML."""
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from error
 
 
 def _plain(value: Any) -> str:
