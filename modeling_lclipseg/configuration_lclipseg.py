@@ -41,7 +41,8 @@ class LClipSegConfig(PreTrainedConfig):
         hidden_size (`int`, *optional*, defaults to 128):
             Width d of the coarse map and the class tokens in the fusion module.
         num_fusion_layers (`int`, *optional*, defaults to 1):
-            Number of fusion blocks.
+            Number L of fusion blocks, each with both branches and both directions of the bridge. With 0, the class
+            tokens meet the image in the affinity alone, and pass through as they are.
         num_attention_heads (`int`, *optional*, defaults to 4):
             Heads of every attention in the fusion module; must divide `hidden_size`.
         fusion_stride (`int`, *optional*, defaults to 16):
@@ -136,11 +137,8 @@ class LClipSegConfig(PreTrainedConfig):
             )
         if self.fusion_stride not in (16, 32):
             raise ValueError(f"`fusion_stride` is {self.fusion_stride}; allowed: 16 or 32.")
-        if self.num_fusion_layers < 1:
-            raise ValueError(
-                f"`num_fusion_layers` is {self.num_fusion_layers}; at least 1 is needed (without fusion: "
-                "`guidance='lseg'` or `'none'`)."
-            )
+        if self.num_fusion_layers < 0:
+            raise ValueError(f"`num_fusion_layers` is {self.num_fusion_layers}; it must not be negative.")
 
     def validate_prompt_templates(self):
         check_prompt_templates(self.prompt_templates)

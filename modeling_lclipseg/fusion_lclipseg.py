@@ -5,10 +5,10 @@ arXiv 2310.07394) describes in its abstract: a CNN branch over image features in
 over text embeddings, joined by a two-way bridge. The order inside a block follows Mobile-Former (CVPR 2022), with
 class vectors where that has learned tokens.
 
-The bridge is ours: one affinity, the scaled cosine between pixels and classes, is crossed in both directions. A class
-reads the pixels that look like it, a pixel reads the classes that it looks like (object-contextual representations,
-Yuan et al., ECCV 2020, gather regions in the same way), and the auxiliary loss teaches the affinity what looks alike.
-Nothing here depends on the number or the order of the classes.
+The bridge is ours: one affinity, the scaled cosine between pixels and classes, computed once and crossed in both
+directions by every block. A class reads the pixels that look like it, a pixel reads the classes that it looks like
+(object-contextual representations, Yuan et al., ECCV 2020, gather regions in the same way), and the auxiliary loss
+teaches the affinity what looks alike. Nothing here depends on the number or the order of the classes.
 
 Notation: B batch, K classes, d width, c decoder width, h w coarse map, n = h * w.
 """
@@ -102,9 +102,6 @@ class LClipSegFusionLayer(GradientCheckpointingLayer):
 
     def __init__(self, config: LClipSegConfig):
         super().__init__()
-        self.pixel_embedding = nn.Conv2d(config.hidden_size, config.decoder_hidden_size, 1)
-        self.token_embedding = nn.Linear(config.hidden_size, config.decoder_hidden_size, bias=False)
-        self.similarity = LClipSegSimilarity(config)
         self.image_to_text = LClipSegImageToText(config)
         self.image_to_text_norm = nn.LayerNorm(config.hidden_size)
         self.text_branch = LClipSegTextBranch(config)
@@ -112,24 +109,26 @@ class LClipSegFusionLayer(GradientCheckpointingLayer):
         self.text_to_image = LClipSegTextToImage(config)
 
     def forward(
-        self, feature_map: torch.Tensor, tokens: torch.Tensor, **kwargs
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        scores = self.similarity(self.pixel_embedding(feature_map), self.token_embedding(tokens))  # (B, K, h, w)
-        affinity, pixels = scores.flatten(2), feature_map.flatten(2).transpose(1, 2)  # (B, K, n), (B, n, d)
-        tokens = self.image_to_text_norm(tokens + self.image_to_text(pixels, affinity)[0])  # (B, K, d)
+        self, feature_map: torch.Tensor, tokens: torch.Tensor, affinity: torch.Tensor, **kwargs
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """(B, d, h, w), (B, K, d) and (B, K, n) give the first two of the same shapes."""
+        pixels = feature_map.flatten(2).transpose(1, 2)  # (B, n, d)
+        tokens = self.image_to_text_norm(tokens + self.image_to_text(pixels, affinity)[0])
         tokens = self.text_branch(tokens, **kwargs)
         read = self.text_to_image(tokens, affinity)[0].transpose(1, 2)  # (B, d, n)
-        feature_map = feature_map + self.image_branch(feature_map) + read.unflatten(2, feature_map.shape[-2:])
-        return feature_map, tokens, scores
+        return feature_map + self.image_branch(feature_map) + read.unflatten(2, feature_map.shape[-2:]), tokens
 
 
 class LClipSegFusion(nn.Module):
-    """The fusion module: class vectors become tokens, and L blocks fuse them with the coarse map."""
+    """The fusion module: class vectors become tokens, are compared with the coarse map, and L blocks fuse the two."""
 
     def __init__(self, config: LClipSegConfig):
         super().__init__()
         self.token_projection = nn.Linear(config.class_embed_dim, config.hidden_size)
         self.token_norm = nn.LayerNorm(config.hidden_size)
+        self.pixel_embedding = nn.Conv2d(config.hidden_size, config.decoder_hidden_size, 1)
+        self.token_embedding = nn.Linear(config.hidden_size, config.decoder_hidden_size, bias=False)
+        self.similarity = LClipSegSimilarity(config)
         self.layers = nn.ModuleList(LClipSegFusionLayer(config) for _ in range(config.num_fusion_layers))
 
     def forward(
@@ -142,13 +141,14 @@ class LClipSegFusion(nn.Module):
 
         Returns:
             The fused map, of the same shape; the fused class tokens of every image, a `torch.Tensor` of shape
-            `(batch_size, num_classes, hidden_size)`; and the last block's affinity, scores of shape `(batch_size,
-            num_classes, height, width)`.
+            `(batch_size, num_classes, hidden_size)`; and the affinity, scores of shape `(batch_size, num_classes,
+            height, width)`.
         """
         tokens = self.token_norm(self.token_projection(class_vectors))
         tokens = tokens.expand(feature_map.shape[0], -1, -1)  # (B, K, d)
+        scores = self.similarity(self.pixel_embedding(feature_map), self.token_embedding(tokens))  # (B, K, h, w)
         for layer in self.layers:
-            feature_map, tokens, scores = layer(feature_map, tokens, **kwargs)
+            feature_map, tokens = layer(feature_map, tokens, scores.flatten(2), **kwargs)
         return feature_map, tokens, scores
 
 

@@ -1,9 +1,10 @@
-"""Draw what crosses the two-way bridge of a fusion checkpoint: where words look, and what places read.
+"""Draw the affinity of a fusion checkpoint in both directions: where words look, and which words places look like.
 
     python scripts/attention_maps.py photos/*.jpg --model runs/mine/last --classes "coat, jeans" --out attention.png
 
-A row for each image, with the weights of the last block. Also prints how much of a word's attention falls on the
-pixels that the model itself labels so. Needs `pip install -e ".[report]"`.
+A row for each image: the affinity of its coarse map and the words, by softmax over the places, and over the words. A
+fusion block reads by just these weights; a checkpoint without one has them as well. Also prints how much of a word's
+attention falls on the pixels that the model itself labels so. Needs `pip install -e ".[report]"`.
 """
 
 import difflib
@@ -49,12 +50,12 @@ class AttentionArguments:
 
 @dataclass(frozen=True)
 class Bridge:
-    """What crossed the last bridge for one image of H W pixels, on a coarse map of h w cells."""
+    """The affinity of one image of H W pixels, read in both directions, on a coarse map of h w cells."""
 
     image: Image.Image  # upright, RGB
     segmentation: torch.Tensor  # (H, W), the class ids that the model gives
-    image_to_text: torch.Tensor  # (K, h, w), what a class reads from each cell; sums to 1 over h w
-    text_to_image: torch.Tensor  # (K, h, w), what a cell reads from each class; sums to 1 over K
+    image_to_text: torch.Tensor  # (K, h, w), how much a class attends to each cell; sums to 1 over h w
+    text_to_image: torch.Tensor  # (K, h, w), how much a cell attends to each class; sums to 1 over K
     picture: Size  # of the image in the padded input, of which it is the upper left
     stride: int  # side of a cell in pixels of the input
 
@@ -87,21 +88,21 @@ class Bridge:
 
 
 def read_bridge(model: Any, image_processor: Any, image: Image.Image) -> Bridge:
-    """Segment an upright RGB image and keep what crosses the last bridge. InputError: the model has no bridge."""
+    """Segment an upright RGB image and keep how its places and the classes attend to each other. InputError: the model
+    has no affinity."""
     if model.config.guidance != "fusion":
         raise InputError(f"--model has guidance {model.config.guidance!r}, so no bridge; give one with 'fusion'")
     caught: list[torch.Tensor] = []
 
-    def keep(module: Any, given: Any, output: Any) -> None:
-        caught.append(output[1][0, 0].float().cpu())
+    def keep(module: Any, given: Any, output: torch.Tensor) -> None:
+        caught.append(output[0].float().cpu())
 
-    layer = model.head.fusion.layers[-1]
-    with layer.image_to_text.register_forward_hook(keep), layer.text_to_image.register_forward_hook(keep):
+    with model.head.fusion.similarity.register_forward_hook(keep):
         (segmentation,) = segment_images(model, image_processor, [image])
-    to_text, to_image = caught  # (K, n), (n, K)
-    picture, stride = image_processor.sizing.resized(image.height, image.width), model.config.fusion_stride
-    cells = [math.ceil(side / stride) for side in image_processor.sizing.padded([picture])]
-    return Bridge(image, segmentation, to_text.unflatten(1, cells), to_image.T.unflatten(1, cells), picture, stride)
+    (affinity,) = caught  # (K, h, w)
+    to_text, to_image = affinity.flatten(1).softmax(dim=1).view_as(affinity), affinity.softmax(dim=0)
+    picture = image_processor.sizing.resized(image.height, image.width)
+    return Bridge(image, segmentation, to_text, to_image, picture, model.config.fusion_stride)
 
 
 def chosen_classes(classes: str, id2label: dict[int, str]) -> list[int]:

@@ -105,7 +105,7 @@ def test_most_read_class_fills_its_cell_and_no_more():
 
 
 @pytest.mark.parametrize("size", [(64, 96), (50, 33), (7, 200)])
-@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("layers", [0, 2])
 def test_weights_sum_to_one_over_the_map_and_over_the_classes(size, layers):
     processor = LClipSegImageProcessor(size={"shortest_edge": 48, "longest_edge": 160})
     bridge = read_bridge(tiny_model(num_fusion_layers=layers), processor, photo(*size))
@@ -121,20 +121,20 @@ def test_cells_follow_from_stride_and_padding(stride):
     assert bridge.image_to_text.shape == bridge.text_to_image.shape == (3, 96 // stride, 128 // stride)
 
 
-def test_weights_are_those_of_the_last_block():
+def test_weights_are_those_that_the_blocks_read_by():
     model, processor, image = tiny_model(num_fusion_layers=2), LClipSegImageProcessor(do_resize=False), photo(64, 96)
     pixel_values = processor(images=image, return_tensors="pt")["pixel_values"]
     with torch.no_grad():
         recorded = model(pixel_values, output_attentions=True).attentions
     bridge = read_bridge(model, processor, image)
-    torch.testing.assert_close(bridge.image_to_text.flatten(1), recorded[-1][0, 0])
-    assert not torch.allclose(bridge.image_to_text.flatten(1), recorded[0][0, 0])
+    for weights in recorded:
+        torch.testing.assert_close(bridge.image_to_text.flatten(1), weights[0, 0])
 
 
 def test_model_is_left_without_hooks():
     model = tiny_model()
     read_bridge(model, LClipSegImageProcessor(do_resize=False), photo(32, 32))
-    assert not any(module._forward_hooks for module in model.head.fusion.layers[-1].children())
+    assert not any(module._forward_hooks for module in model.modules())
 
 
 @pytest.mark.parametrize("guidance", ["lseg", "denseclip", "none"])

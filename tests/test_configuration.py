@@ -40,7 +40,7 @@ def test_every_guidance_has_a_head():
         ({"guidance": "fuson"}, "'fusion', 'lseg', 'denseclip', 'none'"),
         ({"hidden_size": 18, "num_attention_heads": 4}, "num_attention_heads"),
         ({"fusion_stride": 8}, "16 or 32"),
-        ({"num_fusion_layers": 0}, "num_fusion_layers"),
+        ({"num_fusion_layers": -1}, "num_fusion_layers"),
         ({"prompt_templates": ["a photo"]}, "a photo"),
         ({"prompt_templates": []}, "templates"),
         ({"num_labels": 5}, "num_labels"),

@@ -77,10 +77,19 @@ def test_a_pixel_reads_the_classes_that_it_looks_like():
 
 
 def test_the_affinity_is_a_scaled_cosine_of_pixels_and_tokens(feature_map):
-    layer, tokens = LClipSegFusionLayer(tiny_config()).eval(), torch.randn(2, 3, 16)
-    scores = layer(feature_map, tokens)[2]
-    pixel, token = layer.pixel_embedding(feature_map)[1, :, 2, 3], layer.token_embedding(tokens)[1, 0]
+    fusion, vectors = LClipSegFusion(tiny_config()).eval(), torch.randn(3, 32)
+    scores = fusion(feature_map, vectors)[2]
+    token = fusion.token_embedding(fusion.token_norm(fusion.token_projection(vectors[0])))
+    pixel = fusion.pixel_embedding(feature_map)[1, :, 2, 3]
     torch.testing.assert_close(scores[1, 0, 2, 3], torch.cosine_similarity(pixel, token, dim=0) / 0.07)
+
+
+def test_without_blocks_map_and_tokens_pass_through(feature_map):
+    fusion, vectors = LClipSegFusion(tiny_config(num_fusion_layers=0)).eval(), torch.randn(3, 32)
+    fused, tokens, _ = fusion(feature_map, vectors)
+    assert torch.equal(fused, feature_map)
+    assert torch.equal(tokens[0], fusion.token_norm(fusion.token_projection(vectors)))
+    assert torch.equal(tokens[1], tokens[0])
 
 
 def test_eager_and_sdpa_agree(fusion, feature_map):
@@ -105,10 +114,10 @@ def test_gradient_checkpointing_keeps_the_gradients(feature_map):
     def gradient(checkpointing: bool) -> torch.Tensor:
         layer.gradient_checkpointing, layer._gradient_checkpointing_func = checkpointing, checkpoint
         inputs = feature_map.clone().requires_grad_()
-        fused, updated, scores = layer(inputs, tokens)
-        (fused.square().sum() + updated.square().sum() + scores.square().sum()).backward()
+        fused, updated = layer(inputs, tokens, affinity)
+        (fused.square().sum() + updated.square().sum()).backward()
         return inputs.grad
 
-    tokens = torch.randn(2, 3, 16)
+    tokens, affinity = torch.randn(2, 3, 16), torch.randn(2, 3, 24)
     torch.testing.assert_close(gradient(False), gradient(True))
     assert recomputed
