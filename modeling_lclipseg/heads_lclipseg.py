@@ -35,11 +35,11 @@ class LClipSegHead(nn.Module):
 
 
 class LClipSegFusionHead(LClipSegHead):
-    """Two-way fusion at the coarse map, then classification by similarity to the fused class tokens.
+    """Fusion at the coarse map, then classification by similarity to the class tokens.
 
     A logit has three parts: the pixel's similarity to the class token (projected class vector, plus what the fusion
-    made of it in this image), the coarse score of the place, and the evidence that the class is in the picture at all.
-    The coarse scores have a loss of their own.
+    made of it), the coarse score of the place, and a number for the class, which two-way blocks turn into evidence
+    that it is in the picture at all. The coarse scores have a loss of their own.
     """
 
     takes_text = True

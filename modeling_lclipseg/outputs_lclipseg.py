@@ -35,13 +35,13 @@ class LClipSegSemanticSegmenterOutput(SemanticSegmenterOutput):
 def record_fusion(forward: Callable) -> Callable:
     """
     Decorator around transformers' `capture_outputs`. That switches every key by an argument of its own; here
-    `output_attentions` asks for both directions of the bridge. A head without fusion is asked for nothing, or its
-    fields would be empty tuples.
+    `output_attentions` asks for both directions of the bridge. A head without fusion blocks is asked for nothing, or
+    its fields would be empty tuples.
     """
 
     @wraps(forward)
     def wrapper(self, *args, **kwargs):
-        if hasattr(self.head, "fusion"):
+        if hasattr(self.head, "fusion") and len(self.head.fusion.layers):
             asked = kwargs.get("output_attentions", self.config.output_attentions)
             kwargs["output_text_to_image_attentions"] = asked
         else:

@@ -13,10 +13,11 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from statistics import median, quantiles
+from statistics import median
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ from scripts.toolkit.building import config_fields
 from scripts.toolkit.cli import InputError
 from scripts.toolkit.costs import count, time_forward
 from scripts.toolkit.grid import BUDGETS, Cell, ResultLines, Table
+from scripts.toolkit.stopwatch import Ratio, Timing
 
 SCRIPTS = Path(__file__).resolve().parent
 COSTS = "costs"
@@ -148,7 +150,7 @@ def run_cell(cell: Cell, args: ReproduceArguments) -> dict[str, Any]:
     scored = json.loads(scores.read_text(encoding="utf-8"))
     run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     last = json.loads((folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])
-    network = (cell.backbone, _config_of(cell), len(run["class_names"]))
+    network = (cell.backbone, _config_of(cell.options), len(run["class_names"]))
     cost = count(*network[:2], args.size, network[2])
     # On a machine that may be busy with other runs; `costs` compares methods fairly, in turns.
     (times,) = time_forward([network], args.size, args.rounds, _device())
@@ -178,9 +180,9 @@ def _bank_options(cell: Cell, args: ReproduceArguments) -> list[str]:
     return ["--bank", str(bank)] if bank.is_file() and cell.options.get("guidance") != "none" else []
 
 
-def _config_of(cell: Cell) -> dict[str, Any]:
-    """The fields of the cell's configuration that change what it costs."""
-    return {"guidance": cell.options["guidance"], **config_fields(cell.options.get("config", []))}
+def _config_of(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of the configuration, among the options of a variant, that change what its network costs."""
+    return {"guidance": options["guidance"], **config_fields(options.get("config", []))}
 
 
 def _command(script: str, options: list[str], folder: Path, args: ReproduceArguments) -> None:
@@ -206,36 +208,45 @@ def _headline(line: dict[str, Any]) -> str:
 
 
 def measure_costs(args: ReproduceArguments) -> None:
-    """Parameters, multiply-accumulates and latency of every method on every backbone, for all class counts."""
+    """Parameters, multiply-accumulates and latency of every method on every backbone, for all class counts, and how
+    many times those of the table's first method they are."""
     table = Table.load("methods")
     device = _device()
+    methods: dict[str, dict[str, Any]] = {}  # several variants can share a network; the first gives it its name
+    for variant, options in table.variants.items():
+        if (config := _config_of(options)) not in methods.values():
+            methods[variant] = config
     rows: list[dict[str, Any]] = []
     for backbone in table.backbones:
         for num_classes in (11, 36, 150):
-            guidances = list(dict.fromkeys(str(options["guidance"]) for options in table.variants.values()))
-            networks = [(backbone, {"guidance": guidance}, num_classes) for guidance in guidances]
+            networks = [(backbone, config, num_classes) for config in methods.values()]
             times = time_forward(networks, args.size, args.rounds, device)
-            for network, guidance, measured in zip(networks, guidances, times, strict=True):
-                cost = count(*network[:2], args.size, num_classes)
-                low, _, high = quantiles(measured, n=4)
+            costs = [count(*network[:2], args.size, num_classes) for network in networks]
+            for (method, config), cost, measured in zip(methods.items(), costs, times, strict=True):
+                timing, ratio = Timing.of(measured), Ratio.of(measured, times[0])
                 rows.append(
                     {
                         "backbone": backbone,
-                        "guidance": guidance,
+                        "method": method,
+                        "config": config,
                         "num_classes": num_classes,
                         "parameters": cost.parameters,
                         "macs": cost.macs,
-                        "latency_ms": round(median(measured), 2),
-                        "latency_ms_spread": [round(low, 2), round(high, 2)],
+                        "macs_ratio": round(cost.macs / costs[0].macs, 3),
+                        "latency_ms": timing.median,
+                        "latency_ms_spread": timing.quartiles,
+                        "latency_ratio": ratio.median,
+                        "latency_ratio_interval": ratio.interval,
                     }
                 )
-                print(f"{backbone} {guidance} K={num_classes}: {rows[-1]['latency_ms']} ms")
+                print(f"{backbone} {method} K={num_classes}: {timing.median} ms, {ratio.median} times")
     content = {
         "machine": environment.machine(device),
         "versions": environment.versions(),
         "date": environment.now(),
         "size": args.size,
         "rounds": args.rounds,
+        "reference": next(iter(methods)),
         "rows": rows,
     }
     Path(args.costs).parent.mkdir(parents=True, exist_ok=True)

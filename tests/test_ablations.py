@@ -47,7 +47,7 @@ def test_ablated_part_stays_so_when_the_rest_is_trained(part):
     assert all(torch.equal(after[name], value) and not value.any() for name, value in held.items())
 
 
-@pytest.mark.parametrize("part", ["image_to_text", "bridge", "block"])
+@pytest.mark.parametrize("part", ["image_to_text", "bridge"])
 def test_without_image_to_text_tokens_do_not_see_the_image(part):
     model = tiny_model()
     ablate(model, part)
@@ -55,21 +55,13 @@ def test_without_image_to_text_tokens_do_not_see_the_image(part):
     torch.testing.assert_close(tokens[0], tokens[1])
 
 
-@pytest.mark.parametrize("part", ["text_to_image", "bridge", "block"])
+@pytest.mark.parametrize("part", ["text_to_image", "bridge"])
 def test_without_text_to_image_the_map_does_not_see_the_text(part):
     model = tiny_model()
     ablate(model, part)
     one = outputs(model)["map"]
     model.set_classes(NAMES, torch.randn(3, 32))
     torch.testing.assert_close(outputs(model)["map"], one)
-
-
-def test_without_the_block_the_map_stays_what_it_was():
-    model = tiny_model()
-    ablate(model, "block")
-    given = []
-    model.head.fusion.register_forward_pre_hook(lambda module, arguments: given.append(arguments[0]))
-    torch.testing.assert_close(outputs(model)["map"], given[0])
 
 
 def test_ablated_checkpoint_loads_as_it_was(tmp_path):
@@ -82,6 +74,11 @@ def test_ablated_checkpoint_loads_as_it_was(tmp_path):
 def test_unknown_part_is_refused():
     with pytest.raises(InputError, match="'gates'; allowed: image_to_text"):
         ablate(tiny_model(), "gates")
+
+
+def test_a_head_without_blocks_is_refused():
+    with pytest.raises(InputError, match="--ablation bridge needs a fusion block: add --config num_fusion_layers=1"):
+        ablate(tiny_model(num_fusion_layers=0), "bridge")
 
 
 def test_a_head_without_fusion_is_refused():

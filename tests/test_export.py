@@ -95,10 +95,14 @@ def int8_graph(checkpoint, open_graph, folder) -> Path:
         return exported(checkpoint, folder / "int8", "--int8", "--calibration", str(folder / "photos"))
 
 
-@pytest.fixture(scope="module", params=["lseg", "denseclip", "none"])
+OTHER_HEADS = {name: {"guidance": name} for name in ("lseg", "denseclip", "none")}
+OTHER_HEADS["fusion without blocks"] = {"guidance": "fusion", "num_fusion_layers": 0}
+
+
+@pytest.fixture(scope="module", params=OTHER_HEADS)
 def baked(request, folder) -> tuple[Path, Path]:
-    """A checkpoint of every other guidance and its graph."""
-    checkpoint = save_checkpoint(folder / request.param, guidance=request.param)
+    """A checkpoint of every head that the other graphs do not have, and its graph."""
+    checkpoint = save_checkpoint(folder / request.param, **OTHER_HEADS[request.param])
     return checkpoint, exported(checkpoint, folder / f"{request.param}-baked", "--vocabulary", "baked")
 
 
@@ -122,7 +126,7 @@ def test_logits_are_those_of_the_model_at_sizes_not_seen_in_the_export(
 
 
 @torch.no_grad()
-def test_every_guidance_bakes_its_classes_in(baked):
+def test_every_head_bakes_its_classes_in(baked):
     checkpoint, graph = baked
     pixel_values = torch.randn(1, 3, 65, 96, generator=torch.Generator().manual_seed(0))
     expected = load_model(checkpoint)[0](pixel_values).logits

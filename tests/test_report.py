@@ -309,17 +309,22 @@ def test_schedule_machine_and_dates_come_from_the_lines(tmp_path):
 
 
 def test_costs_are_shown_with_their_machine(tmp_path):
-    row = {"backbone": "lclipseg-a", "guidance": "none", "num_classes": 11, "parameters": 1_490_000}
+    row = {"backbone": "lclipseg-a", "method": "lseg", "num_classes": 11, "parameters": 1_490_000}
+    row |= {"macs": 1_190_000_000, "macs_ratio": 1.0503, "latency_ratio": 1.1234}
+    row |= {"latency_ms": 33.24, "latency_ms_spread": [32.9, 34.0], "latency_ratio_interval": [1.098, 1.16]}
     costs = {
         "machine": {"processor": "another processor", "cpu_count": 4, "torch_threads": 4, "gpu": None},
         "versions": {"torch": "2.9.0"},
         "date": "2026-11-25T12:00:00+00:00",
         "size": 512,
         "rounds": 20,
-        "rows": [{**row, "macs": 1_190_000_000, "latency_ms": 33.24, "latency_ms_spread": [32.9, 34.0]}],
+        "reference": "none",
+        "rows": [row, {**row, "method": "fusion", "latency_ratio_interval": None}],
     }
     page = write(tmp_path, method_lines(), costs)
-    assert "| `lclipseg-a` | none | 11 | 1.49 | 1.19 | 33.2 [32.9, 34.0] |" in page
+    assert "| preset | method | classes | parameters, M | GMACs | times none | latency, ms | times none |" in page
+    assert "| `lclipseg-a` | lseg | 11 | 1.49 | 1.19 | 1.05 | 33.2 [32.9, 34.0] | 1.12 [1.10, 1.16] |" in page
+    assert "| `lclipseg-a` | fusion | 11 | 1.49 | 1.19 | 1.05 | 33.2 [32.9, 34.0] | 1.12 |" in page
     assert "another processor, 4 cores, 4 threads" in page
     del costs["rows"]
     with pytest.raises(InputError, match=r"costs\.json"):

@@ -85,7 +85,7 @@ def test_unknown_config_field_suggests_the_nearest(workspace, tmp_path):
 
 
 def test_ablated_part_is_still_away_at_the_end(workspace, tmp_path):
-    run(workspace, tmp_path / "run", "--epochs", "1", "--ablation", "text_to_image")
+    run(workspace, tmp_path / "run", "--epochs", "1", "--config", "num_fusion_layers=1", "--ablation", "text_to_image")
     model = AutoModelForSemanticSegmentation.from_pretrained(tmp_path / "run" / "last")
     assert not model.head.fusion.layers[0].text_to_image.value.weight.any()
 

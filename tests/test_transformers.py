@@ -23,7 +23,6 @@ SMALL_GRAPH = {  # a backbone of few operations, as tracing takes its time for e
     "layer_type": "basic",
     "out_features": ["stage1", "stage2", "stage3", "stage4"],
 }
-OTHER_HEADS = [name for name in HEADS if name != "fusion"]
 
 
 @pytest.fixture(autouse=True)
@@ -114,9 +113,10 @@ def test_nothing_is_recorded_unasked(fusion_model, pixel_values):
     assert list(outputs) == ["logits"]
 
 
-@pytest.mark.parametrize("guidance", OTHER_HEADS)
-def test_head_without_fusion_records_nothing(guidance, pixel_values):
-    outputs = tiny_model(guidance=guidance)(pixel_values, output_hidden_states=True, output_attentions=True)
+@pytest.mark.parametrize("guidance", HEADS)
+def test_head_without_blocks_records_nothing(guidance, pixel_values):
+    model = tiny_model(guidance=guidance, num_fusion_layers=0)
+    outputs = model(pixel_values, output_hidden_states=True, output_attentions=True)
     assert outputs.hidden_states is outputs.attentions is outputs.text_to_image_attentions is None
 
 

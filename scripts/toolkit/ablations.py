@@ -51,12 +51,6 @@ def _without_bridge(head: Any) -> None:
     _without_text_to_image(head)
 
 
-def _without_block(head: Any) -> None:
-    _without_bridge(head)
-    _without_image_branch(head)
-    _without_text_branch(head)
-
-
 def _without_presence(head: Any) -> None:
     _hold_at_zero(head.presence)
 
@@ -72,7 +66,6 @@ ABLATIONS: dict[str, Callable[[Any], None]] = {
     "image_branch": _without_image_branch,
     "text_branch": _without_text_branch,
     "bridge": _without_bridge,  # both directions
-    "block": _without_block,  # both directions and both branches: what is left are similarities and their losses
     "presence": _without_presence,
     "undisturbed": _undisturbed,  # nothing taken away: what the bridge gives both sides begins at zero, and is learned
 }
@@ -83,12 +76,14 @@ def ablate(model: LClipSegForSemanticSegmentation, part: str) -> None:
     Take a part of the fusion module away, for good.
 
     Raises:
-        [`InputError`]: there is no such part, or the model has no fusion module.
+        [`InputError`]: there is no such part, or the model has no fusion block.
     """
     if part not in ABLATIONS:
         raise InputError(f"--ablation is {part!r}; allowed: {', '.join(ABLATIONS)}")
     if not isinstance(model.head, LClipSegFusionHead):
         raise InputError(f"--ablation {part} needs --guidance fusion, not {model.config.guidance!r}")
+    if not len(model.head.fusion.layers):
+        raise InputError(f"--ablation {part} needs a fusion block: add --config num_fusion_layers=1")
     ABLATIONS[part](model.head)
 
 

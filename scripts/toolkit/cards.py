@@ -15,6 +15,7 @@ from typing import Any
 from huggingface_hub import EvalResult, EvalResultEntry, ModelCard, ModelCardData, hf_hub_url
 from transformers.utils import CONFIG_NAME
 
+from scripts.toolkit.building import config_fields
 from scripts.toolkit.card_facts import FOLDER, Facts, Source, tower_parameters
 from scripts.toolkit.markdown import plain
 from scripts.toolkit.metrics import percent
@@ -330,10 +331,11 @@ def example_path(path: str) -> str:
 def _cost(run: TrainedRun, preset: Preset, num_classes: int) -> dict[str, str] | None:
     """What docs/results/costs.json has measured of this very network, if it has."""
     arguments = run.arguments
-    if not COSTS.is_file() or arguments.get("config"):
+    if not COSTS.is_file():
         return None
     costs = read_json(COSTS)
-    asked = {"backbone": preset.name, "guidance": arguments["guidance"], "num_classes": num_classes}
+    config = {"guidance": arguments["guidance"], **config_fields(arguments.get("config") or [])}
+    asked = {"backbone": preset.name, "config": config, "num_classes": num_classes}
     row = next((row for row in costs["rows"] if asked.items() <= row.items()), None)
     if row is None:
         return None

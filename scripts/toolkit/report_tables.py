@@ -114,18 +114,22 @@ def cost_table(costs: Mapping[str, Any]) -> str:
         rows.append(
             [
                 f"`{row['backbone']}`",
-                row["guidance"],
+                row["method"],
                 str(row["num_classes"]),
                 f"{row['parameters'] / 1e6:.2f}",
                 f"{row['macs'] / 1e9:.2f}",
+                f"{row['macs_ratio']:.2f}",
                 f"{row['latency_ms']:.1f} [{low:.1f}, {high:.1f}]",
+                _show_ratio(row["latency_ratio"], row["latency_ratio_interval"]),
             ]
         )
-    header = ("preset", "guidance", "classes", "parameters, M", "GMACs", "latency, ms")
+    times = f"times {costs['reference']}"
+    header = ("preset", "method", "classes", "parameters, M", "GMACs", times, "latency, ms", times)
     about = (
         f"One image of {size}x{size} pixels. Parameters and multiply-accumulates are counted, without a text tower; "
         f"latency is that of networks folded for use (`model.fuse()`), the median of {costs['rounds']} passes and, in "
-        f"brackets, their quartiles, on "
+        f"brackets, their quartiles. The last column is the median ratio to {costs['reference']} in the same round, "
+        "with its 95 % interval (bootstrap over rounds). On "
         f"{machine_in_words(costs['machine'])}, {costs['date'][:10]}; {versions_in_words(costs['versions'])}."
     )
     return f"{about}\n\n{markdown_table(header, rows, text_columns=2)}"
@@ -162,6 +166,10 @@ def versions_in_words(versions: Mapping[str, str]) -> str:
 def _heading(setting: Setting) -> str:
     data, backbone = setting
     return f"{data} {backbone.removeprefix(SHARED_PREFIX)}"
+
+
+def _show_ratio(ratio: float, interval: Sequence[float] | None) -> str:
+    return f"{ratio:.2f}" if interval is None else f"{ratio:.2f} [{interval[0]:.2f}, {interval[1]:.2f}]"
 
 
 def _points(ratio: float) -> str:
