@@ -42,10 +42,10 @@ class LClipSegConfig(PreTrainedConfig):
         hidden_size (`int`, *optional*, defaults to 128):
             Width d of the coarse map and the class tokens in the fusion module.
         num_fusion_layers (`int`, *optional*, defaults to 0):
-            Number L of two-way blocks, each with both branches and both directions of the bridge. With 0, the class
-            tokens meet the image in the affinity alone; no more was worth its cost where we measured it.
+            Number L of two-way blocks, each with both branches and both directions of the bridge. With 0, classes
+            and image meet in two similarities, coarse and fine, and nothing crosses before them.
         num_attention_heads (`int`, *optional*, defaults to 4):
-            Heads of every attention in the fusion module; must divide `hidden_size`.
+            Heads of the attention among class tokens in a two-way block; must divide `hidden_size`.
         fusion_stride (`int`, *optional*, defaults to 16):
             Stride of the coarse map at which image and text meet, 16 or 32.
         decoder_hidden_size (`int`, *optional*, defaults to 96):

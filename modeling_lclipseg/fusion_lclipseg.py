@@ -3,8 +3,8 @@
 Our reconstruction of the fusion module that *CLIP for Lightweight Semantic Segmentation* (Jin and Yang, PRCV 2023,
 arXiv 2310.07394) describes in its abstract: a CNN branch over image features in parallel with a transformer branch
 over text embeddings, joined by a two-way bridge. That is a block here, in the order of Mobile-Former (CVPR 2022) with
-class vectors where that has learned tokens. The default configuration has no block: the affinity alone scored as well
-where we measured it (docs/lab-notes.md), at less cost.
+class vectors where that has learned tokens. The default configuration has no block: over all our
+comparisons it scored as well without, at less cost (docs/lab-notes.md says where a block was better).
 
 The bridge is ours: one affinity, the scaled cosine between pixels and classes, computed once and crossed in both
 directions by every block. A class reads the pixels that look like it, a pixel reads the classes that it looks like

@@ -36,7 +36,6 @@ class LClipSegPreTrainedModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     # The loss counts its pixels itself; a trainer's count of label entries would include ignored ones.
     accepts_loss_kwargs = False
-    _no_split_modules = ["LClipSegFusionLayer"]
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
@@ -100,6 +99,7 @@ class LClipSegForSemanticSegmentation(LClipSegFusible, LClipSegPreTrainedModel):
         self.backbone = AutoBackbone.from_config(config.backbone_config, **(config.backbone_kwargs or {}))
         self._check_backbone_strides()
         self.head = HEADS[config.guidance](config, self.backbone.channels)
+        self._no_split_modules = [type(self.head).__name__]  # small, and its parts' outputs meet outside them
         self.text_model = None
         if config.text_config is not None:
             self.text_model = CLIPTextModelWithProjection._from_config(config.text_config)

@@ -11,7 +11,8 @@ from transformers.modeling_outputs import SemanticSegmenterOutput
 @dataclass
 class LClipSegSemanticSegmenterOutput(SemanticSegmenterOutput):
     """
-    Output of [`LClipSegForSemanticSegmentation`]. What only the fusion records is `None` for the other heads.
+    Output of [`LClipSegForSemanticSegmentation`]. What only two-way blocks record is `None` for a
+    network without any (`num_fusion_layers=0`, the default, and the other heads).
 
     Args:
         loss (`torch.FloatTensor` of shape `(1,)`, *optional*, with `labels`):
@@ -19,7 +20,7 @@ class LClipSegSemanticSegmenterOutput(SemanticSegmenterOutput):
         logits (`torch.FloatTensor` of shape `(batch_size, num_classes, height / 4, width / 4)`, rounded up):
             The score of every class at every fourth pixel.
         hidden_states (`tuple(torch.FloatTensor)`, *optional*, with `output_hidden_states=True`):
-            The coarse map before the fusion and after each of its blocks, of shape `(batch_size, hidden_size, rows,
+            The coarse map before the first block and after each, of shape `(batch_size, hidden_size, rows,
             columns)` with one cell for each `fusion_stride` pixels.
         attentions (`tuple(torch.FloatTensor)`, *optional*, with `output_attentions=True`):
             How much each class reads from each cell, one map a block, of shape `(batch_size, 1, num_classes, rows *

@@ -36,8 +36,8 @@ MAX_WORDS = 5  # in a row, where none are chosen
 MAX_COLOURS, LEGEND_COLUMNS = 13, 7  # classes with a colour of their own; the others share one
 CAPTION = (
     "Under a word: where it looks in the image (the brighter, the more). A line surrounds what the model labels so; "
-    "below, the part\nof the attention inside it and its part of the image. Last: the word that a place reads most "
-    "from (strong colour: much)."
+    "below, the part\nof the attention inside it and its part of the image. Last: the word that a place looks most "
+    "like (strong colour: much)."
 )
 
 
@@ -49,7 +49,7 @@ class AttentionArguments:
 
 
 @dataclass(frozen=True)
-class Bridge:
+class Attention:
     """The affinity of one image of H W pixels, read in both directions, on a coarse map of h w cells."""
 
     image: Image.Image  # upright, RGB
@@ -71,12 +71,12 @@ class Bridge:
         return ids[counts.argsort(descending=True)][:MAX_WORDS].tolist()
 
     def heat(self, class_id: int) -> torch.Tensor:
-        """Where a class looks, (H, W), from 0 to 1 at the place that it reads most from."""
+        """Where a class looks, (H, W), from 0 to 1 at the place that looks most like it."""
         heat = self.over_image(self.image_to_text[class_id, None], "bilinear")[0]
         return (heat / heat.max()).nan_to_num()  # where all of it lies on the padding
 
-    def most_read(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """For every pixel the id of the class that its cell reads most from, and how much in (0, 1]; both (H, W)."""
+    def most_alike(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """For every pixel the id of the class that its cell looks most like, and how much in (0, 1]; both (H, W)."""
         weights, ids = self.text_to_image.max(dim=0)
         ids_and_weights = self.over_image(torch.stack([ids.float(), weights]), "nearest-exact")
         return ids_and_weights[0].long(), ids_and_weights[1]
@@ -87,11 +87,11 @@ class Bridge:
         return (heat[labelled].sum() / heat.sum()).nan_to_num().item(), labelled.float().mean().item()
 
 
-def read_bridge(model: Any, image_processor: Any, image: Image.Image) -> Bridge:
+def read_attention(model: Any, image_processor: Any, image: Image.Image) -> Attention:
     """Segment an upright RGB image and keep how its places and the classes attend to each other. InputError: the model
     has no affinity."""
     if model.config.guidance != "fusion":
-        raise InputError(f"--model has guidance {model.config.guidance!r}, so no bridge; give one with 'fusion'")
+        raise InputError(f"--model has guidance {model.config.guidance!r}, so no affinity; give one with 'fusion'")
     caught: list[torch.Tensor] = []
 
     def keep(module: Any, given: Any, output: torch.Tensor) -> None:
@@ -102,7 +102,7 @@ def read_bridge(model: Any, image_processor: Any, image: Image.Image) -> Bridge:
     (affinity,) = caught  # (K, h, w)
     to_text, to_image = affinity.flatten(1).softmax(dim=1).view_as(affinity), affinity.softmax(dim=0)
     picture = image_processor.sizing.resized(image.height, image.width)
-    return Bridge(image, segmentation, to_text, to_image, picture, model.config.fusion_stride)
+    return Attention(image, segmentation, to_text, to_image, picture, model.config.fusion_stride)
 
 
 def chosen_classes(classes: str, id2label: dict[int, str]) -> list[int]:
@@ -116,40 +116,40 @@ def chosen_classes(classes: str, id2label: dict[int, str]) -> list[int]:
     return [known[word] for word in words]
 
 
-def mean_alignment(bridges: Sequence[Bridge], class_id: int) -> tuple[float, float, int]:
-    """Means of [`Bridge.alignment`] over the images where a class is labelled, and their number; NaN without any."""
-    parts = [bridge.alignment(class_id) for bridge in bridges if (bridge.segmentation == class_id).any()]
+def mean_alignment(attentions: Sequence[Attention], class_id: int) -> tuple[float, float, int]:
+    """Means of [`Attention.alignment`] over the images where a class is labelled, and their number; else NaN and 0."""
+    parts = [attention.alignment(class_id) for attention in attentions if (attention.segmentation == class_id).any()]
     inside, area = torch.tensor(parts).reshape(-1, 2).mean(dim=0).tolist()
     return inside, area, len(parts)
 
 
 @matplotlib.rc_context({"text.parse_math": False})  # "$" in the name of a class is a dollar sign
-def draw(bridges: Sequence[Bridge], shown: Sequence[Sequence[int]], id2label: dict[int, str]) -> Figure:
+def draw(attentions: Sequence[Attention], shown: Sequence[Sequence[int]], id2label: dict[int, str]) -> Figure:
     """The figure. `shown` holds for each image the ids of the classes whose attention gets a panel."""
     columns = 2 + max(map(len, shown))
-    read = torch.cat([bridge.most_read()[0].flatten() for bridge in bridges])
+    read = torch.cat([attention.most_alike()[0].flatten() for attention in attentions])
     colours, keys = _legend(read.bincount(minlength=len(id2label)), id2label)
-    heights = [WIDTH / columns * bridge.image.height / bridge.image.width for bridge in bridges]
-    inches = sum(heights) + 0.4 * len(bridges) + 0.2 * math.ceil(len(keys) / LEGEND_COLUMNS) + 0.6
+    heights = [WIDTH / columns * attention.image.height / attention.image.width for attention in attentions]
+    inches = sum(heights) + 0.4 * len(attentions) + 0.2 * math.ceil(len(keys) / LEGEND_COLUMNS) + 0.6
     figure = Figure(figsize=(WIDTH, inches), dpi=DOTS_PER_INCH, layout="constrained")
     figure.suptitle(CAPTION, fontsize=8, x=0.008, ha="left", color="0.2")
-    grid = figure.subplots(len(bridges), columns, squeeze=False, height_ratios=heights)
-    for bridge, class_ids, (first, *panels, last) in zip(bridges, shown, grid, strict=True):
-        first.imshow(bridge.image)
+    grid = figure.subplots(len(attentions), columns, squeeze=False, height_ratios=heights)
+    for attention, class_ids, (first, *panels, last) in zip(attentions, shown, grid, strict=True):
+        first.imshow(attention.image)
         for panel in (*panels, last):
-            panel.imshow(bridge.image.convert("L"), cmap="gray", vmin=0, vmax=255)
+            panel.imshow(attention.image.convert("L"), cmap="gray", vmin=0, vmax=255)
         for panel, class_id in zip(panels, class_ids, strict=False):
-            heat, (inside, area) = bridge.heat(class_id), bridge.alignment(class_id)
+            heat, (inside, area) = attention.heat(class_id), attention.alignment(class_id)
             panel.imshow(heat, cmap="inferno", vmin=0, vmax=1, alpha=(0.4 + 0.4 * heat).numpy())
             if 0 < area < 1:
-                panel.contour(bridge.segmentation == class_id, levels=[0.5], colors="white", linewidths=0.5)
+                panel.contour(attention.segmentation == class_id, levels=[0.5], colors="white", linewidths=0.5)
             panel.set_title(id2label[class_id], fontsize=9)
             panel.set_xlabel(f"{inside:.0%} inside, area {area:.0%}" if area else "not labelled", fontsize=7.5)
         for panel in panels[len(class_ids) :]:
             panel.remove()
-        ids, weights = bridge.most_read()
+        ids, weights = attention.most_alike()
         last.imshow(np.dstack([colours[ids], weights]))
-        last.set_title("reads most from", fontsize=9, style="italic")
+        last.set_title("looks most like", fontsize=9, style="italic")
     for panel in figure.axes:
         panel.set(xticks=[], yticks=[], frame_on=False)
     figure.legend(handles=keys, loc="outside lower center", ncols=LEGEND_COLUMNS, frameon=False, fontsize=8)
@@ -179,16 +179,16 @@ def main(images: Sequence[str], args: AttentionArguments) -> Figure:
         pictures = [to_rgb_image(open_image(path)) for path in images]
     except ValueError as error:
         raise InputError(str(error)) from error
-    bridges = [read_bridge(model, image_processor, picture) for picture in pictures]
-    shown = [chosen or bridge.largest_classes() for bridge in bridges]
-    figure = draw(bridges, shown, id2label)
+    attentions = [read_attention(model, image_processor, picture) for picture in pictures]
+    shown = [chosen or attention.largest_classes() for attention in attentions]
+    figure = draw(attentions, shown, id2label)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(out, metadata={"Software": None})  # without the version, the same numbers make the same file
     except OSError as error:
         raise InputError(f"--out {out} cannot be written: {error.strerror}") from error
     for class_id in sorted(set().union(*shown)):
-        inside, area, count = mean_alignment(bridges, class_id)
+        inside, area, count = mean_alignment(attentions, class_id)
         text = f"{percent(inside)} % of its attention on {percent(area)} % of the pixels"
         print(f"{id2label[class_id]}: {text} ({count} of {len(images)} images)")
     return figure

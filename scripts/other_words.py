@@ -121,6 +121,7 @@ def main(model_source: str, args: OtherWordsArguments) -> list[OtherWordsScores]
         made_by = {
             "model": model_source,
             "guidance": model.config.guidance,
+            "num_fusion_layers": model.config.num_fusion_layers,
             "data": args.data,
             "split": args.split,
             "num_images": len(data) if args.limit is None else min(args.limit, len(data)),

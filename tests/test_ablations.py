@@ -77,7 +77,7 @@ def test_unknown_part_is_refused():
 
 
 def test_a_head_without_blocks_is_refused():
-    with pytest.raises(InputError, match="--ablation bridge needs a fusion block: add --config num_fusion_layers=1"):
+    with pytest.raises(InputError, match="--ablation bridge needs a two-way block: add --config num_fusion_layers=1"):
         ablate(tiny_model(num_fusion_layers=0), "bridge")
 
 

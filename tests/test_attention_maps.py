@@ -1,4 +1,4 @@
-"""What crosses the bridge as a picture: the right place, the right sums, the right panels."""
+"""The affinity as a picture: the right place, the right sums, the right panels."""
 
 import copy
 import math
@@ -12,7 +12,7 @@ from PIL import Image
 
 from modeling_lclipseg import LClipSegImageProcessor
 from scripts import attention_maps
-from scripts.attention_maps import AttentionArguments, Bridge, chosen_classes, draw, mean_alignment, read_bridge
+from scripts.attention_maps import Attention, AttentionArguments, chosen_classes, draw, mean_alignment, read_attention
 from scripts.toolkit.cli import InputError
 
 STRIDE = 16
@@ -23,15 +23,15 @@ def photo(height: int, width: int) -> Image.Image:
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
-def bridge_of(
+def attention_of(
     image_to_text: torch.Tensor,
     size: tuple[int, int],
     picture: tuple[int, int],
     segmentation: torch.Tensor | None = None,
     text_to_image: torch.Tensor | None = None,
-) -> Bridge:
-    """A bridge with planted weights (K, h, w); by default every pixel has class 0 and every cell reads all alike."""
-    return Bridge(
+) -> Attention:
+    """Attention with planted weights (K, h, w); by default every pixel has class 0 and every cell is like all."""
+    return Attention(
         photo(*size),
         torch.zeros(size, dtype=torch.int64) if segmentation is None else segmentation,
         image_to_text,
@@ -71,7 +71,7 @@ def centre(heat: torch.Tensor) -> tuple[float, float]:
 )
 def test_heat_of_a_planted_weight_lies_at_its_cell(size, picture, cells):
     row, column = 2, 1
-    heat = bridge_of(planted(row, column, cells), size, picture).heat(0)
+    heat = attention_of(planted(row, column, cells), size, picture).heat(0)
     scale = size[0] / picture[0]  # pixels of the image in one of the input
     assert heat.shape == size
     assert centre(heat) == pytest.approx(
@@ -80,21 +80,21 @@ def test_heat_of_a_planted_weight_lies_at_its_cell(size, picture, cells):
 
 
 def test_heat_fades_evenly_from_cell_to_cell():
-    heat = bridge_of(planted(1, 2, (4, 6)), (64, 96), (64, 96)).heat(0)
+    heat = attention_of(planted(1, 2, (4, 6)), (64, 96), (64, 96)).heat(0)
     beside_the_border = heat[24, 2 * STRIDE - 1 : 2 * STRIDE + 1]  # half way between the centres of two cells
     torch.testing.assert_close(beside_the_border, torch.tensor([0.5, 0.5]), atol=0.05, rtol=0)
 
 
 def test_attention_to_the_padding_is_not_shown():
     weights = planted(5, 5, (8, 6))  # in a picture of 64 x 64 pixels the cells 4 and 5 are padding
-    assert bridge_of(weights, (64, 64), (64, 64)).heat(0).count_nonzero() == 0
+    assert attention_of(weights, (64, 64), (64, 64)).heat(0).count_nonzero() == 0
 
 
-def test_most_read_class_fills_its_cell_and_no_more():
+def test_most_alike_class_fills_its_cell_and_no_more():
     text_to_image = torch.tensor([0.7, 0.2, 0.1])[:, None, None].repeat(1, 4, 6)
     text_to_image[:, 1, 2] = torch.tensor([0.0, 0.1, 0.9])
-    bridge = bridge_of(torch.zeros(3, 4, 6), (100, 160), (50, 80), text_to_image=text_to_image)
-    ids, weights = bridge.most_read()
+    attention = attention_of(torch.zeros(3, 4, 6), (100, 160), (50, 80), text_to_image=text_to_image)
+    ids, weights = attention.most_alike()
     expected = torch.zeros(100, 160, dtype=torch.int64)
     expected[32:64, 64:96] = 2  # twice the stride a cell
     assert torch.equal(ids, expected)
@@ -108,39 +108,40 @@ def test_most_read_class_fills_its_cell_and_no_more():
 @pytest.mark.parametrize("layers", [0, 2])
 def test_weights_sum_to_one_over_the_map_and_over_the_classes(size, layers):
     processor = LClipSegImageProcessor(size={"shortest_edge": 48, "longest_edge": 160})
-    bridge = read_bridge(tiny_model(num_fusion_layers=layers), processor, photo(*size))
-    torch.testing.assert_close(bridge.image_to_text.sum((1, 2)), torch.ones(3))
-    torch.testing.assert_close(bridge.text_to_image.sum(0), torch.ones(bridge.text_to_image.shape[1:]))
-    assert bridge.segmentation.shape == bridge.heat(0).shape == size
+    attention = read_attention(tiny_model(num_fusion_layers=layers), processor, photo(*size))
+    torch.testing.assert_close(attention.image_to_text.sum((1, 2)), torch.ones(3))
+    torch.testing.assert_close(attention.text_to_image.sum(0), torch.ones(attention.text_to_image.shape[1:]))
+    assert attention.segmentation.shape == attention.heat(0).shape == size
 
 
 @pytest.mark.parametrize("stride", [16, 32])
 def test_cells_follow_from_stride_and_padding(stride):
     processor = LClipSegImageProcessor(do_resize=False)
-    bridge = read_bridge(tiny_model(fusion_stride=stride), processor, photo(70, 100))
-    assert bridge.image_to_text.shape == bridge.text_to_image.shape == (3, 96 // stride, 128 // stride)
+    attention = read_attention(tiny_model(fusion_stride=stride), processor, photo(70, 100))
+    assert attention.image_to_text.shape == attention.text_to_image.shape == (3, 96 // stride, 128 // stride)
 
 
 def test_weights_are_those_that_the_blocks_read_by():
     model, processor, image = tiny_model(num_fusion_layers=2), LClipSegImageProcessor(do_resize=False), photo(64, 96)
     pixel_values = processor(images=image, return_tensors="pt")["pixel_values"]
     with torch.no_grad():
-        recorded = model(pixel_values, output_attentions=True).attentions
-    bridge = read_bridge(model, processor, image)
-    for weights in recorded:
-        torch.testing.assert_close(bridge.image_to_text.flatten(1), weights[0, 0])
+        recorded = model(pixel_values, output_attentions=True)
+    attention = read_attention(model, processor, image)
+    for to_text, to_image in zip(recorded.attentions, recorded.text_to_image_attentions, strict=True):
+        torch.testing.assert_close(attention.image_to_text.flatten(1), to_text[0, 0])
+        torch.testing.assert_close(attention.text_to_image.flatten(1), to_image[0, 0].T)
 
 
 def test_model_is_left_without_hooks():
     model = tiny_model()
-    read_bridge(model, LClipSegImageProcessor(do_resize=False), photo(32, 32))
+    read_attention(model, LClipSegImageProcessor(do_resize=False), photo(32, 32))
     assert not any(module._forward_hooks for module in model.modules())
 
 
 @pytest.mark.parametrize("guidance", ["lseg", "denseclip", "none"])
 def test_other_heads_are_refused(guidance):
-    with pytest.raises(InputError, match=f"guidance '{guidance}', so no bridge"):
-        read_bridge(tiny_model(guidance=guidance), LClipSegImageProcessor(), photo(32, 32))
+    with pytest.raises(InputError, match=f"guidance '{guidance}', so no affinity"):
+        read_attention(tiny_model(guidance=guidance), LClipSegImageProcessor(), photo(32, 32))
 
 
 # --------------------------------------------------------------------------------------------------------- the measure
@@ -153,32 +154,32 @@ def halves(size: tuple[int, int]) -> torch.Tensor:
 
 def test_alignment_is_the_attention_on_the_own_pixels():
     on_the_left = planted(1, 1, (4, 8)).expand(2, -1, -1)
-    bridge = bridge_of(on_the_left, (64, 128), (64, 128), halves((64, 128)))
-    assert bridge.alignment(0) == pytest.approx((1.0, 0.5))
-    assert bridge.alignment(1) == pytest.approx((0.0, 0.5))
+    attention = attention_of(on_the_left, (64, 128), (64, 128), halves((64, 128)))
+    assert attention.alignment(0) == pytest.approx((1.0, 0.5))
+    assert attention.alignment(1) == pytest.approx((0.0, 0.5))
 
 
 def test_even_attention_is_aligned_by_the_area_alone():
     segmentation = halves((64, 128)).clone()
     segmentation[:32] = 2
-    bridge = bridge_of(torch.full((3, 4, 8), 1 / 32), (64, 128), (64, 128), segmentation)
+    attention = attention_of(torch.full((3, 4, 8), 1 / 32), (64, 128), (64, 128), segmentation)
     for class_id, area in enumerate((0.25, 0.25, 0.5)):
-        assert bridge.alignment(class_id) == pytest.approx((area, area))
+        assert attention.alignment(class_id) == pytest.approx((area, area))
 
 
 def test_mean_is_over_the_images_with_the_class():
     size = (64, 128)
     left, even = planted(1, 1, (4, 8)), torch.full((1, 4, 8), 1 / 32)
-    bridges = [
-        bridge_of(left, size, size, halves(size)),
-        bridge_of(even, size, size, halves(size)),
-        bridge_of(left, size, size, torch.ones(size, dtype=torch.int64)),  # without class 0
+    attentions = [
+        attention_of(left, size, size, halves(size)),
+        attention_of(even, size, size, halves(size)),
+        attention_of(left, size, size, torch.ones(size, dtype=torch.int64)),  # without class 0
     ]
-    assert mean_alignment(bridges, 0) == pytest.approx((0.75, 0.5, 2))
+    assert mean_alignment(attentions, 0) == pytest.approx((0.75, 0.5, 2))
 
 
 def test_mean_of_a_class_that_no_image_has_is_not_a_number():
-    inside, area, count = mean_alignment([bridge_of(torch.ones(8, 1, 1), (16, 16), (16, 16))], 7)
+    inside, area, count = mean_alignment([attention_of(torch.ones(8, 1, 1), (16, 16), (16, 16))], 7)
     assert math.isnan(inside)
     assert math.isnan(area)
     assert count == 0
@@ -198,7 +199,7 @@ def test_unknown_word_is_refused_with_the_nearest():
 
 def test_largest_classes_come_first():
     segmentation = torch.tensor([[3, 3, 3, 7, 7, 1]])
-    assert bridge_of(torch.ones(8, 1, 1), (1, 6), (1, 6), segmentation).largest_classes() == [3, 7, 1]
+    assert attention_of(torch.ones(8, 1, 1), (1, 6), (1, 6), segmentation).largest_classes() == [3, 7, 1]
 
 
 # --------------------------------------------------------------------------------------------------------- the command
@@ -227,18 +228,18 @@ def test_one_png_is_written_with_a_panel_for_each_word(run, photos, tmp_path):
         assert picture.format == "PNG"
         assert picture.width == 1800
     titles = [panel.get_title() for panel in figure.axes]
-    assert titles == ["", "road", "car", "reads most from"] * 2
+    assert titles == ["", "road", "car", "looks most like"] * 2
 
 
 def test_image_with_fewer_words_has_fewer_panels():
-    bridge = bridge_of(torch.full((3, 4, 6), 1 / 24), (64, 96), (64, 96))
-    titles = [panel.get_title() for panel in draw([bridge, bridge], [[1], [0, 2]], ID2LABEL).axes]
-    assert titles == ["", "road", "reads most from", "", "sky", "car", "reads most from"]
+    attention = attention_of(torch.full((3, 4, 6), 1 / 24), (64, 96), (64, 96))
+    titles = [panel.get_title() for panel in draw([attention, attention], [[1], [0, 2]], ID2LABEL).axes]
+    assert titles == ["", "road", "looks most like", "", "sky", "car", "looks most like"]
 
 
 def test_name_of_a_class_is_no_formula():
-    bridge = bridge_of(torch.full((3, 4, 6), 1 / 24), (64, 96), (64, 96))
-    figure = draw([bridge], [[0]], {0: r"$\frac$", 1: "road", 2: "car"})
+    attention = attention_of(torch.full((3, 4, 6), 1 / 24), (64, 96), (64, 96))
+    figure = draw([attention], [[0]], {0: r"$\frac$", 1: "road", 2: "car"})
     figure.savefig(BytesIO())
     assert figure.axes[1].get_title() == r"$\frac$"
 
@@ -246,8 +247,10 @@ def test_name_of_a_class_is_no_formula():
 def test_without_words_each_image_shows_the_classes_that_it_has(run, photos):
     panels = run(photos[:1]).axes
     model, processor = attention_maps.load_model("tiny")
-    bridge = read_bridge(model, processor, Image.open(photos[0]))
-    assert [panel.get_title() for panel in panels[1:-1]] == [NAMES[class_id] for class_id in bridge.largest_classes()]
+    attention = read_attention(model, processor, Image.open(photos[0]))
+    assert [panel.get_title() for panel in panels[1:-1]] == [
+        NAMES[class_id] for class_id in attention.largest_classes()
+    ]
 
 
 def test_alignment_of_every_word_is_printed(run, photos, capsys):

@@ -74,11 +74,11 @@ def tiny_run(tmp_path: Path, names: list[str] = NAMES, data: str = "data/street"
     return TrainedRun(tmp_path, record, (result,), {"step": 3, "best_step": 3, "best_mean_iou": 0.4})
 
 
-def card_of(run: TrainedRun, space: str | None = None) -> ModelCard:
+def card_of(run: TrainedRun, space: str | None = None, preset: str = "lclipseg-mbv3") -> ModelCard:
     """The card as it would be published, without facts."""
     model = tiny_model()
     model.config.id2label = dict(enumerate(run.results[0]["scores"]["per_class"]))
-    return trained_card(run, model, load_preset("lclipseg-mbv3"), Facts(), Place("some-org/street", "main", space))
+    return trained_card(run, model, load_preset(preset), Facts(), Place("some-org/street", "main", space))
 
 
 # ------------------------------------------------------------------------------------------- the cards of this project
@@ -183,6 +183,22 @@ def test_card_without_facts_claims_no_licence(tmp_path):
     card = card_of(tiny_run(tmp_path))
     assert card.data.license is None
     assert "| training data | street | not recorded |" in card.text
+
+
+@pytest.mark.parametrize(
+    ("guidance", "config", "method"),
+    [
+        ("fusion", ["num_fusion_layers=1"], "fusion with a block"),
+        ("fusion", ["num_fusion_layers=0", "auxiliary_loss_weight=0.0"], "fusion"),  # nothing but what is the default
+        ("none", ["num_fusion_layers=1"], "none"),  # nothing that this guidance has
+    ],
+)
+def test_latency_is_that_of_the_same_network(tmp_path, guidance, config, method):
+    run = tiny_run(tmp_path, [f"class {index}" for index in range(11)])
+    run.record["arguments"] |= {"model": "lclipseg-mbv3s", "guidance": guidance, "config": config}
+    rows = json.loads((ROOT / "docs" / "results" / "costs.json").read_text())["rows"]
+    (row,) = [r for r in rows if (r["backbone"], r["method"], r["num_classes"]) == ("lclipseg-mbv3s", method, 11)]
+    assert f"{row['latency_ms']:.1f} ms" in card_of(run, preset="lclipseg-mbv3s").text
 
 
 def test_latency_of_another_network_is_not_borrowed(tmp_path):

@@ -111,13 +111,13 @@ def test_gradient_checkpointing_keeps_the_gradients(feature_map):
         recomputed.append(True)
         return torch.utils.checkpoint.checkpoint(function, *args, use_reentrant=False)
 
-    def gradient(checkpointing: bool) -> torch.Tensor:
+    def gradients(checkpointing: bool) -> list[torch.Tensor]:
         layer.gradient_checkpointing, layer._gradient_checkpointing_func = checkpointing, checkpoint
-        inputs = feature_map.clone().requires_grad_()
-        fused, updated = layer(inputs, tokens, affinity)
+        inputs = [given.clone().requires_grad_() for given in (feature_map, tokens, affinity)]
+        fused, updated = layer(*inputs)
         (fused.square().sum() + updated.square().sum()).backward()
-        return inputs.grad
+        return [given.grad for given in inputs]
 
     tokens, affinity = torch.randn(2, 3, 16), torch.randn(2, 3, 24)
-    torch.testing.assert_close(gradient(False), gradient(True))
+    torch.testing.assert_close(gradients(False), gradients(True))
     assert recomputed

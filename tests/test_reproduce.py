@@ -65,7 +65,7 @@ def write_table(workspace: Path, **changes) -> None:
         "seeds": [0],
         "reference": "fusion",
     }
-    (workspace / "tables" / "toy.yaml").write_text(yaml.safe_dump({**table, **changes}))
+    (workspace / "tables" / "toy.yaml").write_text(yaml.safe_dump({**table, **changes}, sort_keys=False))
 
 
 def options(workspace: Path, **changes) -> ReproduceArguments:
@@ -98,6 +98,23 @@ def test_a_cell_is_run_once_and_leaves_a_whole_line(workspace, capsys):
     reproduce.main("toy", options(workspace))
     assert len(lines(workspace)) == 1
     assert "1 of 1 cells have a result, 0 are missing" in capsys.readouterr().out
+
+
+def test_costs_are_of_each_network_once_and_compared_with_the_first(workspace):
+    two = {"guidance": "fusion", "config": ["num_fusion_layers=2"]}
+    same = {"guidance": "fusion", "config": ["num_fusion_layers=2"], "vectors": "random"}
+    write_table(workspace, variants={"none": {"guidance": "none"}, "fusion": two, "other vectors": same})
+    (workspace / "tables" / "toy.yaml").rename(workspace / "tables" / "methods.yaml")
+    reproduce.main("costs", options(workspace))
+    costs = json.loads((workspace / "results" / "costs.json").read_text())
+    assert costs["reference"] == "none"
+    assert [(row["method"], row["num_classes"]) for row in costs["rows"]] == [
+        (method, num_classes) for num_classes in (11, 36, 150) for method in ("none", "fusion")
+    ]
+    none, fusion = costs["rows"][:2]
+    assert (none["macs_ratio"], none["latency_ratio"]) == (1, 1)
+    assert fusion["config"] == {"guidance": "fusion", "num_fusion_layers": 2}
+    assert fusion["macs_ratio"] == pytest.approx(fusion["macs"] / none["macs"], abs=1e-3)
 
 
 def test_held_out_classes_are_scored_apart(workspace):

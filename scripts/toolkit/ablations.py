@@ -76,14 +76,14 @@ def ablate(model: LClipSegForSemanticSegmentation, part: str) -> None:
     Take a part of the fusion module away, for good.
 
     Raises:
-        [`InputError`]: there is no such part, or the model has no fusion block.
+        [`InputError`]: there is no such part, or the model has no two-way block that it is of.
     """
     if part not in ABLATIONS:
         raise InputError(f"--ablation is {part!r}; allowed: {', '.join(ABLATIONS)}")
     if not isinstance(model.head, LClipSegFusionHead):
         raise InputError(f"--ablation {part} needs --guidance fusion, not {model.config.guidance!r}")
-    if not len(model.head.fusion.layers):
-        raise InputError(f"--ablation {part} needs a fusion block: add --config num_fusion_layers=1")
+    if part != "presence" and not len(model.head.fusion.layers):
+        raise InputError(f"--ablation {part} needs a two-way block: add --config num_fusion_layers=1")
     ABLATIONS[part](model.head)
 
 

@@ -17,6 +17,7 @@ from transformers.utils import CONFIG_NAME
 
 from scripts.toolkit.building import config_fields
 from scripts.toolkit.card_facts import FOLDER, Facts, Source, tower_parameters
+from scripts.toolkit.costs import count
 from scripts.toolkit.markdown import plain
 from scripts.toolkit.metrics import percent
 from scripts.toolkit.presets import Preset
@@ -335,7 +336,13 @@ def _cost(run: TrainedRun, preset: Preset, num_classes: int) -> dict[str, str] |
         return None
     costs = read_json(COSTS)
     config = {"guidance": arguments["guidance"], **config_fields(arguments.get("config") or [])}
-    asked = {"backbone": preset.name, "config": config, "num_classes": num_classes}
+    counted = count(preset.name, config, costs["size"], num_classes)  # many a field makes no other network
+    asked = {
+        "backbone": preset.name,
+        "num_classes": num_classes,
+        "parameters": counted.parameters,
+        "macs": counted.macs,
+    }
     row = next((row for row in costs["rows"] if asked.items() <= row.items()), None)
     if row is None:
         return None

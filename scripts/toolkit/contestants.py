@@ -6,7 +6,7 @@ the dimensions of the published checkpoints.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -114,16 +114,17 @@ class Preset(Network):
     One of our presets, with random class vectors that stand for the classes' words.
 
     Args:
-        name (`str`), guidance (`str`): Which one.
+        name (`str`): Which one.
+        config (`dict`): Fields of its configuration over the preset's own.
         setting ([`Setting`]): See there.
         made_ready (`Callable`): From the model as it is trained, and its processor, to what is run.
     """
 
-    def __init__(self, name: str, guidance: str, setting: Setting, made_ready: Callable[[Any, Any], Any]):
+    def __init__(self, name: str, config: Mapping[str, Any], setting: Setting, made_ready: Callable[[Any, Any], Any]):
         preset = load_preset(name)
         names = [f"class {index}" for index in range(setting.num_classes)]
         model: Any = LClipSegForSemanticSegmentation(
-            preset.build_config(id2label=dict(enumerate(names)), guidance=guidance)
+            preset.build_config(id2label=dict(enumerate(names)), **config)
         ).eval()
         if model.head.takes_text:
             model.set_classes(names, torch.randn(len(names), model.config.class_embed_dim))
@@ -233,13 +234,14 @@ PEERS: dict[str, Callable[[Setting], Contestant]] = {
     "clipseg": ClipSeg,
     "clipseg-once": ClipSegOnce,
 }
-VARIANTS: dict[str, tuple[str, Callable[[Any, Any], Any]]] = {
-    "fusion": ("fusion", _fused),
-    "none": ("none", _fused),
-    "unfused": ("fusion", _unfused),
-    "none-unfused": ("none", _unfused),
-    "onnx": ("fusion", _exported),
-    "int8": ("fusion", _int8),
+VARIANTS: dict[str, tuple[Mapping[str, Any], Callable[[Any, Any], Any]]] = {
+    "fusion": ({"guidance": "fusion"}, _fused),
+    "one-block": ({"guidance": "fusion", "num_fusion_layers": 1}, _fused),
+    "none": ({"guidance": "none"}, _fused),
+    "unfused": ({"guidance": "fusion"}, _unfused),
+    "none-unfused": ({"guidance": "none"}, _unfused),
+    "onnx": ({"guidance": "fusion"}, _exported),
+    "int8": ({"guidance": "fusion"}, _int8),
 }
 ON_CPU = ("onnx", "int8")
 
@@ -250,7 +252,8 @@ def build_contestant(name: str, setting: Setting) -> Contestant:
 
     Args:
         name (`str`): A peer, or `PRESET` or `PRESET:VARIANT` with one of our presets: `fusion` (the default) or
-            `none` (no guidance), both also `unfused`, as they are trained; `onnx` and `int8`, run by onnxruntime.
+            `none` (no guidance), both also `unfused`, as they are trained; `one-block` (fusion with a two-way block);
+            `onnx` and `int8`, run by onnxruntime.
         setting ([`Setting`]): What it is built for.
 
     Raises:
@@ -269,5 +272,5 @@ def build_contestant(name: str, setting: Setting) -> Contestant:
             f"--models {name} runs in onnxruntime on the CPU in float32; leave it out, or leave --device, --dtype and "
             "--compile at their defaults."
         )
-    guidance, made_ready = VARIANTS[variant or "fusion"]
-    return Preset(preset, guidance, setting, made_ready)
+    config, made_ready = VARIANTS[variant or "fusion"]
+    return Preset(preset, config, setting, made_ready)

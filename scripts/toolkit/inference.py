@@ -291,7 +291,8 @@ def load_model(path_or_repo: str | Path, revision: str | None = None) -> tuple[A
     if wrong:
         raise InputError(
             f"the weights of {source} do not fit its config: {len(wrong)} tensors are missing or have another shape "
-            f"({', '.join(wrong[:3])}) and would stay random; save the whole model again with save_pretrained"
+            f"({', '.join(wrong[:3])}) and would stay random. The file is incomplete, or of another "
+            "version of this code (CHANGELOG.md)."
         )
     return model.eval(), image_processor
 

@@ -124,7 +124,8 @@ def cost_table(costs: Mapping[str, Any]) -> str:
             ]
         )
     times = f"times {costs['reference']}"
-    header = ("preset", "method", "classes", "parameters, M", "GMACs", times, "latency, ms", times)
+    counted, timed = ("parameters, M", "GMACs", f"GMACs, {times}"), ("latency, ms", f"latency, {times}")
+    header = ("preset", "method", "classes", *counted, *timed)
     about = (
         f"One image of {size}x{size} pixels. Parameters and multiply-accumulates are counted, without a text tower; "
         f"latency is that of networks folded for use (`model.fuse()`), the median of {costs['rounds']} passes and, in "

@@ -65,7 +65,11 @@ class ModelArguments:
         default_factory=list, metadata={"help": "FIELD=VALUE of LClipSegConfig, over the preset's own."}
     )
     ablation: str | None = field(
-        default=None, metadata={"help": f"Part of the fusion module to do without: {', '.join(ABLATIONS)}."}
+        default=None,
+        metadata={
+            "help": f"Part of the fusion to do without: {', '.join(ABLATIONS)}. All but presence need a two-way block "
+            "(--config num_fusion_layers=1)."
+        },
     )
 
 
