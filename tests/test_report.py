@@ -65,9 +65,11 @@ def configuration(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def make_line(table: str, variant: str, backbone: str, seed: int, held_out: str | None = None, **fields) -> dict:
+def make_line(
+    table: str, variant: str, backbone: str, seed: int, held_out: str | None = None, data: str = "toy", **fields
+) -> dict:
     return {
-        "hash": Table.load(table).cell(variant, "cpu", "toy", backbone, seed, held_out).hash,
+        "hash": Table.load(table).cell(variant, "cpu", data, backbone, seed, held_out).hash,
         "arguments": SCHEDULE,
         "steps": 552,
         "train_seconds": 360.0,
@@ -142,6 +144,20 @@ def test_all_pairs_are_those_of_every_setting(tmp_path):
     rows = rows_of(write(tmp_path, lines), "minus fusion")
     # -1, -2, -6 and -7: mean -4, deviation sqrt(26 / 3), half of the interval 3.1824 * sqrt(26 / 12) = 4.68
     assert rows["none"][1:] == ["-7.00 (1 pair, no interval)", "-4.00 [-8.68, +0.68] (4)"]
+
+
+def test_differences_over_the_pairs_of_a_data_set_and_of_a_backbone(tmp_path):
+    (tmp_path / "tables" / "methods.yaml").write_text(yaml.safe_dump({**METHODS, "data": ["toy", "doll"]}))
+    (tmp_path / "recipes" / "doll-cpu.yaml").write_text(yaml.safe_dump(SCHEDULE))
+    gains = {("toy", "a"): 0.01, ("toy", "b"): 0.03, ("doll", "a"): 0.05, ("doll", "b"): 0.07}
+    lines = [
+        make_line("methods", variant, f"lclipseg-{backbone}", 0, data=data, scores=make_scores(score))
+        for (data, backbone), gain in gains.items()
+        for variant, score in (("none", 0.5), ("fusion", 0.5 + gain))
+    ]
+    rows = rows_of(write(tmp_path, lines), "minus fusion, all of")
+    assert rows["minus fusion, all of"] == ["toy", "doll", "a", "b"]
+    assert [cell.split(" ")[0] for cell in rows["none"]] == ["-2.00", "-6.00", "-3.00", "-5.00"]
 
 
 def test_interval_without_zero_is_bold(tmp_path):

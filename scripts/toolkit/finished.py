@@ -51,6 +51,11 @@ class FinishedTable:
         return [data for data in self.table.data if any(place.data == data for place in self.lines)]
 
     @property
+    def backbones(self) -> list[str]:
+        """Backbones with a finished cell."""
+        return [name for name in self.table.backbones if any(place.backbone == name for place in self.lines)]
+
+    @property
     def settings(self) -> list[Setting]:
         """Data sets and backbones with a finished cell."""
         found = {(place.data, place.backbone) for place in self.lines}

@@ -42,7 +42,8 @@ def show_difference(difference: PairedDifference | None) -> str:
 
 def score_tables(finished: FinishedTable) -> str:
     """A row for each variant: mean IoU, and the difference to the reference. With one setting this is one table; with
-    several it is one of scores and one of differences, which has a column over all pairs."""
+    several it is one of scores and one of differences, which has a column over all pairs; with several data sets and
+    backbones a third one has the differences over the pairs of each."""
     scores = {_heading(setting): _score_column(finished, setting) for setting in finished.settings}
     differences = {_heading(setting): _difference_column(finished, [setting]) for setting in finished.settings}
     minus = f"minus {finished.table.reference}"
@@ -51,6 +52,11 @@ def score_tables(finished: FinishedTable) -> str:
         return _column_table(heading, finished.variants, {"mIoU": score_column, minus: difference_column})
     differences["all pairs"] = _difference_column(finished, finished.settings)
     tables = {"mIoU": scores, minus: differences}
+    if len(finished.data) > 1 and len(finished.backbones) > 1:
+        tables[f"{minus}, all of"] = {
+            name.removeprefix(SHARED_PREFIX): _difference_column(finished, [s for s in finished.settings if name in s])
+            for name in (*finished.data, *finished.backbones)
+        }
     return "\n\n".join(_column_table(corner, finished.variants, columns) for corner, columns in tables.items())
 
 
