@@ -4,6 +4,7 @@ from collections import Counter
 
 import pytest
 import torch
+from accelerate.utils.fsdp_utils import get_module_class_from_name
 from conftest import tiny_model
 from safetensors.torch import load_file, save_file
 from test_modeling import assert_equal_logits
@@ -126,6 +127,14 @@ def test_tuple_has_what_the_output_has(guidance, pixel_values):
     as_tuple = model(pixel_values, **asked, return_dict=False)
     assert isinstance(as_tuple, tuple)
     assert len(as_tuple) == len(model(pixel_values, **asked)) == (4 if guidance == "fusion" else 1)
+
+
+@pytest.mark.parametrize("guidance", HEADS)
+def test_what_must_not_be_split_is_there(guidance):
+    model = tiny_model(guidance=guidance, num_fusion_layers=0)
+    # accelerate looks the names up so, to wrap these modules for FSDP, and stops at one that is missing.
+    kept_whole = [get_module_class_from_name(model, name) for name in model._no_split_modules]
+    assert kept_whole == [type(model.head)]
 
 
 # ------------------------------------------------------------------------------------------------------------ training
