@@ -335,15 +335,14 @@ def _cost(run: TrainedRun, preset: Preset, num_classes: int) -> dict[str, str] |
     if not COSTS.is_file():
         return None
     costs = read_json(COSTS)
+    asked = {"backbone": preset.name, "num_classes": num_classes}
+    rows = [row for row in costs["rows"] if asked.items() <= row.items()]
+    if not rows:
+        return None
+    # By what it amounts to, since many a field of the configuration makes no other network.
     config = {"guidance": arguments["guidance"], **config_fields(arguments.get("config") or [])}
-    counted = count(preset.name, config, costs["size"], num_classes)  # many a field makes no other network
-    asked = {
-        "backbone": preset.name,
-        "num_classes": num_classes,
-        "parameters": counted.parameters,
-        "macs": counted.macs,
-    }
-    row = next((row for row in costs["rows"] if asked.items() <= row.items()), None)
+    counted = count(preset.name, config, costs["size"], num_classes)
+    row = next((row for row in rows if (row["parameters"], row["macs"]) == (counted.parameters, counted.macs)), None)
     if row is None:
         return None
     low, high = row["latency_ms_spread"]
