@@ -12,24 +12,10 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import pytest
 import torch
 from survival import OPTIONS, WAYS
+from tiny_model import tiny_model
 from tiny_run import make_workspace, run
 
-from modeling_lclipseg import LClipSegConfig, LClipSegForSemanticSegmentation
-
-TINY_BACKBONE = {"model_type": "timm_backbone", "backbone": "mobilenetv3_small_050", "out_indices": [1, 2, 3, 4]}
-TINY_TEXT = {
-    "vocab_size": 24,
-    "hidden_size": 16,
-    "intermediate_size": 16,
-    "projection_dim": 32,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "max_position_embeddings": 16,
-    "bos_token_id": 22,
-    "eos_token_id": 23,
-}
-NAMES = ["sky", "road", "car"]
-
+from modeling_lclipseg import LClipSegForSemanticSegmentation
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # shells have it so for what they start in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -38,29 +24,6 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # shells have it so for w
 def pytest_unconfigure() -> None:
     """What the tests left behind may keep the process from ending: then say what that is, and fail."""
     faulthandler.dump_traceback_later(60, exit=True, file=sys.__stderr__)
-
-
-def tiny_config(**overrides) -> LClipSegConfig:
-    fields = {
-        "backbone_config": dict(TINY_BACKBONE),
-        "class_embed_dim": 32,
-        "hidden_size": 16,
-        "num_fusion_layers": 1,
-        "num_attention_heads": 2,
-        "decoder_hidden_size": 16,
-        "text_model_name_or_path": None,
-        "id2label": dict(enumerate(NAMES)),
-    }
-    return LClipSegConfig(**{**fields, **overrides})
-
-
-def tiny_model(**overrides) -> LClipSegForSemanticSegmentation:
-    """In eval mode, with random weights and class vectors."""
-    torch.manual_seed(0)
-    model = LClipSegForSemanticSegmentation(tiny_config(**overrides)).eval()
-    if model.head.takes_text:
-        model.set_classes(NAMES, torch.randn(len(NAMES), model.config.class_embed_dim))
-    return model
 
 
 @pytest.fixture

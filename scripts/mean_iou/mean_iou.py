@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import datasets
-import evaluate
 import numpy as np
 import torch
 
-from scripts.toolkit.metrics import ConfusionMatrix
+import evaluate
+from lclipseg.prediction.metrics import ConfusionMatrix
 
 _DESCRIPTION = """Intersection over union of predicted and true segmentation maps, from one matrix of pixel counts over
 all maps (not the mean of per-image values). Classes that occur nowhere are NaN and do not enter the mean."""

@@ -1,0 +1,1 @@
+"""Presets, recipes, data sets, cards: YAML files and texts. Installed as `lclipseg.configuration`."""

@@ -1,1 +1,0 @@
-"""The commands of LClipSeg: each file is one command, `python scripts/NAME.py --help`."""

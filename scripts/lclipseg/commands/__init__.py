@@ -1,0 +1,1 @@
+"""What `lclipseg COMMAND` runs: one file a command. Commands import the rooms and are imported by nothing."""

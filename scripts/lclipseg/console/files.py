@@ -1,0 +1,27 @@
+"""YAML files that people write."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lclipseg.console.errors import InputError
+
+
+def read_yaml(path: str | Path, what: str = "") -> Any:
+    """
+    What a YAML file holds.
+
+    Args:
+        path (`str` or `Path`): The file.
+        what (`str`, *optional*): What it is, for messages: "the list of classes ".
+
+    Raises:
+        [`InputError`]: the file cannot be read, or is not valid YAML.
+    """
+    try:
+        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{what}{path} cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{what}{path} is not valid YAML: {error}") from error

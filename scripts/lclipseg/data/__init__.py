@@ -1,0 +1,1 @@
+"""Labelled images from where they lie to augmented samples."""

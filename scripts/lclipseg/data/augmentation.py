@@ -1,0 +1,117 @@
+"""How a picture and its mask are scaled, cropped, mirrored and recoloured for training."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from lclipseg.data.class_list import IGNORE_INDEX
+
+
+class RandomScaledCrop(v2.Transform):
+    """
+    Crop of a fixed size from the picture scaled by a random factor, the padding ignored where the picture is smaller.
+
+    Args:
+        size (`tuple[int, int]`): Height and width of the crop in pixels.
+        shortest_edge (`int`, *optional*): The shorter side that every picture is brought to before that, as the
+            image processor does it at inference; by default the picture keeps its size.
+        scale (`tuple[float, float]`): Range of the factor, drawn log-uniformly.
+        max_class_share (`float`): A crop in which one class holds a larger share of the labelled pixels is drawn
+            again, up to ten times (DenseCLIP and others train with 0.75).
+        fill (`Sequence[float]`): Colour of the padding, 0 to 255 a channel.
+    """
+
+    ATTEMPTS = 10
+
+    def __init__(
+        self,
+        size: tuple[int, int],
+        shortest_edge: int | None = None,
+        scale: tuple[float, float] = (0.5, 2.0),
+        max_class_share: float = 0.75,
+        fill: Sequence[float] = (0, 0, 0),
+    ):
+        super().__init__()
+        self.size = size
+        self.shortest_edge = shortest_edge
+        self.scale = scale
+        self.max_class_share = max_class_share
+        self.fill = list(fill)
+
+    def make_params(self, flat_inputs: list) -> dict[str, int]:
+        mask = next(item for item in flat_inputs if isinstance(item, tv_tensors.Mask))
+        image_height, image_width = mask.shape[-2:]
+        low, high = np.log(self.scale)
+        factor = float(np.exp(low + (high - low) * torch.rand(()).item()))
+        if self.shortest_edge is not None:
+            factor *= self.shortest_edge / min(image_height, image_width)
+        # The region of the unscaled picture that becomes the crop: only that much is resized.
+        height, width = (max(1, round(side / factor)) for side in self.size)
+        for _ in range(self.ATTEMPTS):
+            top = _offset(image_height, height)
+            left = _offset(image_width, width)
+            if (
+                _largest_share(mask[..., max(top, 0) : top + height, max(left, 0) : left + width])
+                <= self.max_class_share
+            ):
+                break
+        return {"top": top, "left": left, "height": height, "width": width}
+
+    def transform(self, inpt: torch.Tensor, params: dict[str, int]) -> torch.Tensor:
+        top, left, height, width = params["top"], params["left"], params["height"], params["width"]
+        image_height, image_width = inpt.shape[-2:]
+        padding = [
+            max(-left, 0),
+            max(-top, 0),
+            max(left + width - image_width, 0),
+            max(top + height - image_height, 0),
+        ]
+        is_mask = isinstance(inpt, tv_tensors.Mask)
+        if any(padding):
+            inpt = v2.functional.pad(inpt, padding, fill=IGNORE_INDEX if is_mask else self.fill)
+        region = v2.functional.crop(inpt, max(top, 0), max(left, 0), height, width)
+        if not is_mask:
+            return v2.functional.resize(region, list(self.size), antialias=True)
+        # torchvision would take a mask's upper left pixels, and it would lag behind its picture; the image processor
+        # takes the middle ones, too.
+        ids = v2.functional.resize_image(
+            region.as_subclass(torch.Tensor), list(self.size), v2.InterpolationMode.NEAREST_EXACT
+        )
+        return tv_tensors.wrap(ids, like=inpt)
+
+
+def _offset(available: int, wanted: int) -> int:
+    """Where the crop begins: anywhere inside, or, where the picture is smaller, anywhere that holds all of it."""
+    low, high = sorted((0, available - wanted))
+    return int(torch.randint(low, high + 1, ()))
+
+
+def _largest_share(mask: torch.Tensor) -> float:
+    counts = torch.bincount(mask.flatten().long(), minlength=IGNORE_INDEX + 1)
+    counts[IGNORE_INDEX] = 0
+    return (counts.max() / counts.sum().clamp(min=1)).item()
+
+
+def training_transform(
+    crop_size: tuple[int, int],
+    shortest_edge: int | None,
+    scale: tuple[float, float],
+    max_class_share: float,
+    image_mean: Sequence[float],
+    image_std: Sequence[float],
+) -> v2.Transform:
+    """Scale, crop, mirror, colour jitter, normalisation as the backbone was pre-trained with."""
+    return v2.Compose(
+        [
+            RandomScaledCrop(
+                crop_size, shortest_edge, scale, max_class_share, fill=[255 * value for value in image_mean]
+            ),
+            v2.RandomHorizontalFlip(),
+            v2.ColorJitter(brightness=0.3, contrast=0.3, saturation=0.3, hue=0.03),
+            v2.ToDtype({tv_tensors.Image: torch.float32, "others": None}, scale=True),
+            v2.Normalize(mean=list(image_mean), std=list(image_std)),
+        ]
+    )

@@ -1,0 +1,1 @@
+"""Everything that is wrong with a data set, found before training."""

@@ -1,0 +1,67 @@
+"""Open a data source, whichever kind it is: a folder of pairs, or a table that `datasets` reads."""
+
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from lclipseg.console.errors import InputError
+from lclipseg.data.class_list import ClassList
+from lclipseg.data.labelled import FolderData, SegmentationData
+from lclipseg.data.layout import classes_file, find_pairs, is_folder_of_pairs
+
+if TYPE_CHECKING:
+    from lclipseg.data.tables import StreamedData
+
+
+def load_segmentation_data(
+    source: str | Path,
+    split: str,
+    *,
+    classes: str | Path | None = None,
+    image_column: str | None = None,
+    mask_column: str | None = None,
+    cache: bool = False,
+) -> SegmentationData:
+    """Open one split of a data source; images are decoded when they are asked for.
+
+    Args:
+        source (`str`): a folder (see the head of labelled.py), a parquet or zip file, or the name of a Hub data set.
+        split (`str`): "train", "val" (or "validation") or "test"; a Hub data set may have others.
+        classes (`str`, *optional*): a `classes.json` to use instead of the source's own.
+        image_column, mask_column (`str`, *optional*): columns of a table, where they are not to be guessed by name.
+        cache (`bool`): whether to keep decoded samples in memory.
+
+    Raises:
+        [`InputError`]: the source lacks the split, an image lacks its mask, or there is no class list.
+    """
+    root = Path(source).expanduser()
+    if is_folder_of_pairs(root):
+        own_classes = ClassList.load(classes or classes_file(root))
+        return FolderData(own_classes, find_pairs(root, split), cache)
+    return table_module().TableData.open(str(source), split, classes, image_column, mask_column, cache)
+
+
+def stream_segmentation_data(
+    source: str | Path,
+    split: str,
+    *,
+    classes: str | Path | None = None,
+    image_column: str | None = None,
+    mask_column: str | None = None,
+) -> "StreamedData":
+    """As [`load_segmentation_data`] for a table too large to download or index: samples come one after the other."""
+    if is_folder_of_pairs(Path(source).expanduser()):
+        raise InputError(
+            f"{source} is a folder of images and masks, whose files are read one at a time anyway; only tables are "
+            "streamed"
+        )
+    return table_module().StreamedData.open(str(source), split, classes, image_column, mask_column)
+
+
+def table_module() -> ModuleType:
+    """Imported when such a source is opened: a machine that trains from a folder can do without `datasets`."""
+    try:
+        from lclipseg.data import tables
+    except ImportError as error:
+        raise InputError("this data source needs the library `datasets`: pip install datasets") from error
+    return tables

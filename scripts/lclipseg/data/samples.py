@@ -1,0 +1,157 @@
+"""Training samples: which picture comes when.
+
+Everything random about a sample follows from the run's seed and the sample's position in the run, not from the state
+of a generator: workers, processes and a resumed run all draw the same. A picture that cannot be decoded becomes an
+empty one without a labelled pixel, which counts in no loss, and its sample says why.
+"""
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import BatchSampler, Dataset, Sampler
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from lclipseg.data.class_list import IGNORE_INDEX
+from lclipseg.data.labelled import Sample, SegmentationData, UnreadableError
+
+EMPTY_SIDE = 64  # of the picture in place of one that cannot be decoded
+
+
+class Samples(Dataset):
+    """
+    Augmented samples without end.
+
+    Items are dicts with `pixel_values` (3, H, W), float32; `labels` (H, W), int64 with 255 where ignored; and
+    `unreadable`, the message where the picture could not be decoded, else "".
+
+    Args:
+        transform (`v2.Transform`): How pictures are augmented.
+        seed (`int`): The run's seed.
+        device (`torch.device`, *optional*): Where pictures are augmented; the CPU by default.
+    """
+
+    def __init__(self, transform: v2.Transform, seed: int, device: torch.device | None = None):
+        self.transform = transform
+        self.seed = seed
+        self.device = device
+
+    @property
+    @abstractmethod
+    def images_per_pass(self) -> int | None:
+        """How many pictures there are, where that is known."""
+
+    @abstractmethod
+    def batches(self, size: int, start: int, process: int, num_processes: int) -> Iterator[list[Any]]:
+        """
+        Keys of the samples that one process takes, `size` at a time.
+
+        Args:
+            size (`int`): Samples of a batch.
+            start (`int`): How many batches every process has taken before.
+            process, num_processes (`int`): Which of the processes.
+        """
+
+    def state(self) -> dict[str, Any]:
+        """What [`batches`] needs besides its arguments to go on in a resumed run."""
+        return {}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from a [`state`]."""
+
+    def _augmented(self, image: tv_tensors.Image, mask: tv_tensors.Mask, position: int) -> dict[str, Any]:
+        with torch.random.fork_rng(devices=[]):
+            # Not `torch.manual_seed`, which would seed the GPUs as well and leave them so.
+            torch.default_generator.manual_seed(mix(self.seed, position))
+            image, mask = self.transform(image, mask)
+        return {
+            "pixel_values": image.as_subclass(torch.Tensor),
+            "labels": mask[0].as_subclass(torch.Tensor).long(),
+            "unreadable": "",
+        }
+
+    def _empty(self, position: int, error: UnreadableError) -> dict[str, Any]:
+        image = torch.zeros(3, EMPTY_SIDE, EMPTY_SIDE, dtype=torch.uint8, device=self.device)
+        mask = torch.full((1, EMPTY_SIDE, EMPTY_SIDE), IGNORE_INDEX, dtype=torch.uint8, device=self.device)
+        return {
+            **self._augmented(tv_tensors.Image(image), tv_tensors.Mask(mask), position),
+            "unreadable": str(error),
+        }
+
+    def _tensors(self, sample: Sample) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
+        """The picture (3, H, W) and its mask (1, H, W), both uint8."""
+        image = tv_tensors.Image(v2.functional.pil_to_tensor(sample.image), device=self.device)
+        return image, tv_tensors.Mask(torch.from_numpy(sample.mask)[None], device=self.device)
+
+
+class TrainingSamples(Samples):
+    """
+    Samples of a data set that can be indexed. Position `p` is image `p % len(data)`.
+
+    Args:
+        data ([`SegmentationData`]): Where pictures and masks come from.
+        transform, seed: see [`Samples`].
+        device (`torch.device`, *optional*): Where to keep all decoded pictures, four bytes a pixel, and augment them.
+            By default each is read again, and augmented on the CPU. A GPU rounds resized pictures differently.
+    """
+
+    def __init__(self, data: SegmentationData, transform: v2.Transform, seed: int, device: torch.device | None = None):
+        super().__init__(transform, seed, device)
+        self.data = data
+        self._kept: dict[int, tuple[tv_tensors.Image, tv_tensors.Mask]] = {}
+
+    @property
+    def images_per_pass(self) -> int:
+        return len(self.data)
+
+    def batches(self, size: int, start: int, process: int, num_processes: int) -> Iterator[list[int]]:
+        positions = PositionSampler(len(self.data), self.seed, start * size * num_processes)
+        return islice(BatchSampler(positions, size, drop_last=True), process, None, num_processes)
+
+    def __getitem__(self, position: int) -> dict[str, Any]:
+        try:
+            picture = self._picture(position % len(self.data))
+        except UnreadableError as error:
+            return self._empty(position, error)
+        return self._augmented(*picture, position)
+
+    def _picture(self, index: int) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
+        if index in self._kept:
+            return self._kept[index]
+        picture = self._tensors(self.data[index])
+        if self.device is not None:
+            self._kept[index] = picture
+        return picture
+
+
+class PositionSampler(Sampler[int]):
+    """
+    Positions without end: every repetition of the data set in an order of its own. A resumed run starts later.
+
+    Args:
+        num_images (`int`): Length of the data set.
+        seed (`int`): The run's seed.
+        start (`int`): How many samples have been taken before.
+    """
+
+    def __init__(self, num_images: int, seed: int, start: int = 0):
+        self.num_images = num_images
+        self.seed = seed
+        self.start = start
+
+    def __iter__(self) -> Iterator[int]:
+        repetition, taken = divmod(self.start, self.num_images)
+        while True:
+            generator = torch.Generator().manual_seed(mix(self.seed, repetition))
+            for index in torch.randperm(self.num_images, generator=generator).tolist()[taken:]:
+                yield repetition * self.num_images + index
+            repetition, taken = repetition + 1, 0
+
+
+def mix(seed: int, number: int) -> int:
+    """A well-mixed seed from two numbers; neighbours would give related random streams."""
+    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])

@@ -1,0 +1,90 @@
+"""Write the model cards in model_cards/: one for each checkpoint in checkpoints/, one for each preset without any.
+
+    python scripts/cards.py
+    python scripts/cards.py --check true    # write nothing; fail where a card does not say what the records say
+
+A checkpoint's scores are the results in docs/results that were measured on it. What no record holds, above all
+licences, stands in configuration/cards.
+"""
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lclipseg.console import arguments
+from lclipseg.console.errors import InputError
+from lclipseg.console.frame import run_command
+from lclipseg.console.paths import project
+from lclipseg.networks.presets import load_preset, preset_names
+from lclipseg.networks.weights import weights_sha256
+from lclipseg.prediction.segment import load_model
+from lclipseg.publishing.card import Place, trained_card, untrained_card
+from lclipseg.publishing.facts import load_facts
+from lclipseg.publishing.run import RESULT_KEYS, RUN_FILE, TrainedRun, read_json
+
+logger = logging.getLogger("lclipseg")
+
+
+@dataclass
+class CardArguments:
+    """Which cards, from what."""
+
+    out: str = field(default=str(project("model_cards")), metadata={"help": "Folder of the cards."})
+    checkpoints: str = field(default=str(project("checkpoints")), metadata={"help": "Folder of trained checkpoints."})
+    results: str = field(default=str(project("docs", "results")), metadata={"help": "Folder of their results."})
+    check: bool = field(default=False, metadata={"help": "Only compare the cards with the records."})
+
+
+def main(options: CardArguments) -> None:
+    """Write or check all cards."""
+    cards = all_cards(Path(options.checkpoints), Path(options.results))
+    out = Path(options.out)
+    if options.check:
+        wrong = [name for name, text in cards.items() if not _says(out / f"{name}.md", text)]
+        if wrong:
+            raise InputError(f"not what the records say: {', '.join(wrong)}. Write the cards: python scripts/cards.py")
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    for name, text in cards.items():
+        (out / f"{name}.md").write_text(text, encoding="utf-8")
+    logger.info(f"wrote {len(cards)} cards to {out}")
+
+
+def all_cards(checkpoints: Path, results: Path) -> dict[str, str]:
+    """The cards by name: of every checkpoint, and of every preset without one."""
+    runs = {path.parent: read_json(path) for path in sorted(checkpoints.glob(f"*/{RUN_FILE}"))}
+    trained = {record["arguments"]["model"] for record in runs.values()}
+    cards = {folder.name: checkpoint_card(folder, record, results) for folder, record in runs.items()}
+    return cards | {name: str(untrained_card(load_preset(name))) for name in preset_names() if name not in trained}
+
+
+def checkpoint_card(folder: Path, record: dict, results: Path) -> str:
+    """The card of a checkpoint of this repository, with the results that name it, the plainest inference first."""
+    place = f"{folder.parent.name}/{folder.name}"
+    found = [content for path in sorted(results.glob("*.json")) if (content := read_json(path)).get("model") == place]
+    found = [content for content in found if set(content) >= RESULT_KEYS]
+    if not found:
+        raise InputError(f"{results} has no results of {place}; see scripts/evaluate.py --out")
+    measured, digest = (
+        {content.get("weights_sha256") for content in found} - {None},
+        weights_sha256(folder),
+    )
+    if measured - {digest}:
+        raise InputError(f"results of {place} in {results} belong to other weights; measure again")
+    found.sort(key=lambda content: (content["inference"]["mode"] != "whole", content["inference"]["flip"]))
+    run = TrainedRun(folder, record, tuple(found), None)
+    model, _ = load_model(folder)
+    preset = load_preset(record["arguments"]["model"])
+    return str(trained_card(run, model, preset, load_facts(run.data_name, folder.name), Place(place)))
+
+
+def _says(path: Path, text: str) -> bool:
+    return path.is_file() and path.read_text(encoding="utf-8") == text
+
+
+def command() -> None:
+    run_command(lambda: main(*arguments.parse(__doc__, CardArguments)))
+
+
+if __name__ == "__main__":
+    command()

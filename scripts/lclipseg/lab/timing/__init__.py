@@ -1,0 +1,1 @@
+"""How long networks take, ours and others'."""

@@ -1,0 +1,1 @@
+"""What words are worth: other words, unseen classes, geometry of word banks."""

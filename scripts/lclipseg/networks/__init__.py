@@ -1,0 +1,1 @@
+"""From a preset or a checkpoint to a network."""

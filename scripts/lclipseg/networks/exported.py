@@ -1,0 +1,124 @@
+"""An exported model behind the interface of a checkpoint's model, so that what only runs a model takes either."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from torch import nn
+
+from lclipseg.console.errors import InputError
+from lclipseg.networks.export_record import BANK_FILE, CLASS_CENTER, CLASS_EMBEDDINGS, MODEL_FILE, ExportRecord
+from modeling_lclipseg import LClipSegConfig, LClipSegForSemanticSegmentation
+from modeling_lclipseg.outputs_lclipseg import LClipSegSemanticSegmenterOutput
+
+
+class OnnxModel(nn.Module):
+    """
+    What the two kinds of graphs share. It is a module for `eval`, `train` and `to`; it always runs on the CPU.
+
+    Args:
+        folder (`Path`): an exported folder.
+        record ([`ExportRecord`]): its export.json.
+
+    Raises:
+        InputError: onnxruntime is not installed, or cannot read the graph.
+    """
+
+    device, dtype = torch.device("cpu"), torch.float32
+    text_model = None  # words without a vector go to the tower that config.json names
+
+    def __init__(self, folder: Path, record: ExportRecord):
+        super().__init__()
+        self.folder, self.name_or_path = folder, str(folder)
+        self.config = LClipSegConfig.from_pretrained(folder)
+        self.open_vocabulary = record.vocabulary == "open"
+        self.session = _session(folder / MODEL_FILE)
+        if self.open_vocabulary:
+            vectors = load_file(folder / BANK_FILE)
+            self.class_embeddings, self.class_center = vectors["words"], vectors[CLASS_CENTER]
+
+    def check_open(self) -> None:
+        """An [`InputError`] where the classes are baked into the graph."""
+        if not self.open_vocabulary:
+            raise InputError(
+                f"{self.folder} has its {self.config.num_labels} classes baked in ("
+                f"{', '.join(self.config.class_names[:8])}) and takes no others; export the checkpoint with "
+                "--vocabulary open, or with other --classes"
+            )
+
+    def set_classes(self, names: Sequence[str], embeddings: Any = None) -> "OnnxModel":
+        """Other classes, as the checkpoint's model takes them (`LClipSegForSemanticSegmentation.set_classes`)."""
+        self.check_open()
+        LClipSegForSemanticSegmentation.set_classes(self, names, embeddings)  # type: ignore[arg-type]
+        return self
+
+    def fuse(self) -> "OnnxModel":
+        """Itself: the normalisations of a graph have been folded."""
+        return self
+
+    def run(self, values: np.ndarray, class_embeddings: torch.Tensor | None) -> torch.Tensor:
+        """The graph's output for its first input, with the class vectors given, or else its own."""
+        feed = {self.session.get_inputs()[0].name: values}
+        if self.open_vocabulary:
+            vectors = self.class_embeddings if class_embeddings is None else class_embeddings
+            feed[CLASS_EMBEDDINGS] = vectors.float().cpu().numpy()
+        elif class_embeddings is not None:
+            self.check_open()
+        return torch.from_numpy(self.session.run(None, feed)[0])
+
+    @abstractmethod
+    def forward(self, *args: Any, **kwargs: Any) -> Any: ...
+
+
+class OnnxNetwork(OnnxModel):
+    """A graph from pixel values to logits."""
+
+    def forward(
+        self, pixel_values: torch.Tensor, class_embeddings: torch.Tensor | None = None
+    ) -> LClipSegSemanticSegmenterOutput:
+        """As `LClipSegForSemanticSegmentation.forward`: `pixel_values` (B, 3, H, W) give `logits` (B, K, H/4, W/4)."""
+        return LClipSegSemanticSegmenterOutput(logits=self.run(pixel_values.cpu().numpy(), class_embeddings))
+
+
+class OnnxSegmenter(OnnxModel):
+    """A graph from a picture to its label map."""
+
+    def forward(self, image: Image.Image, class_embeddings: torch.Tensor | None = None) -> torch.Tensor:
+        """An upright RGB image gives the class ids (height, width), int64."""
+        return self.run(np.asarray(image), class_embeddings).long()
+
+
+def load_exported(folder: Path) -> OnnxModel:
+    """
+    Open an exported folder.
+
+    Raises:
+        InputError: export.json or the graph cannot be read, or onnxruntime is not installed.
+    """
+    record = ExportRecord.load(folder)
+    return (OnnxSegmenter if record.label_map else OnnxNetwork)(folder, record)
+
+
+def _session(path: Path) -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise InputError(
+            f'{path} needs onnxruntime, which is not installed: pip install "lclipseg[export]"'
+        ) from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()  # by itself it would take every core
+    # Its threads would go on turning for a while, and be in the way of torch, which makes the label map next.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has exceptions of its own for every status, without a common one
+        raise InputError(f"{path} cannot be read by onnxruntime: {error}") from error
+
+
+__all__ = ["OnnxModel", "OnnxNetwork", "OnnxSegmenter", "load_exported"]

@@ -1,0 +1,73 @@
+"""The presets of configuration/models: one small YAML per network that LClipSeg is built for."""
+
+import difflib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lclipseg.console.errors import InputError
+from lclipseg.console.paths import configuration
+from modeling_lclipseg import LClipSegConfig
+
+FOLDER = configuration("models")
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """
+    A network before training.
+
+    Args:
+        name (`str`): File stem, for example `"lclipseg-mbv3"`.
+        config (`dict`): Arguments of [`LClipSegConfig`], backbone included.
+        backbone_weights (`str`): Name on the Hub of the weights that the backbone starts from.
+        licence (`str`): Licence of those weights.
+        image_mean, image_std (`tuple[float, float, float]`): Normalisation that those weights were trained with,
+            for colours scaled to [0, 1].
+    """
+
+    name: str
+    config: dict[str, Any]
+    backbone_weights: str
+    licence: str
+    image_mean: tuple[float, ...] = field(default=IMAGENET_MEAN)
+    image_std: tuple[float, ...] = field(default=IMAGENET_STD)
+
+    @property
+    def image_size(self) -> int | None:
+        """Height and width that the backbone is built for, in pixels; `None` where any size will do."""
+        return (self.config.get("backbone_kwargs") or {}).get("img_size")
+
+    def build_config(self, **overrides: Any) -> LClipSegConfig:
+        """The configuration, with `overrides` winning over the preset's own fields."""
+        return LClipSegConfig(**{**self.config, **overrides})
+
+
+def preset_names() -> list[str]:
+    """Names of all presets, sorted."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def load_preset(name: str) -> Preset:
+    """
+    Read a preset by its name, or from a YAML file of the same form.
+
+    Raises:
+        [`InputError`]: there is none of that name (the nearest is suggested), or the file has other fields.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
+    if not path.is_file():
+        near = difflib.get_close_matches(name, preset_names(), n=1, cutoff=0.3)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise InputError(f"no preset {name!r}; there are {', '.join(preset_names())}, or a YAML file.{hint}")
+    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    try:
+        fields: dict[str, Any] = {
+            key: tuple(value) if key.startswith("image_") else value for key, value in values.items()
+        }
+        return Preset(name=path.stem, **fields)
+    except (TypeError, AttributeError) as error:
+        raise InputError(f"{path} is not a preset: {error}") from error

@@ -1,0 +1,396 @@
+"""From images to label maps: loading a checkpoint, and whole, sliding-window and flip-averaged prediction.
+
+Every prediction is at the size of the upright image. Images are only batched with images of their own size, so that a
+result never depends on which other images were given.
+"""
+
+import difflib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image, ImageOps
+from safetensors import SafetensorError
+from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation, PreTrainedConfig
+from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
+
+import modeling_lclipseg  # noqa: F401  registers the Auto classes
+from lclipseg.console.errors import InputError
+from lclipseg.networks.export_record import EXPORT_FILE, ExportRecord
+from lclipseg.networks.exported import OnnxModel, OnnxSegmenter, load_exported
+from modeling_lclipseg.inputs_lclipseg import to_rgb_image
+
+MODEL_TYPE = "lclipseg"
+MODES = ("whole", "slide")
+PICKLE_SUFFIXES = (".bin", ".ckpt", ".pkl", ".pt", ".pth", ".tar")
+WINDOWS_PER_FORWARD = 4  # a large photo has a hundred windows: one forward pass for all would not fit
+
+
+@dataclass(frozen=True)
+class InferenceMode:
+    """How an image becomes a label map.
+
+    Args:
+        mode (`str`, *optional*, defaults to `"whole"`): `"whole"`: one forward pass, at the size that the image
+            processor chooses. `"slide"`: overlapping square windows of the image, each processed like an image of its
+            own, logits averaged where they overlap. An image that one window covers is predicted whole.
+        flip (`bool`, *optional*, defaults to `False`): average the class probabilities of the image and of its mirror
+            image.
+        window (`int`, *optional*): side of a window in pixels of the image; by default the image processor's size, at
+            which windows are not resized.
+        stride (`int`, *optional*): distance between windows in pixels; two thirds of the window by default.
+
+    Raises:
+        InputError: unknown mode, a window or stride without `"slide"`, below 1, or a stride that leaves gaps.
+    """
+
+    mode: str = "whole"
+    flip: bool = False
+    window: int | None = None
+    stride: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise InputError(f"mode {self.mode!r} is not known; choose one of {', '.join(MODES)}")
+        for name, pixels in (("window", self.window), ("stride", self.stride)):
+            if pixels is not None and self.mode != "slide":
+                raise InputError(f"{name} {pixels} needs mode 'slide', not {self.mode!r}; or leave it out")
+            if pixels is not None and pixels < 1:
+                raise InputError(f"{name} must be at least 1 pixel, got {pixels}")
+        if self.window is not None and self.stride is not None:
+            _check_stride(self.window, self.stride)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether one forward pass says it all."""
+        return self.mode == "whole" and not self.flip
+
+    def window_and_stride(self, image_processor: Any) -> tuple[int, int]:
+        """Both in pixels, with the defaults that follow from the image processor filled in."""
+        window = self.window or _shortest_side(image_processor)
+        stride = self.stride or max(1, window * 2 // 3)
+        _check_stride(window, stride)
+        return window, stride
+
+
+def _check_stride(window: int, stride: int) -> None:
+    if stride > window:
+        raise InputError(f"stride {stride} is larger than the window ({window}) and would skip pixels; lower it")
+
+
+def _shortest_side(image_processor: Any) -> int:
+    return min(dict(image_processor.size).values())
+
+
+def segment_images(
+    model: Any,
+    image_processor: Any,
+    images: Sequence[Image.Image],
+    mode: str = "whole",
+    flip: bool = False,
+    window: int | None = None,
+    stride: int | None = None,
+    class_embeddings: torch.Tensor | None = None,
+) -> list[torch.Tensor]:
+    """The class id of every pixel.
+
+    Args:
+        model ([`LClipSegForSemanticSegmentation`]): in eval mode, on any device.
+        image_processor ([`LClipSegImageProcessor`]): the one of the checkpoint.
+        images (sequence of `PIL.Image.Image`): one batch, so no more than memory holds; any mode, sizes may differ.
+        mode, flip, window, stride: see [`InferenceMode`].
+        class_embeddings (`torch.Tensor` of shape `(num_classes, class_embed_dim)`, *optional*): classes to use instead
+            of those in the checkpoint.
+
+    Returns:
+        `list[torch.Tensor]`: for each image the class ids of the upright `(height, width)`, int64, on the CPU.
+
+    Raises:
+        InputError: no images, something that is no image, or classes that the model refuses.
+    """
+    inference = InferenceMode(mode, flip, window, stride)
+    if not inference.is_plain:
+        probabilities = predict_probabilities(model, image_processor, images, inference, class_embeddings)
+        return [scores.argmax(dim=0).cpu() for scores in probabilities]
+    upright = _upright(images)
+    if isinstance(model, OnnxSegmenter):
+        return [model(image, class_embeddings) for image in upright]
+    maps: dict[int, torch.Tensor] = {}
+    for indices in _equal_sizes(upright):
+        batch = [upright[index] for index in indices]
+        outputs = _forward(model, image_processor, batch, class_embeddings)
+        segmented = image_processor.post_process_semantic_segmentation(outputs, target_sizes=_sizes(batch))
+        maps |= dict(zip(indices, (ids.cpu() for ids in segmented), strict=True))
+    return [maps[index] for index in range(len(upright))]
+
+
+def predict_probabilities(
+    model: Any,
+    image_processor: Any,
+    images: Sequence[Image.Image],
+    inference: InferenceMode,
+    class_embeddings: torch.Tensor | None = None,
+) -> list[torch.Tensor]:
+    """The probability of every class in every pixel; arguments and errors as in [`segment_images`].
+
+    Windows are averaged as logits, mirror images as probabilities: windows see the same pixels at the same scale, so
+    that their logits are comparable, while a mirror image may be more or less certain all over.
+
+    Returns:
+        `list[torch.Tensor]`: for each image `(num_classes, height, width)`, float32, summing to 1 over the classes, on
+        the model's device. This takes 4 * K bytes a pixel.
+    """
+    if isinstance(model, OnnxSegmenter):
+        raise InputError(
+            f"{model.folder} gives label maps, without scores to average over windows or mirror images; use whole "
+            "images without flip, or export the checkpoint without --label_map"
+        )
+    upright = _upright(images)
+    probabilities = _probabilities(model, image_processor, upright, inference, class_embeddings)
+    if not inference.flip:
+        return probabilities
+    mirrored = [ImageOps.mirror(image) for image in upright]
+    of_mirrored = _probabilities(model, image_processor, mirrored, inference, class_embeddings)
+    return [(straight + flipped.flip(-1)) / 2 for straight, flipped in zip(probabilities, of_mirrored, strict=True)]
+
+
+def _probabilities(model, image_processor, images, inference: InferenceMode, class_embeddings) -> list[torch.Tensor]:
+    if inference.mode == "whole":
+        logits = _whole_logits(model, image_processor, images, class_embeddings)
+    else:
+        window, stride = inference.window_and_stride(image_processor)
+        logits = [_slide_logits(model, image_processor, image, window, stride, class_embeddings) for image in images]
+    return [scores.softmax(dim=0) for scores in logits]
+
+
+def _whole_logits(model, image_processor, images: Sequence[Image.Image], class_embeddings) -> list[torch.Tensor]:
+    """Logits (K, H, W) at the size of each image."""
+    logits: dict[int, torch.Tensor] = {}
+    for indices in _equal_sizes(images):
+        batch = [images[index] for index in indices]
+        outputs = _forward(model, image_processor, batch, class_embeddings)
+        processed = image_processor.post_process_semantic_segmentation(
+            outputs, target_sizes=_sizes(batch), return_segmentation_scores=True
+        )
+        logits |= dict(zip(indices, (one.segmentation_scores.float() for one in processed), strict=True))
+    return [logits[index] for index in range(len(images))]
+
+
+def _slide_logits(
+    model, image_processor, image: Image.Image, window: int, stride: int, class_embeddings
+) -> torch.Tensor:
+    """Logits (K, H, W), averaged over the windows that cover a pixel."""
+    boxes = window_boxes(image.height, image.width, window, stride)
+    total: torch.Tensor | None = None
+    visits = torch.zeros(image.height, image.width, device=model.device)
+    for first in range(0, len(boxes), WINDOWS_PER_FORWARD):
+        some = boxes[first : first + WINDOWS_PER_FORWARD]
+        crops = [image.crop(box) for box in some]
+        for (left, top, right, bottom), logits in zip(
+            some, _whole_logits(model, image_processor, crops, class_embeddings), strict=True
+        ):
+            if total is None:
+                total = logits.new_zeros(len(logits), image.height, image.width)
+            total[:, top:bottom, left:right] += logits
+            visits[top:bottom, left:right] += 1
+    assert total is not None  # there is at least one box
+    return total / visits.to(total.device)
+
+
+def window_boxes(height: int, width: int, window: int, stride: int) -> list[tuple[int, int, int, int]]:
+    """The windows of an image as (left, top, right, bottom) in pixels.
+
+    All have the same size, `window` or the side of the image where that is shorter; the last ones of a row or column
+    end at the border, so every pixel is covered.
+    """
+    return [
+        (left, top, left + min(window, width), top + min(window, height))
+        for top in _starts(height, window, stride)
+        for left in _starts(width, window, stride)
+    ]
+
+
+def _starts(length: int, window: int, stride: int) -> list[int]:
+    last = max(length - window, 0)
+    return [*range(0, last, stride), last]
+
+
+@torch.no_grad()  # not inference_mode: what a model caches here must stay usable in training
+def _forward(model, image_processor, images: Sequence[Image.Image], class_embeddings) -> Any:
+    pixel_values = image_processor(images=list(images), return_tensors="pt")["pixel_values"]  # (B, 3, H, W)
+    given = {} if class_embeddings is None else {"class_embeddings": class_embeddings.to(model.device)}
+    try:
+        return model(pixel_values=pixel_values.to(model.device, model.dtype), **given)
+    except ValueError as error:  # the model's word for classes that it cannot use
+        raise InputError(str(error)) from error
+
+
+def _upright(images: Sequence[Image.Image]) -> list[Image.Image]:
+    """The images as the image processor sees them, in a form that can be cut and mirrored."""
+    if not isinstance(images, Sequence):
+        raise InputError(f"images must be a list of images, got {type(images).__name__}; put one image into a list")
+    if not images:
+        raise InputError("no images were given; give at least one")
+    upright = []
+    for index, image in enumerate(images):
+        try:
+            upright.append(to_rgb_image(image))
+        except ValueError as error:
+            raise InputError(f"images[{index}]: {error}") from error
+    return upright
+
+
+def _sizes(images: Sequence[Image.Image]) -> list[tuple[int, int]]:
+    return [(image.height, image.width) for image in images]
+
+
+def _equal_sizes(images: Sequence[Image.Image]) -> Iterator[list[int]]:
+    """Indices of the images, grouped by size: more padding would change what a pooling network says of an image."""
+    groups: dict[tuple[int, int], list[int]] = {}
+    for index, size in enumerate(_sizes(images)):
+        groups.setdefault(size, []).append(index)
+    return iter(groups.values())
+
+
+def load_model(path_or_repo: str | Path, revision: str | None = None) -> tuple[Any, Any]:
+    """Load a checkpoint for prediction: float32 whatever it was saved in, eval mode, CPU.
+
+    Args:
+        path_or_repo (`str` or `Path`): a folder that `save_pretrained` wrote, or the name of a repository on the Hub.
+        revision (`str`, *optional*): branch, tag or commit of the repository.
+
+    Returns:
+        `tuple`: the [`LClipSegForSemanticSegmentation`], and its [`LClipSegImageProcessor`].
+
+    Raises:
+        InputError: no such folder or repository, no `config.json`, another kind of model, an exported one, or weights
+            that are missing, incomplete, damaged or not safetensors.
+    """
+    source, folder = _located(path_or_repo)
+    if folder is not None and _is_exported(folder):
+        raise InputError(
+            f"{folder} holds an exported model, which segment.py and evaluate.py can run and nothing else can use; "
+            f"give the checkpoint that it was made from ({ExportRecord.load(folder).model})"
+        )
+    with _failures_named(source):
+        _check_model_type(source, revision)
+        if folder is not None:
+            _check_weights(folder)
+        model, report = AutoModelForSemanticSegmentation.from_pretrained(
+            source,
+            revision=revision,
+            dtype=torch.float32,
+            ignore_mismatched_sizes=True,  # reported below, with the name of the tensor
+            output_loading_info=True,
+        )
+        image_processor = AutoImageProcessor.from_pretrained(source, revision=revision)
+    wrong = sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
+    if wrong:
+        raise InputError(
+            f"the weights of {source} do not fit its config: {len(wrong)} tensors are missing or have another shape "
+            f"({', '.join(wrong[:3])}) and would stay random. The file is incomplete, or of another "
+            "version of this code (CHANGELOG.md)."
+        )
+    return model.eval(), image_processor
+
+
+def load_runnable(path_or_repo: str | Path, revision: str | None = None) -> tuple[Any, Any]:
+    """Load a checkpoint, or an exported model, for those who only run it; see [`load_model`].
+
+    Args:
+        path_or_repo (`str` or `Path`): as for [`load_model`], or a folder that `scripts/export.py` wrote.
+        revision (`str`, *optional*): branch, tag or commit of the repository.
+
+    Returns:
+        `tuple`: the [`LClipSegForSemanticSegmentation`] or [`OnnxModel`], and its [`LClipSegImageProcessor`].
+
+    Raises:
+        InputError: as in [`load_model`], a graph that cannot be read, or onnxruntime is not installed.
+    """
+    source, folder = _located(path_or_repo)
+    if folder is None or not _is_exported(folder):
+        return load_model(path_or_repo, revision)
+    with _failures_named(source):
+        _check_model_type(source)
+        return load_exported(folder).eval(), AutoImageProcessor.from_pretrained(source)
+
+
+def check_class_vectors(model: Any) -> None:
+    """An [`InputError`] for a model that was saved before it had classes. An exported one always has them."""
+    if not isinstance(model, OnnxModel) and model.head.takes_text and not model.class_embeddings.any():
+        raise InputError(
+            "the checkpoint has no class vectors; give --classes (and --bank), or save it after set_classes(names)"
+        )
+
+
+def _located(path_or_repo: str | Path) -> tuple[str, Path | None]:
+    """What Transformers shall load, and the folder, checked, where it is one."""
+    source = str(path_or_repo)
+    if not _is_local(source):
+        return source, None
+    folder = Path(source).expanduser()
+    _check_folder(folder)
+    return str(folder), folder
+
+
+def _is_exported(folder: Path) -> bool:
+    return (folder / EXPORT_FILE).is_file()
+
+
+@contextmanager
+def _failures_named(source: str) -> Iterator[None]:
+    """What goes wrong inside names the model."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
+        raise InputError(f"{source} cannot be loaded: {error}") from error
+
+
+def _is_local(source: str) -> bool:
+    """Whether a name can only mean a folder: it exists, or no repository could be called so."""
+    path = Path(source).expanduser()
+    in_folder = path.parent != Path(".") and path.parent.is_dir()
+    return path.exists() or in_folder or source.startswith((".", "/", "~")) or source.count("/") > 1
+
+
+def _check_folder(folder: Path) -> None:
+    if not folder.exists():
+        siblings = [path.name for path in folder.parent.iterdir()] if folder.parent.is_dir() else []
+        near = difflib.get_close_matches(folder.name, siblings, n=1)
+        hint = f"did you mean {folder.parent / near[0]}?" if near else "give a folder that save_pretrained wrote"
+        raise InputError(f"there is no folder {folder}; {hint} (or OWNER/NAME on the Hub)")
+    if folder.is_file():
+        raise InputError(f"{folder} is a file; give the folder that holds it ({folder.parent})")
+    if not (folder / CONFIG_NAME).is_file():
+        nested = sorted(path.parent for path in folder.glob(f"*/{CONFIG_NAME}"))
+        present = ", ".join(sorted(path.name for path in folder.iterdir())[:8])
+        best = folder / "best"
+        hint = (
+            f"did you mean {best if best in nested else nested[-1]}?" if nested else f"it holds {present or 'nothing'}"
+        )
+        raise InputError(f"{folder} has no {CONFIG_NAME}, so it is no checkpoint; {hint}")
+
+
+def _check_model_type(source: str, revision: str | None = None) -> None:
+    found = PreTrainedConfig.get_config_dict(source, revision=revision)[0].get("model_type")
+    if found != MODEL_TYPE:
+        raise InputError(
+            f"{source} holds a model of type {found!r}, not {MODEL_TYPE!r}; give a checkpoint of this project"
+        )
+
+
+def _check_weights(folder: Path) -> None:
+    if (folder / SAFE_WEIGHTS_NAME).is_file() or (folder / SAFE_WEIGHTS_INDEX_NAME).is_file():
+        return
+    pickles = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLE_SUFFIXES)
+    if pickles:
+        raise InputError(
+            f"{folder} has its weights only as a pickle ({', '.join(pickles)}), which can run code when it is read; "
+            f"only {SAFE_WEIGHTS_NAME} is loaded. Save the model again with save_pretrained where you trust the file"
+        )
+    raise InputError(f"{folder} has a {CONFIG_NAME} but no weights: {SAFE_WEIGHTS_NAME} is missing")

@@ -1,0 +1,1 @@
+"""A run: steps, state, folder, signals."""

@@ -1,0 +1,204 @@
+"""What train.py can be told, on the command line or in a recipe."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from lclipseg.console.errors import InputError
+from lclipseg.training.ablations import ABLATIONS
+from lclipseg.training.steps import Schedule
+
+
+def _check(arguments: Any, is_allowed: Callable[[Any], bool], allowed: str, *names: str) -> None:
+    for name in names:
+        value = getattr(arguments, name)
+        if not is_allowed(value):
+            raise InputError(f"--{name} is {value}; it must be {allowed}.")
+
+
+@dataclass
+class ModelArguments:
+    """What is trained."""
+
+    model: str = field(default="lclipseg-mbv3", metadata={"help": "Preset of configuration/models, or a YAML file."})
+    guidance: Literal["fusion", "lseg", "denseclip", "none"] = field(
+        default="fusion", metadata={"help": "Text-guided, or none: a plain classifier."}
+    )
+    backbone_weights: str | None = field(
+        default=None,
+        metadata={
+            "help": "Hub name or .safetensors file; 'none': random weights. Default: the preset's, from the Hub."
+        },
+    )
+    bank: str | None = field(
+        default=None,
+        metadata={"help": "Word bank with the classes' vectors: FILE.safetensors or FILE.safetensors#key."},
+    )
+    text_model: str | None = field(
+        default=None,
+        metadata={
+            "help": "CLIP text tower, Hub name or folder. Default: openai/clip-vit-base-patch16. With --bank: the "
+            "tower that made the bank, where the bank does not say."
+        },
+    )
+    center: str = field(
+        default="words",
+        metadata={
+            "help": "What is subtracted from every class vector: the mean of many words (the bank, or common ones), "
+            "of the classes, or none."
+        },
+    )
+    vectors: str = field(
+        default="clip",
+        metadata={
+            "help": "clip, or a control of a comparison: random (unit vectors), shuffled (every class has another "
+            "one's), learned (with the network)."
+        },
+    )
+    vector_noise: float = field(
+        default=0.0, metadata={"help": "Length of the noise added to class vectors (of length 1) in every step."}
+    )
+    negative_words: int = field(
+        default=0, metadata={"help": "Other words of the bank that compete with the classes in every step."}
+    )
+    config: list[str] = field(
+        default_factory=list, metadata={"help": "FIELD=VALUE of LClipSegConfig, over the preset's own."}
+    )
+    ablation: str | None = field(
+        default=None,
+        metadata={
+            "help": f"Part of the fusion to do without: {', '.join(ABLATIONS)}. All but presence need a two-way block "
+            "(--config num_fusion_layers=1)."
+        },
+    )
+
+
+@dataclass
+class DataArguments:
+    """What it is trained on."""
+
+    data: str = field(default="", metadata={"help": "Folder, parquet or zip file, or Hub data set name."})
+    classes: str | None = field(default=None, metadata={"help": "classes.json to use instead of the data's own."})
+    train_split: str = field(default="train", metadata={"help": "Split to train on."})
+    eval_split: str = field(default="val", metadata={"help": "Split to validate on."})
+    held_out: str | None = field(
+        default=None,
+        metadata={"help": "YAML file `classes: [names]` of classes that training ignores, to be asked for later."},
+    )
+    image_column: str | None = field(default=None, metadata={"help": "Image column of a table, where not obvious."})
+    mask_column: str | None = field(default=None, metadata={"help": "Mask column of a table, where not obvious."})
+    crop_size: list[int] = field(
+        default_factory=lambda: [512, 512], metadata={"help": "Height and width of training crops in pixels."}
+    )
+    scale: list[float] = field(
+        default_factory=lambda: [0.5, 2.0],
+        metadata={"help": "Range of the random factor that pictures are scaled by."},
+    )
+    max_class_share: float = field(
+        default=0.75, metadata={"help": "Largest share of a crop that one class may have before it is drawn again."}
+    )
+    shortest_edge: int = field(
+        default=512,
+        metadata={
+            "help": "Shorter side that pictures are brought to: in training before scaling, and by the finished "
+            "model. 0: they keep their size."
+        },
+    )
+    cache: bool = field(default=False, metadata={"help": "Keep decoded pictures in memory (each worker its own)."})
+    cache_on_device: bool = field(
+        default=False,
+        metadata={"help": "Keep them on the GPU and augment them there; for data that fits. Needs num_workers 0."},
+    )
+    num_workers: int = field(default=0, metadata={"help": "Processes that read and augment ahead of the training."})
+    streaming: bool = field(
+        default=False, metadata={"help": "Read a table row by row, without downloading or indexing it first."}
+    )
+    images_per_pass: int | None = field(
+        default=None, metadata={"help": "Pictures of a streamed table, where its metadata do not say how many it has."}
+    )
+    max_unreadable: float = field(
+        default=0.01, metadata={"help": "Share of pictures that may be damaged; they are named and left out."}
+    )
+
+    def __post_init__(self):
+        _check(self, lambda value: 0 <= value <= 1, "a share from 0 to 1", "max_unreadable")
+        _check(self, lambda value: 0 < value <= 1, "a share above 0, 1 at most", "max_class_share")
+        _check(self, lambda value: value >= 0, "0 or more", "num_workers", "shortest_edge")
+        _check(self, lambda value: value is None or value > 0, "above 0", "images_per_pass")
+        if self.images_per_pass is not None and not self.streaming:
+            raise InputError("--images_per_pass is for --streaming true; other data are counted. Leave it out.")
+
+
+@dataclass
+class RunArguments:
+    """How, how long, and where the result goes."""
+
+    output_dir: str = field(default="", metadata={"help": "Folder of the run."})
+    epochs: float = field(default=100, metadata={"help": "Passes over the training pictures."})
+    batch_size: int = field(default=8, metadata={"help": "Pictures a process takes at once."})
+    accumulation_steps: int = field(default=1, metadata={"help": "Batches whose gradients make one step."})
+    learning_rate: float = field(default=1e-3, metadata={"help": "Peak rate of AdamW."})
+    backbone_lr_scale: float = field(default=0.25, metadata={"help": "The backbone's rate as a share of it."})
+    weight_decay: float = field(default=0.01, metadata={"help": "AdamW's decay of matrices and kernels."})
+    warmup_steps: int | None = field(
+        default=None,
+        metadata={"help": "Steps of linear warm-up; polynomial decay follows. Default: a twentieth, 1500 at most."},
+    )
+    power: float = field(default=0.9, metadata={"help": "Exponent of the polynomial decay."})
+    max_grad_norm: float = field(default=1.0, metadata={"help": "Gradient clipping."})
+    max_loss: float = field(
+        default=1000.0,
+        metadata={
+            "help": "A step with a higher loss, or a gradient that is not finite, is left out; 20 in a row end the "
+            "run."
+        },
+    )
+    batch_norm: Literal["synced", "frozen"] = field(
+        default="synced",
+        metadata={
+            "help": "Statistics of the batches of all processes (on CPUs: of each), or those the run begins with: "
+            "a new head then does not normalise."
+        },
+    )
+    mixed_precision: Literal["no", "fp16", "bf16"] | None = field(
+        default=None, metadata={"help": "Default: what accelerate launch says."}
+    )
+    channels_last: bool = field(
+        default=False, metadata={"help": "Keep kernels channels-last, which is faster on most processors."}
+    )
+    seed: int = field(default=0, metadata={"help": "Seed of weights, order and augmentation."})
+    eval_every: float = field(default=10, metadata={"help": "Passes between validations (and checkpoints)."})
+    save_every: float = field(default=0, metadata={"help": "Passes between checkpoints besides; 0: none."})
+    accept_changed_data: bool = field(
+        default=False, metadata={"help": "Resume although pictures or masks are not those the run began with."}
+    )
+    resume: bool = field(default=False, metadata={"help": "Go on where the run in output_dir stopped."})
+    trackers: str | None = field(
+        default="tensorboard", metadata={"help": "Tracker that accelerate knows by name, or 'none'."}
+    )
+    expected_processes: int | None = field(
+        default=None, metadata={"help": "Fail unless so many processes run (launchers may silently start one)."}
+    )
+
+    def __post_init__(self):
+        positive = ("epochs", "batch_size", "accumulation_steps", "learning_rate", "max_grad_norm", "max_loss")
+        _check(self, lambda value: value > 0, "above 0", *positive, "eval_every")
+        _check(self, lambda value: value >= 0, "0 or more", "weight_decay", "backbone_lr_scale", "power", "save_every")
+        _check(self, lambda value: value is None or value >= 0, "0 or more", "warmup_steps")
+        _check(self, lambda value: 0 <= value < 2**32, "0 to 4294967295", "seed")
+
+    def schedule(self, steps: int) -> Schedule:
+        """The schedule of a run of so many optimiser steps."""
+        return Schedule(
+            steps=steps,
+            batch_size=self.batch_size,
+            accumulation_steps=self.accumulation_steps,
+            learning_rate=self.learning_rate,
+            backbone_lr_scale=self.backbone_lr_scale,
+            weight_decay=self.weight_decay,
+            warmup_steps=min(1500, steps // 20) if self.warmup_steps is None else self.warmup_steps,
+            power=self.power,
+            max_grad_norm=self.max_grad_norm,
+            max_loss=self.max_loss,
+            batch_norm=self.batch_norm,
+        )

@@ -1,1 +1,0 @@
-"""What the commands share: data, class lists, metrics, inference, command-line plumbing."""

@@ -1,0 +1,186 @@
+"""Parquet files, archives, image folders and data sets of the Hub, as tables and as streams."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+from data_folders import mask_of, picture, write_classes, write_pairs
+
+from lclipseg.console.errors import InputError
+from lclipseg.data.open import load_segmentation_data, stream_segmentation_data
+
+
+@pytest.fixture
+def tables(tmp_path, monkeypatch) -> Path:
+    """A folder for tables; what `datasets` caches goes there too."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    datasets.disable_progress_bars()
+    return tmp_path / "tables"
+
+
+def table(count: int = 3, mask_name: str = "mask", labels: datasets.Features | None = None) -> datasets.Dataset:
+    columns = {
+        "image": [picture(seed) for seed in range(count)],
+        mask_name: [mask_of(seed) for seed in range(count)],
+        **{name: [[0, 1]] * count for name in labels or {}},
+    }
+    features = datasets.Features({"image": datasets.Image(), mask_name: datasets.Image(), **(labels or {})})
+    return datasets.Dataset.from_dict(columns, features=features)
+
+
+def write_table(path: Path, **kwargs) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table(**kwargs).to_parquet(path)
+    return path
+
+
+def write_image_folder(folder: Path) -> Path:
+    write_pairs(folder, ["a", "b"])
+    (folder / "masks").rename(folder / "truth")
+    lines = [{"file_name": f"images/{stem}.png", "mask_file_name": f"truth/{stem}.png"} for stem in "ab"]
+    (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    return folder
+
+
+def assert_pairs(samples, count: int) -> None:
+    samples = list(samples)
+    assert len(samples) == count
+    for seed, sample in enumerate(samples):
+        assert np.array_equal(sample.image, picture(seed))
+        assert np.array_equal(sample.mask, mask_of(seed))
+
+
+@pytest.mark.parametrize("mask_name", ["mask", "label", "segmentation_map", "annotation"])
+def test_parquet_file_with_class_list_beside_it(tables, mask_name):
+    path = write_table(write_classes(tables) / "train.parquet", mask_name=mask_name)
+    data = load_segmentation_data(path, "train")
+    assert data.classes.names == ("sky", "road", "tree")
+    assert_pairs(data, 3)
+
+
+def test_parquet_folder_has_splits(tables):
+    write_classes(tables)
+    write_table(tables / "train-00000.parquet")
+    write_table(tables / "validation-00000.parquet", count=2)
+    assert_pairs(load_segmentation_data(tables, "val"), 2)
+
+
+def test_image_folder_with_metadata(tables):
+    write_image_folder(write_classes(tables) / "train")
+    assert_pairs(load_segmentation_data(tables, "train"), 2)
+
+
+def test_zip_with_metadata(tables):
+    source = write_image_folder(write_classes(tables) / "unpacked")
+    with zipfile.ZipFile(tables / "data.zip", "w") as archive:
+        for path in sorted(source.rglob("*.*")):
+            archive.write(path, path.relative_to(source))
+    assert_pairs(load_segmentation_data(tables / "data.zip", "train"), 2)
+
+
+def test_zip_without_metadata_says_what_it_needs(tables):
+    tables.mkdir()
+    with zipfile.ZipFile(tables / "data.zip", "w") as archive:
+        archive.writestr("notes.txt", "nothing here")
+    with pytest.raises(InputError, match=r"data\.zip has no column 'mask' .*metadata\.jsonl"):
+        load_segmentation_data(tables / "data.zip", "train")
+
+
+@pytest.mark.parametrize(
+    ("name", "split"), [("data", "train"), ("val", "validation"), ("validation_0", "val"), ("test.part", "test")]
+)
+def test_table_file_serves_the_split_of_its_name(tables, name, split):
+    assert_pairs(load_segmentation_data(write_table(write_classes(tables) / f"{name}.parquet"), split), 3)
+
+
+def test_table_file_serves_only_the_split_of_its_name(tables):
+    path = write_table(write_classes(tables) / "val.parquet")
+    with pytest.raises(InputError, match=r"no split 'train'; it has \['val'\]"):
+        load_segmentation_data(path, "train")
+
+
+def test_table_columns_by_argument(tables):
+    path = write_table(write_classes(tables) / "train.parquet", mask_name="ground truth")
+    assert_pairs(load_segmentation_data(path, "train", mask_column="ground truth"), 3)
+
+
+def test_missing_column_names_those_there(tables):
+    path = write_table(write_classes(tables) / "train.parquet", mask_name="target")
+    with pytest.raises(
+        InputError, match=r"no column 'mask' or .*it has \['image', 'target'\]. Name one with mask_col"
+    ):
+        load_segmentation_data(path, "train")
+
+
+def test_column_without_images_is_an_error(tables):
+    labels = datasets.Features({"label": datasets.List(datasets.Value("int64"))})
+    path = write_table(write_classes(tables) / "train.parquet", mask_name="seg", labels=labels)
+    with pytest.raises(InputError, match=r"column 'label' .*not images\. Name another with mask_column"):
+        load_segmentation_data(path, "train")
+
+
+def test_class_names_come_from_the_features(tables):
+    labels = datasets.Features({"present": datasets.List(datasets.ClassLabel(names=["x", "y", "z"]))})
+    path = write_table(tables / "train.parquet", labels=labels)
+    assert load_segmentation_data(path, "train").classes.names == ("x", "y", "z")
+
+
+def test_table_without_class_names_is_an_error(tables):
+    with pytest.raises(InputError, match=r"does not say what its mask ids mean\. Give a classes\.json"):
+        load_segmentation_data(write_table(tables / "train.parquet"), "train")
+
+
+def test_wrong_id_in_a_table_names_the_row(tables):
+    write_classes(tables, ["sky", "road"])
+    data = load_segmentation_data(write_table(tables / "train.parquet"), "train")
+    with pytest.raises(InputError, match=r"train-000001 of .*train\.parquet, column 'mask' holds the id 2"):
+        data[1]
+
+
+def test_broken_image_in_a_table_names_the_row(tables):
+    broken = table().cast_column("image", datasets.Image(decode=False)).to_list()
+    broken[1]["image"]["bytes"] = broken[1]["image"]["bytes"][:-40]
+    write_classes(tables)
+    datasets.Dataset.from_list(broken).to_parquet(tables / "train.parquet")
+    data = load_segmentation_data(tables / "train.parquet", "train")
+    assert np.array_equal(data[0].image, picture(0))
+    with pytest.raises(InputError, match=r"train-000001 of .*train\.parquet, column 'image': (damaged|not an image)"):
+        data[1]
+
+
+def test_stream_gives_the_same_samples(tables):
+    path = write_table(write_classes(tables) / "train.parquet")
+    stream = stream_segmentation_data(path, "train")
+    assert stream.classes.names == ("sky", "road", "tree")
+    assert_pairs(stream, 3)
+
+
+def test_shuffled_stream_has_the_same_rows_in_another_order(tables, monkeypatch):
+    monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0)
+    path = write_table(write_classes(tables) / "train.parquet", count=8)
+    straight, shuffled = (
+        [sample.mask.tobytes() for sample in stream]
+        for stream in (stream_segmentation_data(path, "train"), stream_segmentation_data(path, "train").shuffled(0))
+    )
+    assert straight != shuffled
+    assert sorted(straight) == sorted(shuffled)
+
+
+def test_hub_data_set_brings_its_class_list(tables, monkeypatch):
+    from lclipseg.data import tables as table_data
+
+    asked = []
+
+    def download(repository: str, name: str, repo_type: str) -> str:
+        asked.append((repository, name, repo_type))
+        return str(write_classes(tables) / "classes.json")
+
+    monkeypatch.setattr(table_data, "hf_hub_download", download)
+    monkeypatch.setattr(datasets, "get_dataset_split_names", lambda name, data_files: ["train", "validation"])
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, split, **_: table(2 if split == "validation" else 5))
+    data = load_segmentation_data("someone/scenes", "val")
+    assert_pairs(data, 2)
+    assert asked == [("someone/scenes", "classes.json", "dataset")]

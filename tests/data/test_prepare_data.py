@@ -1,0 +1,233 @@
+import io
+import json
+import os
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from lclipseg.commands.prepare_data import RECIPES, PrepareArguments, Recipe, main, parse
+from lclipseg.console.errors import InputError
+from lclipseg.data.open import load_segmentation_data
+
+TEST_DATA = Path(os.environ.get("LCLIPSEG_TEST_DATA", "/nonexistent"))
+needs_data = pytest.mark.skipif(not (TEST_DATA / "camvid").is_dir(), reason="LCLIPSEG_TEST_DATA holds no data")
+
+CLASSES = ["null", "shirt", "hat", "shoes"]
+IDS = np.array([[0, 1, 2], [3, 4, 255]], dtype=np.uint8)  # 4 is the ignored value of the recipe below
+
+
+def png(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(array).save(file, "PNG")
+    return file.getvalue()
+
+
+def pair(ids: np.ndarray = IDS) -> tuple[bytes, bytes]:
+    return png(np.full((*ids.shape, 3), 90, dtype=np.uint8)), png(ids)
+
+
+def write_part(folder: Path, stems: list[str], ids: np.ndarray = IDS, images="images", labels="labels") -> Path:
+    for stem in stems:
+        for name, content in zip((images, labels), pair(ids), strict=True):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            (folder / name / f"{stem}.png").write_bytes(content)
+    return folder
+
+
+def pack(folder: Path, archive: Path) -> None:
+    with tarfile.open(archive, "w") as tar:
+        for path in sorted(folder.rglob("*.png")):
+            tar.add(path, path.relative_to(folder).as_posix())
+
+
+def write_recipe(tmp_path: Path, **changes) -> str:
+    recipe = {
+        "where": "the shop",
+        "classes": CLASSES,
+        "ignore_index": 4,
+        "splits": {"train": {"part": "all", "last": "02"}, "test": {"part": "all", "first": "03"}},
+        **changes,
+    }
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe))
+    return str(path)
+
+
+@pytest.fixture
+def source(tmp_path) -> Path:
+    """Three pairs in the folder `all`."""
+    write_part(tmp_path / "source" / "all", ["01", "02", "03"])
+    return tmp_path / "source"
+
+
+def prepare(tmp_path: Path, source: Path, **changes) -> Path:
+    return main(write_recipe(tmp_path, **changes), PrepareArguments(str(source), str(tmp_path / "out")))
+
+
+def test_splits_follow_the_stems(tmp_path, source):
+    out = prepare(tmp_path, source)
+    assert load_segmentation_data(out, "train").names == ["01", "02"]
+    assert load_segmentation_data(out, "test").names == ["03"]
+
+
+def test_ignored_pixels_become_255(tmp_path, source):
+    data = load_segmentation_data(prepare(tmp_path, source), "test")
+    assert data.classes.names == tuple(CLASSES)
+    assert data[0].mask.tolist() == [[0, 1, 2], [3, 255, 255]]
+
+
+def test_images_are_copied_unchanged(tmp_path, source):
+    out = prepare(tmp_path, source)
+    assert (out / "test/images/03.png").read_bytes() == (source / "all/images/03.png").read_bytes()
+
+
+def test_kept_classes_are_numbered_anew(tmp_path, source):
+    data = load_segmentation_data(prepare(tmp_path, source, keep=["hat", "shirt"]), "test")
+    assert data.classes.names == ("hat", "shirt")
+    assert data[0].mask.tolist() == [[255, 1, 0], [255, 255, 255]]
+
+
+def test_keep_file_replaces_the_list_of_the_recipe(tmp_path, source):
+    (tmp_path / "keep.txt").write_text("shoes\n\n")
+    args = PrepareArguments(str(source), str(tmp_path / "out"), str(tmp_path / "keep.txt"))
+    out = main(write_recipe(tmp_path, keep=["hat"]), args)
+    assert load_segmentation_data(out, "test").classes.names == ("shoes",)
+
+
+def test_archive_gives_what_its_folder_gives(tmp_path, source):
+    pack(source / "all", source / "packed.tar")
+    both = []
+    for part in ("all", "packed"):
+        args = PrepareArguments(str(source), str(tmp_path / part))
+        out = main(write_recipe(tmp_path, splits={"train": {"part": part}}), args)
+        both.append({path.relative_to(out): path.read_bytes() for path in sorted(out.rglob("*.*"))})
+    assert both[0] == both[1]
+    assert len(both[0]) == 7
+
+
+def test_folder_beside_its_annotations(tmp_path):
+    write_part(tmp_path / "source", ["a"], images="train", labels="trainannot")
+    out = prepare(tmp_path, tmp_path / "source", splits={"train": {"part": "train"}})
+    assert load_segmentation_data(out, "train").names == ["a"]
+
+
+def test_second_run_changes_nothing(tmp_path, source):
+    out = prepare(tmp_path, source)
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    prepare(tmp_path, tmp_path / "source is gone")
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
+
+
+def test_other_content_is_never_overwritten(tmp_path, source):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("years of work")
+    with pytest.raises(InputError, match="holds something else"):
+        prepare(tmp_path, source)
+    assert (tmp_path / "out" / "thesis.txt").read_text() == "years of work"
+
+
+def test_other_classes_are_never_overwritten(tmp_path, source):
+    prepare(tmp_path, source)
+    with pytest.raises(InputError, match="holds something else"):
+        prepare(tmp_path, source, keep=["hat"])
+
+
+def test_failure_leaves_nothing_behind(tmp_path, source):
+    write_part(source / "all", ["03"], ids=IDS + 10)
+    with pytest.raises(InputError, match=r"labels/03\.png holds the id 9, 10, 11"):
+        prepare(tmp_path, source)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["recipe.yaml", "source"]
+
+
+def test_archive_cannot_write_outside(tmp_path, source):
+    with tarfile.open(source / "bad.tar", "w") as tar:
+        for name, content in zip(("images/a.png", "../../escaped.png"), pair(), strict=True):
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    with pytest.raises(InputError, match=r"bad\.tar cannot be unpacked"):
+        prepare(tmp_path, source, splits={"train": {"part": "bad"}})
+    assert not list(tmp_path.rglob("escaped.png"))
+
+
+def test_truncated_archive_is_named(tmp_path, source):
+    pack(source / "all", source / "short.tar")
+    content = (source / "short.tar").read_bytes()
+    (source / "short.tar").write_bytes(content[:600])
+    with pytest.raises(InputError, match=r"short\.tar cannot be unpacked"):
+        prepare(tmp_path, source, splits={"train": {"part": "short"}})
+
+
+def test_missing_part_says_where_to_get_the_data(tmp_path, source):
+    with pytest.raises(InputError, match=r"lacks val\.tar, .*it holds \['all'\]\. Get the data from the shop"):
+        prepare(tmp_path, source, splits={"val": {"part": "val"}})
+
+
+def test_missing_source_says_where_to_get_the_data(tmp_path):
+    with pytest.raises(InputError, match=r"no such folder as .*Get the data from the shop"):
+        prepare(tmp_path, tmp_path / "nowhere")
+
+
+def test_split_without_images_is_an_error(tmp_path, source):
+    with pytest.raises(InputError, match="no image from 7 to None for the split 'val'"):
+        prepare(tmp_path, source, splits={"val": {"part": "all", "first": "7"}})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"keep": ["scarf"]}, r"cannot keep \['scarf'\]"),
+        ({"keep": []}, "cannot keep no class"),
+        ({"keeps": ["hat"]}, r"\['keeps'\]"),
+        ({"splits": None}, "splits"),
+        ({"splits": {"train": {"prat": "all"}}}, "prat"),
+        ({"splits": {"train": {"part": "all", "first": 1}}}, "quotes"),
+        ({"classes": ["hat", None]}, "None"),
+    ],
+)
+def test_wrong_recipe_is_named(tmp_path, source, changes, message):
+    with pytest.raises(InputError, match=rf"recipe\.yaml.*{message}"):
+        prepare(tmp_path, source, **changes)
+
+
+def test_unknown_recipe_lists_the_known():
+    with pytest.raises(InputError, match=r"no recipe 'cityscapes': give one of \['camvid', 'ccp'.*\]"):
+        Recipe.load("cityscapes")
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_recipes_of_the_project_can_be_read(path):
+    recipe = Recipe.load(path.stem)
+    assert set(recipe.splits) == {"train", "val", "test"}
+
+
+def test_command_line():
+    assert parse(["camvid", "--source", "a", "--out", "b"]) == ("camvid", PrepareArguments("a", "b"))
+
+
+@needs_data
+def test_camvid_has_the_published_pixel_counts(tmp_path):
+    out = tmp_path / "out"
+    recipe = yaml.safe_load((RECIPES / "camvid.yaml").read_text())
+    recipe["splits"] = {"val": {"part": "val"}}
+    (tmp_path / "val.yaml").write_text(yaml.safe_dump(recipe))
+    main(str(tmp_path / "val.yaml"), PrepareArguments(str(TEST_DATA / "camvid"), str(out)))
+    data = load_segmentation_data(out, "val")
+    counts = sum(np.bincount(data[index].mask.ravel(), minlength=256) for index in range(len(data)))
+    published = json.loads((TEST_DATA / "camvid" / "classes.json").read_text())["pixel_count"]["val"]
+    assert dict(zip([*data.classes.names, "unlabelled"], counts[[*range(11), 255]].tolist(), strict=True)) == published
+
+
+@needs_data
+def test_kept_garments_are_words_of_the_public_lists():
+    lists = json.loads((TEST_DATA / "clip_text" / "clip_vitb32_text_names.json").read_text())["names"].values()
+    # "legging_(clothing)" -> "legging"; "Wallet/Purse" stays one phrase
+    words = {name.split("_(")[0].lower().replace("_", " ") for names in lists for name in names}
+    recipe = Recipe.load("ccp")
+    assert [prompt for prompt in recipe.kept.prompts if prompt not in words] == []
+    rest = set(recipe.given.names) - set(recipe.kept.names)
+    assert rest & words == set()

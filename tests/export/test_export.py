@@ -1,0 +1,371 @@
+"""Exported graphs against the models that they were made from, and the commands that run them."""
+
+import hashlib
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from PIL import Image
+from tiny_model import NAMES, tiny_model
+from torchvision.transforms.v2 import InterpolationMode
+from written_data import write_data
+
+from lclipseg.commands import evaluate, export, prepare_data, segment
+from lclipseg.console.errors import InputError
+from lclipseg.export import graph as exporting
+from lclipseg.export import label_map as label_map_graph
+from lclipseg.lab.timing.realistic_logits import RealisticLogits
+from lclipseg.lab.words import attention_maps
+from lclipseg.networks import exported as onnx_model
+from lclipseg.networks.export_record import BANK_FILE, MODEL_FILE, ExportRecord
+from lclipseg.networks.weights import weights_sha256
+from lclipseg.prediction.segment import load_model, load_runnable, segment_images
+from modeling_lclipseg import LClipSegImageProcessor, WordBank
+
+ROOT = Path(__file__).resolve().parents[2]
+SHIPPED = ROOT / "checkpoints" / "lclipseg-mbv3s-camvid"
+# TensorFlow's padding depends on the size of the image: the hardest case for sizes not seen in the export.
+PADDED_BY_SIZE = {
+    "model_type": "timm_backbone",
+    "backbone": "tf_mobilenetv3_small_minimal_100",
+    "out_indices": [1, 2, 3, 4],
+}
+PROCESSOR = LClipSegImageProcessor(size={"shortest_edge": 64, "longest_edge": 160})
+
+
+CENTER = torch.eye(32)[:1]  # the common direction of the checkpoint's vectors
+
+
+def vectors(count: int, seed: int = 0) -> torch.Tensor:
+    return CENTER + 0.1 * torch.randn(count, 32, generator=torch.Generator().manual_seed(seed))
+
+
+def save_checkpoint(folder: Path, **overrides) -> Path:
+    model = tiny_model(**overrides)
+    if model.head.takes_text:
+        model.set_class_center(CENTER).set_classes(NAMES, vectors(len(NAMES)))
+    model.save_pretrained(folder)
+    PROCESSOR.save_pretrained(folder)
+    return folder
+
+
+def exported(checkpoint: Path, out: Path, *arguments: str) -> Path:
+    export.main(*export.parse([str(checkpoint), "--out", str(out), *arguments]))
+    return out
+
+
+def same_network(folder: Path):
+    """Inside, the export takes the network of another one, which is the same and takes seconds to trace."""
+    return mock.patch.object(exporting, "export_network", lambda *_: onnx.load(folder / MODEL_FILE))
+
+
+def noise(width: int, height: int, seed: int = 0) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("export")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(folder) -> Path:
+    return save_checkpoint(folder / "checkpoint", backbone_config=PADDED_BY_SIZE)
+
+
+@pytest.fixture(scope="module")
+def open_graph(checkpoint, folder) -> Path:
+    return exported(checkpoint, folder / "open")
+
+
+@pytest.fixture(scope="module")
+def map_graph(checkpoint, open_graph, folder) -> Path:
+    with same_network(open_graph):
+        return exported(checkpoint, folder / "map", "--label_map")
+
+
+@pytest.fixture(scope="module")
+def int8_graph(checkpoint, open_graph, folder) -> Path:
+    (folder / "photos").mkdir()
+    for seed in range(2):
+        noise(96, 64, seed).save(folder / "photos" / f"{seed}.png")
+    with same_network(open_graph):
+        return exported(checkpoint, folder / "int8", "--int8", "--calibration", str(folder / "photos"))
+
+
+OTHER_HEADS = {name: {"guidance": name} for name in ("lseg", "denseclip", "none")}
+OTHER_HEADS["fusion without blocks"] = {"guidance": "fusion", "num_fusion_layers": 0}
+
+
+@pytest.fixture(scope="module", params=OTHER_HEADS)
+def baked(request, folder) -> tuple[Path, Path]:
+    """A checkpoint of every head that the other graphs do not have, and its graph."""
+    checkpoint = save_checkpoint(folder / request.param, **OTHER_HEADS[request.param])
+    return checkpoint, exported(checkpoint, folder / f"{request.param}-baked", "--vocabulary", "baked")
+
+
+# ---------------------------------------------------------------------------------------------------------- the graphs
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("batch", "height", "width", "num_classes"), [(1, 64, 64, 3), (3, 33, 101, 1), (2, 97, 128, 200)]
+)
+def test_logits_are_those_of_the_model_at_sizes_not_seen_in_the_export(
+    checkpoint, open_graph, batch, height, width, num_classes
+):
+    generator = torch.Generator().manual_seed(height)
+    inputs = {
+        "pixel_values": torch.randn(batch, 3, height, width, generator=generator),
+        "class_embeddings": torch.randn(num_classes, 32, generator=generator),
+    }
+    expected = load_model(checkpoint)[0](**inputs).logits
+    torch.testing.assert_close(load_runnable(open_graph)[0](**inputs).logits, expected, atol=1e-4, rtol=0)
+
+
+@torch.no_grad()
+def test_every_head_bakes_its_classes_in(baked):
+    checkpoint, graph = baked
+    pixel_values = torch.randn(1, 3, 65, 96, generator=torch.Generator().manual_seed(0))
+    expected = load_model(checkpoint)[0](pixel_values).logits
+    torch.testing.assert_close(load_runnable(graph)[0](pixel_values).logits, expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("size", [(96, 64), (75, 50), (33, 160), (200, 131)])
+def test_label_map_is_that_of_the_model(checkpoint, map_graph, size):
+    image = noise(10, 8).resize(size, Image.Resampling.BICUBIC)
+    (expected,) = segment_images(*load_model(checkpoint), [image])
+    (found,) = segment_images(*load_runnable(map_graph), [image])
+    assert found.shape == expected.shape
+    assert (found == expected).float().mean() > 0.99  # a scaled value in some hundred is rounded the other way
+
+
+@torch.no_grad()
+def test_int8_graph_stays_near_the_model(checkpoint, int8_graph):
+    pixel_values = PROCESSOR(images=noise(96, 64), return_tensors="pt")["pixel_values"]
+    expected = load_model(checkpoint)[0](pixel_values).logits
+    error = load_runnable(int8_graph)[0](pixel_values).logits - expected
+    assert 0 < error.norm() / (expected - expected.mean()).norm() < 0.3
+
+
+def test_int8_graph_takes_less_room(open_graph, int8_graph):
+    assert (int8_graph / MODEL_FILE).stat().st_size < 0.6 * (open_graph / MODEL_FILE).stat().st_size
+
+
+@pytest.mark.parametrize("graph", ["open_graph", "map_graph", "int8_graph"])
+def test_record_says_what_the_graph_takes_and_gives(request, graph):
+    folder = request.getfixturevalue(graph)
+    session, record = load_runnable(folder)[0].session, ExportRecord.load(folder)
+    assert {value.name: value.shape for value in session.get_inputs()} == {
+        name: value["shape"] for name, value in record.inputs.items()
+    }
+    assert [value.name for value in session.get_outputs()] == list(record.outputs)
+
+
+@pytest.mark.parametrize("graph", ["open_graph", "map_graph", "int8_graph"])
+def test_no_file_names_a_folder_of_the_machine(request, folder, checkpoint, graph):
+    files = list(request.getfixturevalue(graph).iterdir())
+    assert ExportRecord.load(files[0].parent).model == checkpoint.name
+    assert not [file.name for file in files if str(folder).encode() in file.read_bytes()]
+
+
+def test_record_of_a_model_on_the_hub_keeps_its_name(checkpoint, open_graph, tmp_path, monkeypatch):
+    monkeypatch.setattr(export, "load_model", lambda *_: load_model(checkpoint))
+    with same_network(open_graph):
+        record = export.main("owner/name", export.ExportArguments(out=str(tmp_path)))
+    assert (record.model, record.weights_sha256) == ("owner/name", None)
+
+
+def test_class_vectors_beside_an_open_graph_are_a_word_bank(checkpoint, open_graph):
+    expected = torch.nn.functional.normalize(load_model(checkpoint)[0].class_embeddings, dim=1)
+    torch.testing.assert_close(WordBank.load(open_graph / BANK_FILE).lookup(NAMES), expected)
+
+
+def test_baked_export_leaves_no_vectors_of_an_open_one(checkpoint, open_graph, tmp_path):
+    (tmp_path / BANK_FILE).write_bytes(b"of an earlier export")
+    record = replace(ExportRecord.load(open_graph), vocabulary="baked")
+    exporting.write_export(tmp_path, onnx.load(open_graph / MODEL_FILE), *load_model(checkpoint), record)
+    assert not (tmp_path / BANK_FILE).exists()
+
+
+# -------------------------------------------------------------------------------------------------------- the commands
+
+
+@pytest.mark.parametrize("graph", ["open_graph", "map_graph"])
+def test_segment_takes_an_exported_model_and_other_classes(request, checkpoint, graph, tmp_path):
+    WordBank(("tree",), vectors(1, seed=3)).save(tmp_path / "b.safetensors")
+    noise(10, 8).resize((96, 64), Image.Resampling.BICUBIC).save(tmp_path / "a.png")
+    maps = []
+    for model in (checkpoint, request.getfixturevalue(graph)):
+        arguments = ["--classes", "tree, Sky", "--bank", str(tmp_path / "b.safetensors"), "--out", str(tmp_path / "o")]
+        assert segment.main(*segment.parse([str(tmp_path / "a.png"), "--model", str(model), *arguments])) == 0
+        assert json.loads((tmp_path / "o" / "a.json").read_text())["id2label"] == {"0": "tree", "1": "Sky"}
+        maps.append(np.array(Image.open(tmp_path / "o" / "a_mask.png")))
+    assert (maps[0] == maps[1]).mean() > 0.99
+
+
+@pytest.mark.parametrize("graph", ["open_graph", "map_graph"])
+def test_evaluate_scores_an_exported_model_like_its_checkpoint(request, checkpoint, graph, tmp_path):
+    data = write_data(tmp_path / "data")
+    expected, found = (
+        evaluate.main(*evaluate.parse([str(model), "--data", str(data)]))
+        for model in (checkpoint, request.getfixturevalue(graph))
+    )
+    assert found.scores.pixel_accuracy == pytest.approx(expected.scores.pixel_accuracy, abs=0.01)
+    assert found.weights_sha256 != expected.weights_sha256
+
+
+def test_results_know_an_export_by_its_graph_whatever_lies_beside_it(open_graph, tmp_path):
+    folder = shutil.copytree(open_graph, tmp_path / "export")
+    (folder / "model.safetensors").write_bytes(b"weights that do not run")
+    graph = hashlib.sha256((open_graph / MODEL_FILE).read_bytes()).hexdigest()
+    assert weights_sha256(folder) == graph
+
+
+def test_windows_and_mirror_images_go_through_a_graph_with_logits(checkpoint, open_graph):
+    image, settings = noise(100, 70), {"mode": "slide", "window": 64, "flip": True}
+    (expected,) = segment_images(*load_model(checkpoint), [image], **settings)
+    (found,) = segment_images(*load_runnable(open_graph), [image], **settings)
+    assert (found == expected).float().mean() > 0.99
+
+
+# --------------------------------------------------------------------------------------------------------- what fails
+
+
+NEEDS_CHECKPOINT = {
+    "export": lambda model, out: exported(model, out),
+    "attention_maps": lambda model, out: attention_maps.main(
+        [], attention_maps.AttentionArguments(model=str(model), out=str(out / "a.png"))
+    ),
+    "realistic_logits": lambda model, out: RealisticLogits.of(str(model), noise(64, 64)),
+}
+
+
+@pytest.mark.parametrize("use", NEEDS_CHECKPOINT.values(), ids=NEEDS_CHECKPOINT.keys())
+@pytest.mark.parametrize("graph", ["open_graph", "map_graph"])
+def test_what_needs_a_checkpoint_refuses_an_export_and_names_its_own(request, graph, use, tmp_path):
+    with pytest.raises(InputError, match=r"holds an exported model, .* made from \(checkpoint\)"):
+        use(request.getfixturevalue(graph), tmp_path)
+
+
+def test_export_into_a_checkpoint_is_refused_and_changes_nothing(checkpoint):
+    before = {file.name: file.read_bytes() for file in checkpoint.iterdir()}
+    with pytest.raises(InputError, match=r"holds weights \(model\.safetensors\)"):
+        exported(checkpoint, checkpoint)
+    assert {file.name: file.read_bytes() for file in checkpoint.iterdir()} == before
+
+
+@pytest.mark.parametrize("name", ["model-00001-of-00002.safetensors", "pytorch_model.bin"])
+def test_export_beside_weights_of_any_kind_is_refused(checkpoint, tmp_path, name):
+    (tmp_path / name).write_bytes(b"weights")
+    with pytest.raises(InputError, match=name):
+        exported(checkpoint, tmp_path)
+
+
+def test_export_into_a_file_is_refused(checkpoint, tmp_path):
+    (tmp_path / "out").write_text("")
+    with pytest.raises(InputError, match="is a file; give a folder"):
+        exported(checkpoint, tmp_path / "out")
+
+
+def test_export_over_an_earlier_one_is_allowed(checkpoint, open_graph, tmp_path):
+    folder = shutil.copytree(open_graph, tmp_path / "export")
+    (folder / MODEL_FILE).write_bytes(b"an earlier graph")
+    with same_network(open_graph):
+        exported(checkpoint, folder)
+    assert (folder / MODEL_FILE).read_bytes() == (open_graph / MODEL_FILE).read_bytes()
+
+
+def test_label_maps_cannot_be_averaged(map_graph):
+    with pytest.raises(InputError, match="without --label_map"):
+        segment_images(*load_runnable(map_graph), [noise(64, 64)], flip=True)
+
+
+def test_baked_graph_takes_no_classes(baked, tmp_path):
+    noise(64, 64).save(tmp_path / "a.png")
+    with pytest.raises(InputError, match="3 classes baked in"):
+        segment.main(*segment.parse([str(tmp_path / "a.png"), "--model", str(baked[1]), "--classes", "sky"]))
+
+
+def test_exported_model_knows_the_vectors_of_another_tower(open_graph):
+    with pytest.raises(ValueError, match="do not come from this"):
+        load_runnable(open_graph)[0].set_classes(["tree"], torch.eye(32)[1:2])
+
+
+@pytest.mark.parametrize("guidance", ["denseclip", "none"])
+def test_closed_guidance_has_no_open_vocabulary(tmp_path, guidance):
+    with pytest.raises(InputError, match="--vocabulary baked"):
+        exported(save_checkpoint(tmp_path / "checkpoint", guidance=guidance), tmp_path / "out")
+
+
+def test_checkpoint_without_class_vectors_is_refused(tmp_path):
+    model = tiny_model()
+    model.class_embeddings.zero_()
+    model.save_pretrained(tmp_path / "checkpoint")
+    PROCESSOR.save_pretrained(tmp_path / "checkpoint")
+    with pytest.raises(InputError, match="has no class vectors"):
+        exported(tmp_path / "checkpoint", tmp_path / "out")
+
+
+@pytest.mark.parametrize("arguments", [["--int8"], ["--calibration", "photos"]])
+def test_int8_and_its_pictures_come_together(checkpoint, tmp_path, arguments):
+    with pytest.raises(InputError, match="belong together"):
+        exported(checkpoint, tmp_path, *arguments)
+
+
+@pytest.mark.parametrize("resample", [2, "bilinear", InterpolationMode.BILINEAR])
+def test_bilinear_is_known_in_every_form_that_the_processor_takes(resample):
+    label_map_graph.check_settings(LClipSegImageProcessor(resample=resample))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"pad_size": {"height": 64, "width": 64}},
+        {"resample": 3},
+        {"resample": "bicubic"},
+        {"resample": InterpolationMode.BICUBIC},
+        {"resample": None},
+    ],
+)
+def test_processor_that_has_no_place_in_the_graph_is_refused(tmp_path, checkpoint, monkeypatch, settings):
+    processor = LClipSegImageProcessor(size={"shortest_edge": 32}, **settings)
+    monkeypatch.setattr(export, "load_model", lambda *_: (load_model(checkpoint)[0], processor))
+    with pytest.raises(InputError, match=next(iter(settings))):
+        exported(checkpoint, tmp_path, "--label_map")
+
+
+def test_damaged_graph_is_named(open_graph, tmp_path):
+    for file in open_graph.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes()[:1000] if file.name == MODEL_FILE else file.read_bytes())
+    with pytest.raises(InputError, match=f"{MODEL_FILE} cannot be read"):
+        onnx_model.load_exported(tmp_path)
+
+
+# ---------------------------------------------------------------------------------------------- the shipped checkpoint
+
+
+@pytest.mark.slow
+def test_label_map_of_a_photograph_agrees_in_all_but_a_thousandth(tmp_path):
+    image = Image.open(ROOT / "docs" / "demo" / "street.jpg")
+    (expected,) = segment_images(*load_model(SHIPPED), [image])
+    (found,) = segment_images(*load_runnable(exported(SHIPPED, tmp_path, "--label_map")), [image])
+    assert (found == expected).float().mean() >= 0.999
+
+
+@pytest.mark.slow
+def test_int8_loses_at_most_half_a_point_on_real_data_and_is_small(tmp_path, real_data):
+    data = tmp_path / "camvid"
+    prepare_data.main("camvid", prepare_data.PrepareArguments(source=str(real_data / "camvid"), out=str(data)))
+    graph = exported(SHIPPED, tmp_path, "--int8", "--calibration", str(data))
+    assert (graph / MODEL_FILE).stat().st_size < 5e6
+    before, after = (
+        evaluate.main(*evaluate.parse([str(model), "--data", str(data)])).scores.mean_iou for model in (SHIPPED, graph)
+    )
+    assert 100 * (before - after) <= 0.5

@@ -1,0 +1,98 @@
+"""Names of classes and files are text: no document, picture, terminal or path ever reads them as anything else.
+
+Cards: test_cards.py; the Space: test_space.py and test_space_page.py; the page in the browser: test_web_page.py.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hostile_names import HOSTILE, rendered
+from PIL import Image
+from tiny_model import tiny_model
+
+from lclipseg.commands import segment
+from lclipseg.commands.evaluate import EvaluateArguments
+from lclipseg.commands.evaluate import main as evaluate
+from lclipseg.console import errors as cli
+from lclipseg.console.frame import run_command
+from lclipseg.data.class_list import ClassList
+from modeling_lclipseg import LClipSegImageProcessor, draw_overlay
+
+TRAVERSING = [
+    "../../outside",
+    "/tmp/absolute",
+    "C:\\x",
+    "..",
+    "a/b",
+    "CON",
+    "x" * 5000,
+    "{name}",
+    "%s %n",
+    "$(touch x)",
+]
+NAMES = [*HOSTILE, *TRAVERSING, "[bold]rich[/bold]", "[/]", "\u202eright to left", "naïve 北京 🚲"]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory) -> Path:
+    """A checkpoint whose classes have the names."""
+    folder = tmp_path_factory.mktemp("checkpoint")
+    model = tiny_model()
+    model.set_classes(NAMES, model.class_embeddings.new_ones(len(NAMES), 32).cumsum(0).sin())
+    model.save_pretrained(folder)
+    LClipSegImageProcessor(size={"shortest_edge": 64}).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def photo(tmp_path) -> Path:
+    path = tmp_path / "[red]photo <b> $(x) .png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(path)
+    return path
+
+
+def test_segment_keeps_the_names_and_writes_its_three_files_alone(checkpoint, photo, tmp_path, capsys):
+    before = set(tmp_path.rglob("*"))
+    assert segment.main([str(photo)], segment.SegmentArguments(model=str(checkpoint), out=str(tmp_path / "out"))) == 0
+    record = json.loads((tmp_path / "out" / f"{photo.stem}.json").read_text(encoding="utf-8"))
+    assert list(record["id2label"].values()) == NAMES
+    assert len(set(tmp_path.rglob("*")) - before) == 4  # the folder and its files
+    assert str(photo) in capsys.readouterr().out
+
+
+def test_evaluation_shows_the_names_letter_by_letter(checkpoint, photo, tmp_path, capsys):
+    data = tmp_path / "[data] <i>"
+    for part in ("images", "masks"):
+        (data / "test" / part).mkdir(parents=True)
+    (data / "classes.json").write_text(json.dumps(NAMES))
+    photo.rename(data / "test" / "images" / "a.png")
+    Image.fromarray(np.arange(4096, dtype=np.uint8).reshape(64, 64) % len(NAMES)).save(data / "test/masks/a.png")
+    evaluate(str(checkpoint), EvaluateArguments(data=str(data), out=str(tmp_path / "out")))
+    page = rendered((tmp_path / "out" / "evaluation.md").read_text(encoding="utf-8"))
+    assert page.tags == {"h1", "p", "table", "thead", "tbody", "tr", "th", "td"}
+    assert str(data) in page.text
+    assert all(name in page.text for name in NAMES if name.isprintable())
+    assert list(json.loads((tmp_path / "out" / "evaluation.json").read_text())["scores"]["per_class"]) == NAMES
+    assert "[bold]rich[/bold]" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_legend_is_drawn_with_any_name(name):
+    assert draw_overlay(Image.new("RGB", (50, 50)), np.zeros((50, 50), dtype=int), {0: name}).width > 50
+
+
+def test_class_list_comes_back_with_any_name(tmp_path):
+    classes = ClassList.parse(NAMES, "x")
+    classes.save(tmp_path / "classes.json")
+    assert ClassList.load(tmp_path / "classes.json").names == tuple(NAMES)
+
+
+def test_terminal_is_not_steered_by_a_name(capsys):
+    def fail() -> None:
+        raise cli.InputError("x\x1b[2J.png: broken\x07\nand this is the second line")
+
+    with pytest.raises(SystemExit):
+        run_command(fail)
+    assert capsys.readouterr().err == "error: x\\x1b[2J.png: broken\\x07\nand this is the second line\n"

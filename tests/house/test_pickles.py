@@ -1,0 +1,128 @@
+"""A pickle can run code when it is read: one that would leave a file behind is planted wherever weights are loaded."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_model import tiny_model
+from transformers import AutoModelForSemanticSegmentation, CLIPTextConfig
+
+from lclipseg.networks.backbones import load_backbone_weights
+from lclipseg.prediction.segment import load_runnable
+from lclipseg.publishing.run import check_weights
+from modeling_lclipseg import LClipSegImageProcessor, WordBank
+from modeling_lclipseg.class_vectors_lclipseg import load_text_tower
+
+
+class LeavesFile:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.fixture
+def plant(tmp_path):
+    """Write the pickle to a path below `tmp_path`. Afterwards it must not have run."""
+    trace = tmp_path / "it ran"
+
+    def write(name: str) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save({"weight": LeavesFile(trace)}, path)
+        return path
+
+    yield write
+    assert not trace.exists()
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("saved")
+    tiny_model().save_pretrained(folder)
+    LClipSegImageProcessor().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def copy(checkpoint, tmp_path) -> Path:
+    """A checkpoint to change, `tmp_path / "model"`."""
+    return Path(shutil.copytree(checkpoint, tmp_path / "model"))
+
+
+LOADERS = [load_runnable, AutoModelForSemanticSegmentation.from_pretrained]
+
+
+def test_planted_pickle_would_run(tmp_path):
+    torch.save({"weight": LeavesFile(tmp_path / "it ran")}, tmp_path / "weights.pt")
+    torch.load(tmp_path / "weights.pt", weights_only=False)
+    assert (tmp_path / "it ran").exists()
+
+
+@pytest.mark.parametrize("load", LOADERS)
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "model.pkl"])
+def test_checkpoint_that_has_nothing_but_a_pickle_is_refused(plant, copy, load, name):
+    (copy / "model.safetensors").unlink()
+    plant(f"model/{name}")
+    with pytest.raises((OSError, ValueError), match=r"model\.safetensors"):
+        load(copy)
+
+
+@pytest.mark.parametrize("load", LOADERS)
+def test_pickle_under_the_name_of_safetensors_is_refused(plant, copy, load):
+    plant("model/model.safetensors")
+    with pytest.raises(Exception, match="header"):
+        load(copy)
+
+
+@pytest.mark.parametrize("load", LOADERS)
+def test_pickles_beside_safetensors_are_left_alone(plant, copy, load):
+    for name in ("pytorch_model.bin", "optimizer.pt", "training_args.bin", "scheduler.pkl"):
+        plant(f"model/{name}")
+    load(copy)
+
+
+@pytest.mark.parametrize("setting", [False, None])
+def test_pickles_cannot_be_asked_for(copy, setting):
+    with pytest.raises(ValueError, match="no pickles"):
+        AutoModelForSemanticSegmentation.from_pretrained(copy, use_safetensors=setting)
+
+
+@pytest.mark.parametrize(
+    "name", ["w.bin", "w.pt", "w.pth", "w.pth.tar", "w.pkl", "w.ckpt", "w.PTH", "weights", "w.npz"]
+)
+def test_backbone_weights_are_no_pickle(plant, name):
+    with pytest.raises(ValueError, match="only safetensors files are read"):
+        load_backbone_weights(tiny_model(), str(plant(name)))
+
+
+def test_backbone_weights_are_no_pickle_under_the_name_of_safetensors(plant):
+    with pytest.raises(ValueError, match=r"w\.safetensors is not a whole safetensors file"):
+        load_backbone_weights(tiny_model(), str(plant("w.safetensors")))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("bank.pt", r"ends in \.safetensors"), ("bank.safetensors", "cannot be read as safetensors")]
+)
+def test_word_bank_is_no_pickle(plant, tmp_path, name, message):
+    (tmp_path / "bank_names.json").write_text('{"names": {"words": ["sky"]}}')
+    with pytest.raises(ValueError, match=message):
+        WordBank.load(plant(name))
+
+
+def test_text_tower_is_no_pickle(plant, tmp_path):
+    size = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    CLIPTextConfig(**size).save_pretrained(tmp_path / "tower")
+    plant("tower/pytorch_model.bin")
+    with pytest.raises(ValueError, match=r"cannot be loaded: .*model\.safetensors"):
+        load_text_tower(str(tmp_path / "tower"))
+
+
+def test_published_weights_are_no_pickle(plant, copy):
+    plant("model/model.safetensors")
+    with pytest.raises(Exception, match="header"):
+        check_weights(copy)

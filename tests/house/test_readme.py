@@ -1,0 +1,75 @@
+"""README and the card say what is true: code runs, links lead somewhere, numbers are those of the result files."""
+
+import json
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from lclipseg.lab.comparisons.finished import FinishedTable
+from lclipseg.lab.comparisons.grid import ResultLines, Table
+from lclipseg.lab.comparisons.tables import summary_table
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+CARD = (ROOT / "model_cards" / "lclipseg-mbv3s-camvid.md").read_text(encoding="utf-8")
+DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("model_cards/*.md")]
+
+
+def result(name: str) -> dict:
+    return json.loads((ROOT / "docs" / "results" / f"{name}.json").read_text(encoding="utf-8"))["scores"]
+
+
+def test_six_lines_of_python_run(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    code = README.split("## Six lines of Python")[1].split("```python\n")[1].split("```")[0]
+    names: dict = {}
+    exec(code, names)
+    assert names["label_map"].shape == (540, 960)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_links_between_files_lead_somewhere(document):
+    for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", document.read_text(encoding="utf-8")):
+        assert (document.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/training.md", "docs/deploying.md"])
+def test_commands_of_the_documents_exist(name):
+    document = (ROOT / name).read_text(encoding="utf-8")
+    for script in set(re.findall(r"scripts/\w+\.py", document)):
+        assert (ROOT / script).is_file()
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in set(re.findall(r"(?m)(?:^|`)make ([a-z-]+)", document)):
+        assert f"\n{target}:" in makefile
+
+
+def test_methods_in_the_readme_are_those_of_the_results_lines():
+    finished = FinishedTable(Table.load("methods"), "cpu", ResultLines(ROOT / "docs/results/grid.jsonl").read())
+    assert summary_table(finished) in README
+
+
+def test_results_in_the_readme_are_the_measured_ones():
+    name = "camvid-mbv3s-fusion"
+    row = next(line for line in README.splitlines() if f"recipes/{name}.yaml" in line)
+    scores = result(name)
+    assert f"**{100 * scores['mean_iou']:.1f}**" in row
+    assert f"| {100 * result(f'{name}-flip')['mean_iou']:.1f} |" in row
+    assert f"| {100 * scores['pixel_accuracy']:.1f} |" in row
+
+
+def test_card_has_the_measured_numbers():
+    scores = result("camvid-mbv3s-fusion")
+    assert f"{100 * scores['mean_iou']:.2f}" in CARD
+    for class_name, iou in scores["per_class"].items():
+        assert f"| {class_name} | {100 * iou:.2f} |" in CARD
+
+
+def test_no_file_names_a_private_path():
+    wrong = re.compile("/" + r"(?:work|root|home)/")
+    for folder, _, files in os.walk(ROOT):
+        if not {".git", ".venv", "runs", "data"} & set(Path(folder).relative_to(ROOT).parts):
+            for file in files:
+                if file.endswith((".py", ".md", ".json", ".jsonl", ".yaml", ".cfg", ".toml")):
+                    assert not wrong.search((Path(folder) / file).read_text(encoding="utf-8")), f"{folder}/{file}"

@@ -1,0 +1,107 @@
+"""Which runs a comparison needs, how they are known, and how their results are kept."""
+
+from dataclasses import replace
+
+import pytest
+import yaml
+
+from lclipseg.commands import train
+from lclipseg.console import arguments
+from lclipseg.console.errors import InputError
+from lclipseg.lab.comparisons import grid
+from lclipseg.lab.comparisons.grid import Cell, ResultLines, Table
+
+
+@pytest.fixture
+def cell(tmp_path, monkeypatch) -> Cell:
+    monkeypatch.setattr(grid, "RECIPES", tmp_path)
+    monkeypatch.setattr(grid, "HELD_OUT", tmp_path)
+    for name, content in {"toy-cpu": {"epochs": 1}, "toy-gpu": {"epochs": 9}, "fold": {"classes": ["car"]}}.items():
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(content))
+    return Cell("toy", "lclipseg-mbv3s", {"guidance": "fusion", "center": "words"}, "cpu", seed=0)
+
+
+def test_hash_does_not_depend_on_the_order_of_options(cell):
+    assert replace(cell, options={"center": "words", "guidance": "fusion"}).hash == cell.hash
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 1},
+        {"budget": "gpu"},
+        {"backbone": "lclipseg-mbv3"},
+        {"options": {"guidance": "none"}},
+        {"held_out": "fold"},
+    ],
+)
+def test_hash_depends_on_what_the_result_depends_on(cell, change):
+    assert replace(cell, **change).hash != cell.hash
+
+
+def test_hash_depends_on_the_schedule(cell, tmp_path):
+    before = cell.hash
+    (tmp_path / "toy-cpu.yaml").write_text("epochs: 2")
+    assert cell.hash != before
+
+
+def test_hash_depends_on_the_classes_held_out(cell, tmp_path):
+    without = replace(cell, held_out="fold")
+    before = without.hash
+    (tmp_path / "fold.yaml").write_text("classes: [bus]")
+    assert without.hash != before
+
+
+def test_train_options_spread_lists(cell):
+    options = replace(cell, options={"config": ["hidden_size=64", "fusion_stride=32"]}).train_options()
+    assert options[-3:] == ["--config", "hidden_size=64", "fusion_stride=32"]
+
+
+@pytest.mark.parametrize("name", Table.names())
+@pytest.mark.parametrize("budget", grid.BUDGETS)
+def test_every_cell_of_every_table_is_a_command_that_train_takes(name, budget):
+    groups = (train.ModelArguments, train.DataArguments, train.RunArguments)
+    for cell in Table.load(name).cells(budget):
+        arguments.parse("", *groups, argv=cell.train_options())
+
+
+@pytest.mark.parametrize("name", Table.names())
+def test_cells_of_a_table_differ(name):
+    cells = Table.load(name).cells("cpu")
+    assert len({cell.hash for cell in cells}) == len(cells)
+
+
+def test_tables_share_the_whole_method():
+    hashes = [{cell.hash for cell in Table.load(name).cells("cpu")} for name in ("methods", "ablations")]
+    assert hashes[0] & hashes[1]
+
+
+def test_a_seed_is_complete_before_the_next_begins():
+    seeds = [cell.seed for cell in Table.load("methods").cells("cpu")]
+    assert seeds == sorted(seeds)
+
+
+def test_unknown_table_is_named():
+    with pytest.raises(InputError, match=r"no table 'method'; there are .*methods"):
+        Table.load("method")
+
+
+def test_unknown_reference_is_refused():
+    with pytest.raises(InputError, match="reference 'b'"):
+        Table("t", "", "", ["d"], ["m"], [0], {"a": {}}, reference="b")
+
+
+def test_the_last_line_of_a_cell_counts(tmp_path):
+    lines = ResultLines(tmp_path / "lines.jsonl")
+    for value in (1, 2):
+        lines.append({"hash": "a", "value": value})
+    assert lines.read()["a"]["value"] == 2
+
+
+def test_a_line_cut_short_is_named(tmp_path):
+    lines = ResultLines(tmp_path / "lines.jsonl")
+    lines.append({"hash": "a"})
+    with lines.path.open("a") as file:
+        file.write('{"hash": "b"')
+    with pytest.raises(InputError, match="line 2 of"):
+        lines.read()

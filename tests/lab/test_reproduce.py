@@ -1,0 +1,148 @@
+"""The grid runner on a tiny table: it runs what is missing, once, and says what failed."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from lclipseg.console.errors import InputError
+from lclipseg.lab.comparisons import grid, reproduce
+from lclipseg.lab.comparisons.reproduce import ReproduceArguments
+from modeling_lclipseg import WordBank
+
+PRESET = {
+    "backbone_weights": "none",
+    "licence": "apache-2.0",
+    "config": {
+        "backbone_config": {
+            "model_type": "timm_backbone",
+            "backbone": "mobilenetv3_small_050",
+            "out_indices": [1, 2, 3, 4],
+        },
+        "hidden_size": 16,
+        "num_attention_heads": 2,
+        "decoder_hidden_size": 16,
+    },
+}
+RECIPE = {"crop_size": [32, 32], "shortest_edge": 32, "epochs": 1, "batch_size": 2, "warmup_steps": 0}
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch) -> Path:
+    """A toy data set of three classes, and a table of one variant."""
+    for name in ("tables", "recipes", "held_out"):
+        (tmp_path / name).mkdir()
+        monkeypatch.setattr(grid, name.upper(), tmp_path / name)
+    (tmp_path / "preset.yaml").write_text(yaml.safe_dump(PRESET))
+    (tmp_path / "recipes" / "toy-cpu.yaml").write_text(yaml.safe_dump(RECIPE))
+    (tmp_path / "held_out" / "fold.yaml").write_text("classes: [car]")
+    write_table(tmp_path, variants={"fusion": {"guidance": "fusion"}})
+    random = np.random.default_rng(0)
+    for split in ("train", "val", "test"):
+        for kind in ("images", "masks"):
+            folder = tmp_path / "data" / "toy" / split / kind
+            folder.mkdir(parents=True)
+            for stem in "abc"[: 2 + (split == "train")]:
+                shape = (40, 48, 3) if kind == "images" else (40, 48)
+                Image.fromarray(random.integers(0, 3, shape, dtype=np.uint8)).save(folder / f"{stem}.png")
+    (tmp_path / "data" / "toy" / "classes.json").write_text(json.dumps({"classes": ["sky", "road", "car"]}))
+    (tmp_path / "words").mkdir()
+    WordBank(("sky", "road", "car", "dog"), torch.randn(4, 32), "tower").save(tmp_path / "words" / "toy.safetensors")
+    return tmp_path
+
+
+def write_table(workspace: Path, **changes) -> None:
+    table = {
+        "title": "Toy",
+        "about": "A toy.",
+        "data": ["toy"],
+        "backbones": [str(workspace / "preset.yaml")],
+        "seeds": [0],
+        "reference": "fusion",
+    }
+    (workspace / "tables" / "toy.yaml").write_text(yaml.safe_dump({**table, **changes}, sort_keys=False))
+
+
+def options(workspace: Path, **changes) -> ReproduceArguments:
+    paths = {
+        "data_root": str(workspace / "data"),
+        "bank_root": str(workspace / "words"),
+        "weights_root": str(workspace / "weights"),
+        "runs": str(workspace / "runs"),
+        "results": str(workspace / "results" / "grid.jsonl"),
+        "costs": str(workspace / "results" / "costs.json"),
+        "report": str(workspace / "results.md"),
+    }
+    return ReproduceArguments(**{**paths, "size": 64, "rounds": 2, **changes})
+
+
+def lines(workspace: Path) -> list[dict]:
+    return [json.loads(line) for line in (workspace / "results" / "grid.jsonl").read_text().splitlines()]
+
+
+def test_a_cell_is_run_once_and_leaves_a_whole_line(workspace, capsys):
+    reproduce.main("toy", options(workspace))
+    (line,) = lines(workspace)
+    cell = grid.Table.load("toy").cells("cpu")[0]
+    assert (line["hash"], line["options"], line["seed"]) == (cell.hash, {"guidance": "fusion"}, 0)
+    assert line["steps"] == 2  # 3 images in batches of 2, one pass
+    assert 0 <= line["scores"]["mean_iou"] <= 1
+    assert set(line["scores"]["per_class"]) == {"sky", "road", "car"}
+    assert line["parameters"] > 0 and line["macs"] > 0 and line["latency_ms"] > 0 and "torch" in line["versions"]
+    assert str(workspace / "data") not in json.dumps(line["arguments"])  # no path of this machine
+    reproduce.main("toy", options(workspace))
+    assert len(lines(workspace)) == 1
+    assert "1 of 1 cells have a result, 0 are missing" in capsys.readouterr().out
+
+
+def test_costs_are_of_each_network_once_and_compared_with_the_first(workspace):
+    two = {"guidance": "fusion", "config": ["num_fusion_layers=2"]}
+    same = {"guidance": "fusion", "config": ["num_fusion_layers=2"], "vectors": "random"}
+    write_table(workspace, variants={"none": {"guidance": "none"}, "fusion": two, "other vectors": same})
+    (workspace / "tables" / "toy.yaml").rename(workspace / "tables" / "methods.yaml")
+    reproduce.main("costs", options(workspace))
+    costs = json.loads((workspace / "results" / "costs.json").read_text())
+    assert costs["reference"] == "none"
+    assert [(row["method"], row["num_classes"]) for row in costs["rows"]] == [
+        (method, num_classes) for num_classes in (11, 36, 150) for method in ("none", "fusion")
+    ]
+    none, fusion = costs["rows"][:2]
+    assert (none["macs_ratio"], none["latency_ratio"]) == (1, 1)
+    assert fusion["config"] == {"guidance": "fusion", "num_fusion_layers": 2}
+    assert fusion["macs_ratio"] == pytest.approx(fusion["macs"] / none["macs"], abs=1e-3)
+
+
+def test_held_out_classes_are_scored_apart(workspace):
+    write_table(workspace, variants={"lseg": {"guidance": "lseg"}}, reference="lseg", held_out=["fold"])
+    reproduce.main("toy", options(workspace))
+    (line,) = lines(workspace)
+    assert line["scores"] is None and line["zero_shot"]["unseen"] == ["car"]
+    rows = line["zero_shot"]["rows"]
+    assert [row["calibration"] for row in rows] == 2 * [float(c) for c in reproduce.CALIBRATIONS]
+
+
+def test_a_failing_run_is_named_with_its_log(workspace):
+    (workspace / "data" / "toy" / "classes.json").write_text(json.dumps({"classes": ["sky"]}))
+    with pytest.raises(InputError, match=r"train.py failed with status 2: .*log\.txt"):
+        reproduce.main("toy", options(workspace))
+
+
+def test_dry_run_names_the_missing_cells(workspace, capsys):
+    reproduce.main("toy", options(workspace, dry_run=True))
+    assert "guidance=fusion seed 0" in capsys.readouterr().out
+    assert not (workspace / "runs").exists()
+
+
+@pytest.mark.parametrize("chosen", [{"seeds": [7]}, {"data": ["camvid"]}, {"backbones": ["lclipseg-mbv3"]}])
+def test_a_choice_leaves_the_others_out(workspace, chosen, capsys):
+    reproduce.main("toy", options(workspace, dry_run=True, **chosen))
+    assert "0 of 0 cells" in capsys.readouterr().out
+
+
+def test_unknown_budget_is_refused(workspace):
+    with pytest.raises(InputError, match="--budget is 'tpu'; allowed: cpu, gpu"):
+        options(workspace, budget="tpu")

@@ -1,0 +1,158 @@
+"""The image-segmentation pipeline: the built-in form, the caller's classes, batches."""
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny_model import NAMES, tiny_model
+from transformers import pipeline
+
+from modeling_lclipseg import LClipSegImageProcessor, LClipSegPipeline, WordBank
+
+
+def photo(width=50, height=40, seed=0) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("checkpoint")
+    tiny_model().save_pretrained(folder)
+    LClipSegImageProcessor(size={"shortest_edge": 64, "longest_edge": 256}).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def segmenter(checkpoint):
+    return pipeline("image-segmentation", model=checkpoint, pipeline_class=LClipSegPipeline, device="cpu")
+
+
+def label_map(segments, classes=NAMES) -> np.ndarray:
+    ids = np.full(segments[0]["mask"].size[::-1], 255)
+    for segment in segments:
+        ids[np.array(segment["mask"]) == 255] = classes.index(segment["label"])
+    return ids
+
+
+def test_masks_are_those_of_the_model(segmenter):
+    image = photo()
+    inputs = segmenter.image_processor(image, return_tensors="pt")
+    with torch.no_grad():
+        outputs = segmenter.model(**inputs)
+    (expected,) = segmenter.image_processor.post_process_semantic_segmentation(outputs, target_sizes=[(40, 50)])
+    np.testing.assert_array_equal(label_map(segmenter(image)), expected)
+
+
+def test_every_pixel_is_in_one_mask_of_black_and_white(segmenter):
+    masks = [segment["mask"] for segment in segmenter(photo())]
+    assert {mask.mode for mask in masks} == {"L"} and {mask.size for mask in masks} == {(50, 40)}
+    assert (sum(np.array(mask).astype(int) for mask in masks) == 255).all()
+
+
+def test_score_is_the_mean_probability_of_the_class_over_its_pixels(segmenter):
+    image = photo(64, 64)
+    with torch.no_grad():
+        outputs = segmenter.model(**segmenter.image_processor(image, return_tensors="pt"))
+    (result,) = segmenter.image_processor.post_process_semantic_segmentation(
+        outputs, target_sizes=[(64, 64)], return_segmentation_scores=True
+    )
+    for segment in segmenter(image):
+        index = NAMES.index(segment["label"])
+        probabilities = result["segmentation_scores"].softmax(dim=0)[index][result["segmentation"] == index]
+        assert segment["score"] == pytest.approx(probabilities.mean().item(), abs=1e-5)
+
+
+def test_the_built_in_pipeline_finds_the_same_masks_and_does_not_complain(checkpoint, segmenter, caplog):
+    logging.getLogger("transformers").addHandler(caplog.handler)
+    try:
+        built_in = pipeline("image-segmentation", model=checkpoint, device="cpu")
+        found = built_in(photo())
+    finally:
+        logging.getLogger("transformers").removeHandler(caplog.handler)
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+    np.testing.assert_array_equal(label_map(found), label_map(segmenter(photo())))
+
+
+def test_pictures_of_several_sizes_are_padded_to_one_batch(segmenter):
+    images = [photo(50, 40), photo(90, 40, seed=1), photo(64, 64, seed=2)]
+    processor = segmenter.image_processor
+    with torch.no_grad():
+        outputs = segmenter.model(**processor(images, return_tensors="pt"))
+    expected = processor.post_process_semantic_segmentation(outputs, [(image.height, image.width) for image in images])
+    for segments, ids in zip(segmenter(images, batch_size=3), expected, strict=True):
+        np.testing.assert_array_equal(label_map(segments), ids)
+
+
+def test_a_batch_of_one_size_equals_its_pictures(segmenter):
+    images = [photo(64, 64, seed=seed) for seed in range(3)]
+    for alone, in_batch in zip(segmenter(images), segmenter(images, batch_size=3), strict=True):
+        assert (label_map(alone) == label_map(in_batch)).mean() > 0.99  # but for ties in rounding
+
+
+def test_candidate_labels_choose_and_order_the_classes(segmenter):
+    image = photo()
+    own, chosen = segmenter(image), segmenter(image, candidate_labels=["car", " sky ", "road"])
+    order = ["car", "sky", "road"]
+    renumbered = np.array([order.index(name) for name in NAMES])[label_map(own)]
+    assert (renumbered == label_map(chosen, order)).mean() > 0.99
+
+
+def test_candidate_labels_may_be_one_string(segmenter):
+    assert {segment["label"] for segment in segmenter(photo(), candidate_labels="sky, car")} <= {"sky", "car"}
+
+
+def test_new_words_come_with_their_vectors(segmenter):
+    segments = segmenter(photo(), candidate_labels=["tree", "pole"], class_embeddings=torch.randn(2, 32))
+    assert {segment["label"] for segment in segments} <= {"tree", "pole"}
+
+
+def test_new_words_are_looked_up_in_a_bank(segmenter, tmp_path):
+    vectors = torch.randn(2, 32)
+    WordBank(("tree", "pole"), vectors).save(tmp_path / "bank.safetensors")
+    by_bank = segmenter(photo(), candidate_labels=["pole", "tree"], word_bank=str(tmp_path / "bank.safetensors"))
+    by_vectors = segmenter(photo(), candidate_labels=["pole", "tree"], class_embeddings=vectors[[1, 0]])
+    order = ["pole", "tree"]
+    np.testing.assert_array_equal(label_map(by_bank, order), label_map(by_vectors, order))
+
+
+def test_labels_may_be_chosen_for_all_calls(checkpoint, segmenter):
+    options = {"pipeline_class": LClipSegPipeline, "device": "cpu", "candidate_labels": ["car", "sky"]}
+    fixed = pipeline("image-segmentation", model=checkpoint, **options)
+    assert label_map(fixed(photo())).tolist() == label_map(segmenter(photo(), candidate_labels="car, sky")).tolist()
+
+
+def test_labels_of_a_call_leave_the_model_alone(segmenter):
+    before = label_map(segmenter(photo()))
+    segmenter(photo(), candidate_labels=["tree"], class_embeddings=torch.randn(1, 32))
+    np.testing.assert_array_equal(label_map(segmenter(photo())), before)
+
+
+def test_threshold_leaves_out_unsure_segments(segmenter):
+    scores = sorted(segment["score"] for segment in segmenter(photo()))
+    middle = (scores[0] + scores[-1]) / 2
+    kept = [segment["score"] for segment in segmenter(photo(), threshold=middle)]
+    assert sorted(kept) == [score for score in scores if score >= middle]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"candidate_labels": []}, "empty"),
+        ({"candidate_labels": "sky,,car"}, "Class name 2"),
+        ({"candidate_labels": ["sky", "tree"]}, "no vector for 'tree'"),
+        ({"candidate_labels": ["sky"], "class_embeddings": torch.randn(2, 32)}, "1 words for 2 vectors"),
+        ({"class_embeddings": torch.randn(2, 32)}, "name these, too"),
+        ({"subtask": "panoptic"}, "semantic maps only"),
+    ],
+)
+def test_calls_that_cannot_be_answered_say_why(segmenter, options, said):
+    with pytest.raises(ValueError, match=said):
+        segmenter(photo(), **options)
+
+
+def test_an_unreadable_picture_is_named(segmenter, tmp_path):
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    with pytest.raises(ValueError, match=r"a\.png"):
+        segmenter(str(tmp_path / "a.png"))

@@ -1,0 +1,529 @@
+"""The page in the browser: headless Chromium, driven by chromedriver, on real pictures, held against Python."""
+
+import functools
+import http.server
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import ExifTags, Image
+
+from lclipseg.prediction.segment import load_model, segment_images
+from modeling_lclipseg import WordBank
+from modeling_lclipseg.visualization_lclipseg import draw_overlay
+
+webdriver = pytest.importorskip("selenium.webdriver", reason="the browser is driven by selenium")
+By = pytest.importorskip("selenium.webdriver.common.by").By
+WebDriverWait = pytest.importorskip("selenium.webdriver.support.ui").WebDriverWait
+Keys = webdriver.Keys
+
+ROOT = Path(__file__).resolve().parents[2]
+WEB = ROOT / "scripts" / "web"
+CHECKPOINT = ROOT / "checkpoints" / "lclipseg-mbv3s-camvid"
+EXPORT = ["--format", "onnx", "--vocabulary", "open", "--label_map", "true"]
+PHOTO = ROOT / "docs" / "demo" / "street.jpg"
+NODE, DRIVER = shutil.which("node"), shutil.which("chromedriver")
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--window-size=1280,1000",
+]
+NO_GPU = ["--disable-gpu"]
+SOFTWARE_GPU = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-features=Vulkan"]
+PATIENCE = 300  # seconds; the machine may be busy
+MARKUP = "<b>x</b>"
+AGREEMENT = 0.99  # of the pixels, with Python: pictures are decoded and sums are added in another order
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not (NODE and DRIVER and CHROMIUM), reason="there is no node, or no chromium with chromedriver"
+    ),
+    pytest.mark.skipif(
+        not (WEB / "node_modules" / "onnxruntime-web").is_dir(), reason="run `npm ci` in scripts/web first"
+    ),
+]
+
+
+# ---------------------------------------------------------------------------------------------------- serving the page
+
+
+class Host(http.server.SimpleHTTPRequestHandler):
+    """A static host without special headers, as `python -m http.server` is one."""
+
+    def log_message(self, *args):
+        pass
+
+
+class IsolatingHost(Host):
+    """One that sends the headers without which a browser shares no memory between threads."""
+
+    def end_headers(self):
+        self.send_header("Cross-Origin-Opener-Policy", "same-origin")
+        self.send_header("Cross-Origin-Embedder-Policy", "require-corp")
+        super().end_headers()
+
+
+class GoverningHost(IsolatingHost):
+    """One that sends the policy of index.html with every file, as README.md advises: it governs the worker, too."""
+
+    def end_headers(self):
+        policy = re.search(r'Content-Security-Policy" content="([^"]+)"', (WEB / "index.html").read_text())[1]
+        self.send_header("Content-Security-Policy", policy)
+        super().end_headers()
+
+
+def serve(folder: Path, host: type[Host] = Host):
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(host, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server, f"http://127.0.0.1:{server.server_port}/"
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_model(CHECKPOINT)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory, model):
+    """The page with the shipped checkpoint, and beside it a word bank with a word that looks like markup."""
+    pytest.importorskip("onnxscript", reason="the export needs the extra `export`")
+    folder = tmp_path_factory.mktemp("site")
+    subprocess.run([NODE, WEB / "build.mjs", folder], check=True, timeout=120)
+    command = [sys.executable, "scripts/export.py", CHECKPOINT, "--out", folder / "model", *EXPORT]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=600)
+    own = model[0].class_embeddings
+    WordBank((MARKUP, "lane"), own[[3, 5]]).save(folder / "words.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def address(site):
+    server, url = serve(site)
+    yield url
+    server.shutdown()
+
+
+# --------------------------------------------------------------------------------------------------------- the visitor
+
+
+class Visitor:
+    """A browser with the page open."""
+
+    def __init__(self, driver, downloads: Path):
+        self.driver = driver
+        self.downloads = downloads
+
+    def open(self, url: str) -> "Visitor":
+        self.driver.get(url)
+        self.wait(lambda: self.text("status").startswith("Ready") or self.text("notice"))
+        return self
+
+    def wait(self, condition):
+        """What `condition` says once it is true."""
+        return WebDriverWait(self.driver, PATIENCE, poll_frequency=0.2).until(lambda _: condition())
+
+    def find(self, element_id: str):
+        return self.driver.find_element(By.ID, element_id)
+
+    def text(self, element_id: str) -> str:
+        return self.find(element_id).text
+
+    def result_of(self, action) -> str:
+        """The timings after `action`, once another result than before is shown; no two take the same time."""
+        before = self.text("timings")
+        action()
+        return self.wait(lambda: self.text("timings") != before and not self.is_busy() and self.text("timings"))
+
+    def notice_after(self, action) -> str:
+        action()
+        return self.wait(lambda: self.text("notice"))
+
+    def is_busy(self) -> bool:
+        return "busy" in (self.driver.find_element(By.TAG_NAME, "body").get_attribute("class") or "")
+
+    def choose(self, *paths: Path, element_id: str = "file") -> None:
+        self.find(element_id).send_keys("\n".join(map(str, paths)))
+
+    def chip(self, name: str):
+        return next(chip for chip in self.driver.find_elements(By.CSS_SELECTOR, "#chips button") if chip.text == name)
+
+    def add_word(self, word: str) -> None:
+        self.find("word").send_keys(word, Keys.ENTER)
+
+    def shares(self) -> dict[str, str]:
+        rows = self.driver.find_elements(By.CSS_SELECTOR, "#shares tbody tr")
+        cells = [row.find_elements(By.TAG_NAME, "td") for row in rows]
+        return {name.text: share.text for name, share, _ in cells}
+
+    def saved(self, button: str) -> Image.Image:
+        """The picture that a button saves."""
+        for path in self.downloads.iterdir():
+            path.unlink()
+        self.find(button).click()
+        path = self.wait(lambda: next(iter(self.downloads.glob("*.png")), None))
+        image = Image.open(path)
+        image.load()
+        return image
+
+    def requests(self) -> set[str]:
+        messages = (json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance"))
+        return {m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"}
+
+
+@pytest.fixture
+def browse():
+    """Starts a browser with some flags; all of them are closed in the end."""
+    drivers, folders = [], []
+
+    def start(*flags: str) -> Visitor:
+        folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        folders.append(folder)
+        downloads = Path(folder.name) / "downloads"
+        downloads.mkdir()
+        options = webdriver.ChromeOptions()
+        options.binary_location = CHROMIUM
+        options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
+        options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
+        for flag in [*FLAGS, *flags, f"--user-data-dir={folder.name}/profile"]:
+            options.add_argument(flag)
+        drivers.append(webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER)))
+        return Visitor(drivers[-1], downloads)
+
+    yield start
+    for driver in drivers:
+        driver.quit()
+    for folder in folders:
+        folder.cleanup()
+
+
+@pytest.fixture
+def visitor(browse, address):
+    return browse(*NO_GPU).open(address)
+
+
+def in_python(model, path: Path, ids: list[int] | None = None) -> np.ndarray:
+    """The label map that Python makes of a picture file, of all of the checkpoint's classes or some of them."""
+    network, image_processor = model
+    ids = list(range(len(network.class_embeddings))) if ids is None else ids
+    vectors = network.class_embeddings[ids]
+    (label_map,) = segment_images(network, image_processor, [Image.open(path)], class_embeddings=vectors)
+    return np.array(ids)[label_map.numpy()]
+
+
+def agreement(visitor: Visitor, expected: np.ndarray) -> float:
+    """Part of the pixels in which the label map that the page saves is `expected`."""
+    mask = visitor.saved("save-mask")
+    assert mask.mode == "P"
+    assert (mask.height, mask.width) == expected.shape
+    share = float((np.array(mask) == expected).mean())
+    print(f"agreement with Python: {100 * share:.3f} % of the pixels")
+    return share
+
+
+# ----------------------------------------------------------------------------------------------------------- the tests
+
+
+def photo_as_jpeg(folder: Path) -> Path:
+    return PHOTO
+
+
+def photo_as_png(folder: Path) -> Path:
+    Image.open(PHOTO).save(folder / "street.png")
+    return folder / "street.png"
+
+
+def photo_lying_on_its_side(folder: Path) -> Path:
+    """Turned, with the EXIF orientation that turns it back."""
+    turned = Image.open(PHOTO).transpose(Image.Transpose.ROTATE_90)
+    exif = turned.getexif()
+    exif[ExifTags.Base.Orientation] = 6
+    turned.save(folder / "turned.jpg", exif=exif, quality=95)
+    return folder / "turned.jpg"
+
+
+def photo_with_a_hole(folder: Path) -> Path:
+    photo = Image.open(PHOTO).convert("RGBA")
+    photo.paste((0, 0, 0, 0), (300, 100, 700, 300))
+    photo.save(folder / "hole.png")
+    return folder / "hole.png"
+
+
+@pytest.mark.parametrize("make", [photo_as_jpeg, photo_as_png, photo_lying_on_its_side, photo_with_a_hole])
+def test_label_map_is_pythons(visitor, model, tmp_path, make):
+    path = make(tmp_path)
+    visitor.result_of(lambda: visitor.choose(path))
+    assert agreement(visitor, in_python(model, path)) >= AGREEMENT
+
+
+def test_label_map_of_other_classes_is_pythons(visitor, model):
+    visitor.result_of(lambda: visitor.choose(PHOTO))
+    for name in ("tree", "sky"):
+        visitor.result_of(visitor.chip(name).click)
+    ids = [id_ for id_, name in model[0].config.id2label.items() if name not in ("tree", "sky")]
+    assert agreement(visitor, in_python(model, PHOTO, ids)) >= AGREEMENT
+
+
+def test_label_map_by_webgpu_is_pythons(browse, address, model):
+    visitor = browse(*SOFTWARE_GPU).open(f"{address}?backend=webgpu")
+    if "WebGPU failed" in visitor.text("backend"):
+        pytest.skip(f"this machine has no WebGPU: {visitor.text('backend')}")
+    visitor.result_of(lambda: visitor.choose(PHOTO))
+    assert visitor.text("backend") == "Runs on: WebGPU."
+    assert agreement(visitor, in_python(model, PHOTO)) >= AGREEMENT
+
+
+def test_backend_that_is_slower_on_a_trial_picture_is_not_taken(browse, address):
+    visitor = browse(*SOFTWARE_GPU).open(f"{address}?backend=fastest")
+    if "WebGPU failed" in visitor.text("backend"):
+        pytest.skip(f"this machine has no WebGPU: {visitor.text('backend')}")
+    taken = re.search(r"took (\d+) ms on WebGPU and (\d+) ms on WebAssembly", visitor.text("backend"))
+    webgpu, webassembly = map(int, taken.groups())
+    visitor.result_of(lambda: visitor.choose(PHOTO))
+    faster = "WebGPU" if webgpu < webassembly else "WebAssembly"
+    assert visitor.text("backend").startswith(f"Runs on: {faster}")
+
+
+def test_where_webgpu_fails_webassembly_takes_over(browse, address):
+    visitor = browse(*NO_GPU).open(f"{address}?backend=webgpu")
+    assert "WebAssembly" in visitor.text("backend")
+    assert "WebGPU failed" in visitor.text("backend")
+    visitor.result_of(lambda: visitor.choose(PHOTO))
+    assert visitor.shares()
+
+
+def test_overlay_is_pythons(visitor):
+    visitor.result_of(lambda: visitor.choose(PHOTO))
+    label_map, overlay = np.array(visitor.saved("save-mask")), visitor.saved("save-overlay").convert("RGB")
+    names = dict(enumerate(chip.text for chip in visitor.driver.find_elements(By.CSS_SELECTOR, "#chips button")))
+    expected = draw_overlay(Image.open(PHOTO), label_map, names, opacity=0.6, legend=False)
+    difference = np.abs(np.array(overlay, dtype=int) - np.array(expected, dtype=int))
+    assert difference.mean() < 1
+    assert (difference > 4).mean() < 0.001
+
+
+def test_opacity_runs_no_network(visitor):
+    timings = visitor.result_of(lambda: visitor.choose(PHOTO))
+    visitor.find("opacity").send_keys(Keys.END)
+    assert visitor.text("opacity-value") == "100 %"
+    tint = np.array(visitor.saved("save-overlay").convert("RGB"))
+    mask = visitor.saved("save-mask")
+    assert np.array_equal(tint, np.array(mask.convert("RGB")))
+    assert visitor.text("timings") == timings  # another run of the network would have taken another time
+
+
+def test_large_picture_is_worked_on_smaller(visitor, tmp_path):
+    Image.open(PHOTO).resize((3200, 1800)).save(tmp_path / "large.jpg")
+    timings = visitor.result_of(lambda: visitor.choose(tmp_path / "large.jpg"))
+    assert "Worked on at 1600 x 900 of 3200 x 1800 pixels" in timings
+    assert visitor.saved("save-mask").size == (1600, 900)
+
+
+def test_broken_file_gets_a_message_that_shows_its_name_as_text(visitor, tmp_path):
+    (tmp_path / f"{MARKUP.replace('/', '')}.jpg").write_bytes(b"no picture")
+    notice = visitor.notice_after(lambda: visitor.choose(tmp_path / f"{MARKUP.replace('/', '')}.jpg"))
+    assert notice.startswith("<b>x<b>.jpg is not an image")
+
+
+def test_class_name_is_shown_as_text(visitor):
+    visitor.result_of(lambda: visitor.choose(PHOTO))
+    visitor.result_of(visitor.chip("road").click)
+    visitor.result_of(lambda: visitor.add_word(MARKUP))  # it has the vector of the road
+    assert MARKUP in visitor.shares()
+    assert visitor.chip(MARKUP)
+    assert not visitor.driver.find_elements(By.TAG_NAME, "b")
+
+
+def test_word_that_has_no_vector_gets_a_message_that_shows_it_as_text(visitor):
+    notice = visitor.notice_after(lambda: visitor.add_word("<i>y</i>"))
+    assert 'There is no vector for "<i>y</i>"' in notice
+
+
+def test_word_bank_is_searched_and_its_words_are_buttons(visitor):
+    visitor.result_of(lambda: visitor.choose(PHOTO))
+    visitor.find("word").send_keys("an")
+    (match,) = visitor.driver.find_elements(By.CSS_SELECTOR, "#matches button")
+    assert match.text == "lane"
+    visitor.result_of(match.click)
+    assert visitor.chip("lane").get_attribute("aria-pressed") == "true"
+    visitor.result_of(visitor.find("reset").click)
+    assert "lane" not in visitor.text("chips")
+
+
+def test_word_bank_of_the_visitor_is_used(visitor, model, tmp_path):
+    WordBank(("meadow",), model[0].class_embeddings[[5]]).save(tmp_path / "mine.safetensors")
+    files = [tmp_path / "mine.safetensors", tmp_path / "mine_names.json"]
+    visitor.choose(*files, element_id="bank")
+    visitor.wait(lambda: visitor.text("bank-about") == "mine.safetensors: 1 words.")
+    visitor.add_word("Meadow")
+    assert visitor.wait(lambda: visitor.chip("meadow"))
+
+
+def test_last_class_stays(visitor):
+    chips = visitor.driver.find_elements(By.CSS_SELECTOR, "#chips button")
+    names = [chip.text for chip in chips]
+    for name in names[1:]:
+        visitor.chip(name).click()
+    assert "At least one class must stay" in visitor.notice_after(visitor.chip(names[0]).click)
+
+
+def test_same_picture_can_be_chosen_again(visitor):
+    visitor.result_of(lambda: visitor.choose(PHOTO))
+    visitor.result_of(visitor.find("example").click)
+    assert visitor.find("file").get_property("value") == ""  # else choosing the same file again is no change
+    assert visitor.result_of(lambda: visitor.choose(PHOTO))
+
+
+def test_file_that_cannot_be_saved_gets_a_message(visitor):
+    visitor.result_of(lambda: visitor.choose(PHOTO))
+    visitor.driver.execute_script("delete globalThis.CompressionStream")
+    assert "no CompressionStream" in visitor.notice_after(visitor.find("save-mask").click)
+
+
+def test_class_under_the_pointer_is_named(visitor):
+    visitor.result_of(lambda: visitor.choose(PHOTO))
+    tint = visitor.find("tint")
+    lower = int(tint.size["height"] * 0.4)
+    webdriver.ActionChains(visitor.driver).move_to_element_with_offset(tint, 0, lower).perform()
+    assert visitor.wait(lambda: visitor.text("pointed")) == "road"
+
+
+def test_camera_is_segmented_frame_by_frame(browse, address):
+    flags = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+    visitor = browse(*NO_GPU, *flags).open(address)
+    visitor.find("camera").click()
+    visitor.wait(lambda: "frames a second" in visitor.text("status"))
+    assert visitor.result_of(lambda: None)  # the next frame
+    visitor.find("camera").click()
+    visitor.wait(lambda: visitor.text("camera") == "Camera")
+    assert visitor.saved("save-mask").size == (640, 480)
+
+
+SLOW_CAMERA = """
+  window.streams = [];
+  window.allow = [];
+  const { mediaDevices } = navigator;
+  const given = mediaDevices.getUserMedia.bind(mediaDevices);
+  mediaDevices.getUserMedia = async (wanted) => {
+    await new Promise((resolve) => window.allow.push(resolve));
+    window.streams.push(await given(wanted));
+    return window.streams.at(-1);
+  };
+"""
+RUNNING = "return streams.map((stream) => stream.getTracks().some(({ readyState }) => readyState === 'live'))"
+
+
+@pytest.fixture
+def camera_visitor(browse, address):
+    """Whose camera is allowed only by `allow[TURN]()`; `streams` are those that were opened."""
+    flags = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+    visitor = browse(*NO_GPU, *flags).open(address)
+    visitor.driver.execute_script(SLOW_CAMERA)
+    return visitor
+
+
+def test_second_click_before_the_camera_is_allowed_takes_the_first_back(camera_visitor):
+    visitor = camera_visitor
+    for _ in range(3):
+        visitor.find("camera").click()
+    assert visitor.driver.execute_script("return allow.length") == 2
+    visitor.driver.execute_script("allow[0](); allow[1]()")
+    visitor.wait(lambda: "frames a second" in visitor.text("status"))
+    assert sorted(visitor.driver.execute_script(RUNNING)) == [False, True]
+    visitor.find("camera").click()
+    assert visitor.text("camera") == "Camera"
+    assert visitor.driver.execute_script(RUNNING) == [False, False]
+    assert not visitor.text("notice")
+
+
+def test_picture_that_is_chosen_while_the_camera_starts_takes_its_place(camera_visitor):
+    visitor = camera_visitor
+    visitor.find("camera").click()
+    visitor.result_of(lambda: visitor.choose(PHOTO))
+    visitor.driver.execute_script("allow[0]()")
+    visitor.wait(lambda: visitor.driver.execute_script(RUNNING) == [False])
+    assert visitor.text("camera") == "Camera"
+    assert not visitor.text("notice")
+    assert visitor.saved("save-mask").size == Image.open(PHOTO).size
+
+
+def test_camera_that_gives_no_picture_is_switched_off(camera_visitor):
+    visitor = camera_visitor
+    visitor.driver.execute_script("HTMLMediaElement.prototype.play = () => Promise.reject(new Error('no picture'))")
+    visitor.find("camera").click()
+    notice = visitor.notice_after(lambda: visitor.driver.execute_script("allow[0]()"))
+    assert "The camera cannot be used: no picture" in notice
+    assert visitor.text("camera") == "Camera"
+    assert visitor.driver.execute_script(RUNNING) == [False]
+
+
+def test_camera_that_is_refused_gets_a_message(browse, address):
+    flags = ["--use-fake-device-for-media-stream", "--deny-permission-prompts"]
+    visitor = browse(*NO_GPU, *flags).open(address)
+    assert "The camera was refused" in visitor.notice_after(visitor.find("camera").click)
+
+
+def test_missing_model_gets_a_message(browse, site, tmp_path):
+    shutil.copytree(site, tmp_path / "site", ignore=shutil.ignore_patterns("model.onnx"))
+    server, url = serve(tmp_path / "site")
+    try:
+        assert "model/model.onnx is missing" in browse(*NO_GPU).open(url).text("notice")
+    finally:
+        server.shutdown()
+
+
+def test_browser_without_webassembly_gets_a_message(browse, address):
+    visitor = browse(*NO_GPU)
+    visitor.driver.execute_cdp_cmd(
+        "Page.addScriptToEvaluateOnNewDocument", {"source": "delete globalThis.WebAssembly"}
+    )
+    assert "no WebAssembly" in visitor.open(address).text("notice")
+
+
+def test_threads_are_used_where_the_host_isolates_the_page(browse, site):
+    server, url = serve(site, IsolatingHost)
+    try:
+        visitor = browse(*NO_GPU).open(url)
+        threads = min(4, visitor.driver.execute_script("return navigator.hardwareConcurrency"))
+        visitor.result_of(lambda: visitor.choose(PHOTO))
+        assert visitor.text("backend") == f"Runs on: WebAssembly, {threads} thread{'s' if threads > 1 else ''}."
+    finally:
+        server.shutdown()
+
+
+def test_policy_may_govern_the_worker_too(browse, site):
+    server, url = serve(site, GoverningHost)
+    try:
+        visitor = browse(*NO_GPU).open(url)
+        assert not visitor.text("notice")
+        visitor.result_of(lambda: visitor.choose(PHOTO))
+        assert visitor.shares()
+    finally:
+        server.shutdown()
+
+
+def test_page_asks_no_other_server(visitor, address):
+    visitor.result_of(visitor.find("example").click)
+    asked = visitor.requests()
+    assert any(url.endswith("model.onnx") for url in asked)
+    assert {url for url in asked if url.startswith(("http", "ws")) and not url.startswith(address)} == set()
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_nothing_is_wider_than_the_screen(visitor, width):
+    metrics = {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": width < 500}
+    visitor.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    visitor.result_of(visitor.find("example").click)
+    assert visitor.driver.execute_script("return document.documentElement.scrollWidth") <= width

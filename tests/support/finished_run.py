@@ -1,0 +1,49 @@
+"""A tiny run of train.py with measured results, and what publish.py builds from it; made once for all tests."""
+
+import json
+import shutil
+from functools import cache
+from pathlib import Path
+
+import tiny_run
+import torch
+from tiny_model import NAMES
+from written_data import write_data
+
+from lclipseg.commands import evaluate, publish
+from lclipseg.commands.evaluate import EvaluateArguments
+from lclipseg.commands.publish import PublishArguments
+from modeling_lclipseg import WordBank
+
+REPO = "some-org/tiny-street"
+SPLITS = ("train", "val")
+
+
+@cache
+def finished_run(root: Path) -> Path:
+    """The run's folder, `root/run`. Tests that change it take a copy."""
+    root.mkdir()
+    write_data(root / "data")
+    for split in SPLITS:
+        shutil.copytree(root / "data" / "test", root / "data" / split)
+    (root / "tiny.yaml").write_text(tiny_run.PRESET)
+    vectors = torch.randn(len(NAMES), 32, generator=torch.Generator().manual_seed(0))
+    WordBank(tuple(NAMES), vectors, "some/tower").save(root / "bank.safetensors")
+    tiny_run.run(root, root / "run")
+    record = json.loads((root / "run" / "run.json").read_text())
+    (root / "run" / "run.json").write_text(json.dumps({**record, "commit": "0123456789"}))  # wherever the tests run
+    measure(root / "run")
+    return root / "run"
+
+
+def measure(run: Path, **options) -> None:
+    """Score the run's best checkpoint, as its user would."""
+    arguments = {"data": str(run.parent / "data"), "split": "test", "out": str(run), **options}
+    evaluate.main(str(run / "best"), EvaluateArguments(**arguments))
+
+
+@cache
+def published_folder(root: Path) -> Path:
+    """The folder that a dry run of publish.py writes."""
+    publish.main(str(finished_run(root)), PublishArguments(repo=REPO, out=str(root / "published"), dry_run=True))
+    return root / "published"

@@ -1,0 +1,47 @@
+"""Networks small enough for a test."""
+
+import torch
+
+from modeling_lclipseg import LClipSegConfig, LClipSegForSemanticSegmentation
+
+TINY_BACKBONE = {"model_type": "timm_backbone", "backbone": "mobilenetv3_small_050", "out_indices": [1, 2, 3, 4]}
+TINY_TEXT = {
+    "vocab_size": 24,
+    "hidden_size": 16,
+    "intermediate_size": 16,
+    "projection_dim": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "max_position_embeddings": 16,
+    "bos_token_id": 22,
+    "eos_token_id": 23,
+}
+NAMES = ["sky", "road", "car"]
+
+
+def tiny_config(**overrides) -> LClipSegConfig:
+    fields = {
+        "backbone_config": dict(TINY_BACKBONE),
+        "class_embed_dim": 32,
+        "hidden_size": 16,
+        "num_fusion_layers": 1,
+        "num_attention_heads": 2,
+        "decoder_hidden_size": 16,
+        "text_model_name_or_path": None,
+        "id2label": dict(enumerate(NAMES)),
+    }
+    return LClipSegConfig(**{**fields, **overrides})
+
+
+def tiny_model(**overrides) -> LClipSegForSemanticSegmentation:
+    """In eval mode, with random weights and class vectors."""
+    torch.manual_seed(0)
+    model = LClipSegForSemanticSegmentation(tiny_config(**overrides)).eval()
+    if model.head.takes_text:
+        model.set_classes(NAMES, torch.randn(len(NAMES), model.config.class_embed_dim))
+    return model
+
+
+def assert_equal_logits(found: torch.Tensor, expected: torch.Tensor):
+    """Against their own size: an untrained classifier's logits are far below any absolute tolerance."""
+    torch.testing.assert_close(found, expected, atol=1e-4 * expected.abs().max().item(), rtol=0)

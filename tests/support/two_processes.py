@@ -1,0 +1,165 @@
+"""Run by test_two_processes.py under `accelerate launch`, in both of two CPU processes: what the tests there look at.
+
+two_processes.py WORKSPACE OUTPUT: writes OUTPUT/found-0.json and OUTPUT/found-1.json
+"""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from accelerate import Accelerator
+from PIL import Image
+from tiny_run import run
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.nn.utils import clip_grad_norm_
+
+from lclipseg.console.errors import InputError
+from lclipseg.data.open import load_segmentation_data, stream_segmentation_data
+from lclipseg.data.samples import TrainingSamples
+from lclipseg.data.streams import StreamedSamples
+from lclipseg.prediction.evaluate import evaluate_model
+from lclipseg.training.folder import Progress, RunFolder
+from lclipseg.training.loop import TrainingRun
+from lclipseg.training.state import TrainingState
+from modeling_lclipseg import LClipSegForSemanticSegmentation, LClipSegImageProcessor
+
+# One picture a process: what one process with two takes. Normalisation would tell them apart, so it is frozen.
+TRAINING = ("--epochs", "3", "--batch_norm", "frozen", "--eval_every", "1.5")
+
+
+def train(workspace: Path, output: Path) -> None:
+    run(workspace, output / "trained", *TRAINING, "--batch_size", "1", "--expected_processes", "2")
+
+
+def train_with_a_kill(workspace: Path, output: Path) -> None:
+    options = (*TRAINING, "--batch_size", "1", "--save_every", "0.7")
+    original = TrainingRun._show
+
+    def show(self, *args):
+        if self.progress.step == 7:
+            raise KeyboardInterrupt
+        original(self, *args)
+
+    TrainingRun._show = show
+    try:
+        run(workspace, output / "killed", *options)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        TrainingRun._show = original
+    run(workspace, output / "killed", *options, "--resume", "true")
+
+
+def too_few_processes(workspace: Path, output: Path) -> str:
+    try:
+        run(workspace, output / "more", "--expected_processes", "3")
+    except InputError as error:
+        return str(error)
+    return ""
+
+
+def wrong_id(workspace: Path, output: Path) -> str:
+    """One picture has an id of no class, so that one of the processes meets it."""
+    if Accelerator().is_main_process:
+        data = shutil.copytree(workspace / "data", workspace / "wrong")
+        Image.fromarray(np.full((48, 64), 7, dtype=np.uint8)).save(data / "train" / "masks" / "2.png")
+    Accelerator().wait_for_everyone()
+    try:
+        run(workspace, output / "faulty", *TRAINING, "--batch_size", "1", "--data", str(workspace / "wrong"))
+    except InputError as error:
+        return str(error)
+    return ""
+
+
+def score(workspace: Path) -> dict[str, Any]:
+    """Seven pictures: one process gets four, the other three."""
+    model = LClipSegForSemanticSegmentation.from_pretrained(workspace / "model")
+    data = load_segmentation_data(workspace / "seven", "train")
+    return evaluate_model(model, LClipSegImageProcessor(), data, accelerator=Accelerator()).to_dict()
+
+
+def streamed(workspace: Path, folder: str) -> list[list[int]]:
+    """The numbers of the rows that this process takes in each of two passes."""
+    accelerator = Accelerator()
+    data = stream_segmentation_data(workspace / folder, "train")
+    samples = StreamedSamples(data, None, seed=0)
+    numbers = []
+    rank, count = accelerator.process_index, accelerator.num_processes
+    batches = samples.batches(1, 0, rank, count)
+    while len(samples.pass_lengths) < 2:
+        ((_, row),) = next(batches)
+        numbers.append(int(data.read(row, "row").mask[0, 0]))
+    first = samples.pass_lengths[0]
+    return [numbers[:first], numbers[first : first + samples.pass_lengths[1]]]
+
+
+def shared_weights(workspace: Path, output: Path) -> dict[str, Any]:
+    """A network whose weights the processes share: saved, changed, restored, and scored as a whole copy."""
+    accelerator = Accelerator()
+    torch.manual_seed(0)
+    model = LClipSegForSemanticSegmentation.from_pretrained(workspace / "model")
+    plain = {name: value.clone() for name, value in model.state_dict().items()}
+    fully_shard(model, mesh=init_device_mesh("cpu", (2,)))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    data = load_segmentation_data(workspace / "seven", "train")
+    state = TrainingState(accelerator, model, optimizer, TrainingSamples(data, None, 0))
+    same_before = all(torch.equal(value, plain[name]) for name, value in state.whole_model().state_dict().items())
+
+    def step() -> float:
+        model.train()
+        pixels = torch.ones(2, 3, 64, 64) * torch.linspace(0, 1, 64)
+        model(pixel_values=pixels, labels=torch.zeros(2, 64, 64, dtype=torch.long)).loss.backward()
+        norm = clip_grad_norm_(model.parameters(), 1.0).full_tensor()
+        optimizer.step()
+        optimizer.zero_grad()
+        return float(norm)
+
+    step()
+    folder = RunFolder(output / "shared")
+    if accelerator.is_main_process:
+        folder.path.mkdir()
+    accelerator.wait_for_everyone()
+    folder.save("last", state, LClipSegImageProcessor(), Progress(step=1), resumable=True)
+    kept = {name: value.clone() for name, value in state.whole_model().state_dict().items()}
+    next_norm = step()
+    changed = any(not torch.equal(value, kept[name]) for name, value in state.whole_model().state_dict().items())
+    folder.load(state)
+    restored = all(torch.equal(value, kept[name]) for name, value in state.whole_model().state_dict().items())
+    again = step()
+    scores = evaluate_model(state.whole_model(), LClipSegImageProcessor(), data, accelerator=accelerator)
+    return {
+        "same_before": same_before,
+        "changed": changed,
+        "restored": restored,
+        "norms": [next_norm, again],
+        "pixels": sum(scores.per_class_pixels.values()),
+    }
+
+
+def main(workspace: Path, output: Path) -> None:
+    # The end of a run would part the processes, which cannot find each other twice in one launch.
+    Accelerator.end_training = lambda self: None
+    datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN = 0  # of streams that are left in the middle
+    accelerator = Accelerator()
+    found = {
+        "processes": accelerator.num_processes,
+        "scores": score(workspace),
+        "even": streamed(workspace, "even"),
+        "uneven": streamed(workspace, "uneven"),
+        "shared": shared_weights(workspace, output),
+        "too_few": too_few_processes(workspace, output),
+        "wrong_id": wrong_id(workspace, output),
+    }
+    train(workspace, output)
+    train_with_a_kill(workspace, output)
+    (output / f"found-{accelerator.process_index}.json").write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

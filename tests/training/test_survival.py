@@ -1,0 +1,235 @@
+"""A run that is stopped or killed, at any moment, goes on as if nothing had happened."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from survival import OPTIONS, WAYS, Killed, assert_same_run, kill_at_step, resume
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tiny_run import command_line, run
+from transformers import AutoModelForSemanticSegmentation
+
+from lclipseg.training import folder as run_folder
+from lclipseg.training.folder import RunFolder, checksums
+from lclipseg.training.loop import TrainingRun
+from modeling_lclipseg import LClipSegForSemanticSegmentation
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_killed_run_goes_on_bit_for_bit(workspace, tmp_path, monkeypatch, whole_runs, way):
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_at_step(patch, 8)
+        run(workspace, tmp_path / "run", *OPTIONS, *WAYS[way])
+    resume(workspace, tmp_path / "run", *WAYS[way])
+    assert_same_run(whole_runs[way], tmp_path / "run")
+
+
+def test_number_of_workers_may_change_between(workspace, tmp_path, monkeypatch, whole_runs):
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_at_step(patch, 5)
+        run(workspace, tmp_path / "run", *OPTIONS, *WAYS["workers"])
+    resume(workspace, tmp_path / "run")
+    assert_same_run(whole_runs["alone"], tmp_path / "run")
+
+
+def file_operations(monkeypatch, kill_at: int | None) -> list[str]:
+    """Note every change that a run makes to its folder; let the run die in place of the one of number `kill_at`."""
+    done: list[str] = []
+
+    def watched(owner: object, name: str) -> None:
+        original = getattr(owner, name)
+
+        def operation(*args, **kwargs):
+            if len(done) == kill_at:
+                raise Killed
+            done.append(name)
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, operation)
+
+    watched(os, "replace")
+    watched(shutil, "rmtree")
+    watched(run_folder, "_sync")
+    watched(RunFolder, "log")
+    watched(LClipSegForSemanticSegmentation, "save_pretrained")
+    watched(run_folder.TrainingState, "save")
+    return done
+
+
+def test_saving_before_the_first_step_that_counts_changes_nothing(workspace, tmp_path, monkeypatch):
+    original = LClipSegForSemanticSegmentation._loss
+    for name, save_every in (("seldom", "0"), ("often", "0.34")):
+        calls: list[None] = []
+
+        def loss(self, *args, calls=calls):
+            calls.append(None)
+            return original(self, *args) * (float("nan") if len(calls) <= 2 else 1)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(LClipSegForSemanticSegmentation, "_loss", loss)
+            run(workspace, tmp_path / name, "--save_every", save_every)
+    assert_same_run(tmp_path / "seldom", tmp_path / "often")
+
+
+@pytest.mark.parametrize("share", [0.35, 0.85])
+def test_run_killed_while_it_writes_goes_on_bit_for_bit(workspace, tmp_path, monkeypatch, whole_runs, share):
+    kill_and_resume(workspace, tmp_path, monkeypatch, whole_runs["alone"], share)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [index / 120 for index in range(120)])
+def test_run_killed_at_any_write_goes_on_bit_for_bit(workspace, tmp_path, monkeypatch, whole_runs, share):
+    kill_and_resume(workspace, tmp_path, monkeypatch, whole_runs["alone"], share)
+
+
+def kill_and_resume(workspace: Path, folder: Path, monkeypatch, whole: Path, share: float) -> None:
+    with monkeypatch.context() as patch:
+        total = len(count_operations(workspace, folder / "counted", patch))
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        file_operations(patch, int(share * total))
+        run(workspace, folder / "run", *OPTIONS)
+    for place in (folder / "run" / "last", folder / "run" / "last.old"):
+        if place.is_dir():  # whatever the moment, what is there is whole
+            assert json.loads((place / "sha256.json").read_text()) == checksums(place)
+            AutoModelForSemanticSegmentation.from_pretrained(place)
+    resume(workspace, folder / "run")
+    assert_same_run(whole, folder / "run")
+
+
+COUNTED: list[str] = []
+
+
+def count_operations(workspace: Path, folder: Path, monkeypatch) -> list[str]:
+    if not COUNTED:
+        done = file_operations(monkeypatch, None)
+        run(workspace, folder, *OPTIONS)
+        COUNTED.extend(done)
+    return COUNTED
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_run_that_is_really_killed_again_and_again_ends_the_same(workspace, tmp_path, whole_runs, seed):
+    """SIGKILL to the process and its workers at random times, ten times, then in peace to the end."""
+    options = ("--num_workers", "2")
+    draw, output = random.Random(seed), tmp_path / "run"
+    for _ in range(10):
+        begun = (output / "last").is_dir() or (output / "last.old").is_dir()
+        argv = command_line(workspace, output, *OPTIONS, *options, *(("--resume", "true") if begun else ()))
+        process = subprocess.Popen(
+            [sys.executable, "scripts/train.py", *argv], cwd=ROOT, start_new_session=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        while process.poll() is None and not (output / "run.json").is_file():
+            time.sleep(0.05)
+        time.sleep(draw.uniform(0, 12))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    resume(workspace, output, *options)
+    assert_same_run(whole_runs["workers"], output)
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [(signal.SIGINT,), (signal.SIGTERM,), (signal.SIGINT, signal.SIGTERM)],
+    ids=["Ctrl-C", "kill", "launcher"],
+)
+def test_signal_ends_the_step_saves_and_stops(workspace, tmp_path, monkeypatch, whole_runs, numbers):
+    original = TrainingRun._show
+
+    def show(self, *args):
+        original(self, *args)
+        if self.progress.step == 7:
+            for number in numbers:
+                signal.raise_signal(number)
+
+    before = signal.getsignal(numbers[0])
+    with monkeypatch.context() as patch, pytest.raises(SystemExit) as ended:
+        patch.setattr(TrainingRun, "_show", show)
+        run(workspace, tmp_path / "run", *OPTIONS)
+    assert ended.value.code == 128 + numbers[-1]
+    assert json.loads((tmp_path / "run" / "last" / "progress.json").read_text())["step"] == 7
+    assert signal.getsignal(numbers[0]) is before
+    resume(workspace, tmp_path / "run")
+    assert_same_run(whole_runs["alone"], tmp_path / "run")
+
+
+def test_signal_to_the_readers_of_data_too_saves_and_stops(workspace, tmp_path):
+    """As schedulers send it: to the whole process group."""
+    argv = command_line(workspace, tmp_path / "run", "--epochs", "3000", "--eval_every", "3000", "--num_workers", "2")
+    process = subprocess.Popen(
+        [sys.executable, "scripts/train.py", *argv, "--save_every", "1"], cwd=ROOT, start_new_session=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while process.poll() is None and not (tmp_path / "run" / "last").is_dir():
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGTERM)
+    said = process.communicate(timeout=120)[1]
+    assert process.returncode == 128 + signal.SIGTERM, said
+    assert "Traceback" not in said
+
+
+def test_signal_in_the_last_step_finds_the_run_finished(workspace, tmp_path, monkeypatch, whole_runs):
+    original = TrainingRun._show
+
+    def show(self, *args):
+        original(self, *args)
+        if self.progress.step == self.total:
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(TrainingRun, "_show", show)
+    run(workspace, tmp_path / "run", *OPTIONS)
+    assert_same_run(whole_runs["alone"], tmp_path / "run")
+
+
+def test_second_signal_ends_the_run_at_once(workspace, tmp_path, monkeypatch):
+    def show(self, *args):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(TrainingRun, "_show", show)
+    with pytest.raises(KeyboardInterrupt):
+        run(workspace, tmp_path / "run")
+
+
+def test_signal_that_is_ignored_from_the_start_stays_so(workspace, tmp_path, monkeypatch, whole_runs):
+    original = TrainingRun._show
+
+    def show(self, *args):
+        original(self, *args)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(TrainingRun, "_show", show)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        run(workspace, tmp_path / "run", *OPTIONS)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert_same_run(whole_runs["alone"], tmp_path / "run")
+
+
+def test_tracked_values_stand_once_after_a_kill(workspace, tmp_path, monkeypatch):
+    options = (*OPTIONS, "--trackers", "tensorboard")
+    run(workspace, tmp_path / "whole", *options)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_at_step(patch, 12)  # after step 10 was logged, before its successor was saved
+        run(workspace, tmp_path / "run", *options)
+    run(workspace, tmp_path / "run", *options, "--resume", "true")
+    whole, resumed = (tracked_values(tmp_path / name / "lclipseg") for name in ("whole", "run"))
+    assert whole == resumed
+    assert [step for step, _ in resumed["val_mean_iou"]] == [5, 10, 12]
+
+
+def tracked_values(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}

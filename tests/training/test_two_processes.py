@@ -1,0 +1,113 @@
+"""Two CPU processes, started as a user starts them, do what one does: scores, training, resuming, streams."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from data_folders import write_classes, write_pairs
+from numbered_tables import write_numbered
+from safetensors.torch import load_file
+from tiny_model import NAMES, tiny_model
+from tiny_run import make_workspace, run
+from two_processes import TRAINING
+
+from lclipseg.data.open import load_segmentation_data
+from lclipseg.prediction.evaluate import evaluate_model
+from modeling_lclipseg import LClipSegImageProcessor
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """What two_processes.py works on, and what it found."""
+    root = make_workspace(tmp_path_factory.mktemp("two"))
+    write_numbered(root / "even", files=4, rows=5)
+    write_numbered(root / "uneven", files=3, rows=5)
+    write_classes(root / "seven", NAMES)
+    write_pairs(root / "seven" / "train", list("abcdefg"))
+    tiny_model().save_pretrained(root / "model")
+    launch = ["-m", "accelerate.commands.launch", "--config_file", "configuration/accelerate/multi_gpu.yaml"]
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    done = subprocess.run(
+        [sys.executable, *launch, "--main_process_port", "0", "tests/two_processes.py", str(root), str(root)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": paths, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return root
+
+
+@pytest.fixture(scope="module")
+def found(folder) -> list[dict]:
+    """What each process reports."""
+    return [json.loads((folder / f"found-{process}.json").read_text()) for process in range(2)]
+
+
+def test_two_processes_run(found):
+    assert [one["processes"] for one in found] == [2, 2]
+
+
+def test_scores_are_those_of_one_process(folder, found):
+    data = load_segmentation_data(folder / "seven", "train")
+    expected = evaluate_model(tiny_model(), LClipSegImageProcessor(), data).to_dict()
+    assert found[0]["scores"] == found[1]["scores"] == json.loads(json.dumps(expected))
+
+
+def test_training_is_that_of_one_process_with_the_same_batches(folder, tmp_path):
+    run(folder, tmp_path / "one", *TRAINING, "--batch_size", "2")
+    one, two = (load_file(path / "last" / "model.safetensors") for path in (tmp_path / "one", folder / "trained"))
+    assert one.keys() == two.keys()
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, rtol=1e-4, atol=1e-5)
+    lines = [
+        [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+        for path in (tmp_path / "one", folder / "trained")
+    ]
+    assert len(lines[0]) == len(lines[1]) == 3
+    for alone, together in zip(*lines, strict=True):
+        assert together["loss"] == pytest.approx(alone["loss"], rel=1e-4)
+        assert together["mean_iou"] == pytest.approx(alone["mean_iou"], abs=1e-3)
+
+
+def test_killed_run_of_two_goes_on_bit_for_bit(folder):
+    one, two = (load_file(folder / name / "last" / "model.safetensors") for name in ("trained", "killed"))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert (folder / "trained" / "metrics.jsonl").read_text() == (folder / "killed" / "metrics.jsonl").read_text()
+
+
+def test_fewer_processes_than_asked_for_are_an_error(found):
+    assert all("3 processes were asked for but 2 run" in one["too_few"] for one in found)
+
+
+def test_fault_that_one_process_meets_ends_both_with_the_run_saved(folder, found):
+    said = sorted(one["wrong_id"] for one in found)
+    assert "2.png holds the id 7" in said[0]
+    assert said[1].startswith("another process was given data")
+    assert (folder / "faulty" / "last" / "progress.json").is_file()
+
+
+@pytest.mark.parametrize(("name", "rows"), [("even", 20), ("uneven", 15)])
+def test_every_row_of_a_stream_goes_to_one_process_in_every_pass(found, name, rows):
+    for number in range(2):
+        assert sorted(found[0][name][number] + found[1][name][number]) == list(range(rows))
+
+
+def test_weights_that_processes_share_are_saved_and_restored_whole(found):
+    for one in found:
+        assert one["shared"]["same_before"]
+        assert one["shared"]["changed"]
+        assert one["shared"]["restored"]
+        assert one["shared"]["norms"][0] == pytest.approx(one["shared"]["norms"][1], rel=1e-6)
+
+
+def test_network_with_shared_weights_is_scored_on_every_picture_once(found, folder):
+    data = load_segmentation_data(folder / "seven", "train")
+    assert all(one["shared"]["pixels"] == sum(sample.mask.size for sample in data) for one in found)
