@@ -39,7 +39,7 @@ audit: $(VENV)/.installed-dev  ## known holes in what is installed; asks PyPI an
 	$(BIN)/pip freeze --exclude-editable | $(BIN)/pip-audit --strict --disable-pip --no-deps --requirement /dev/stdin
 	cd scripts/web && npm audit
 
-page: $(VENV)/.installed  ## the demo page, for your own pictures and classes
+page: $(VENV)/.installed  ## the demo page, for your own images and classes
 	$(BIN)/pip install --quiet --editable ".[demo]"
 	$(BIN)/python scripts/space/app.py --model $(CHECKPOINT)
 

@@ -39,7 +39,7 @@ class LClipSegFusionHead(LClipSegHead):
 
     A logit has three parts: the pixel's similarity to the class token (projected class vector, plus what the fusion
     made of it), the coarse score of the place, and a number for the class, which two-way blocks turn into evidence
-    that it is in the picture at all. The coarse scores have a loss of their own.
+    that it is in the image at all. The coarse scores have a loss of their own.
     """
 
     takes_text = True
@@ -60,7 +60,7 @@ class LClipSegFusionHead(LClipSegHead):
         pixels = self.decoder(coarse, feature_maps)  # (B, c, H/4, W/4)
         # Presence joins before the enlargement, which keeps constants: fewer values to add it to.
         evidence = scores + self.presence(tokens)[..., None]  # (B, K, h, w)
-        # A copy, small as it is: the strides of one picture alone do not tell the enlargement how it lies in memory.
+        # A copy, small as it is: the strides of one image alone do not tell the enlargement how it lies in memory.
         bias = resize_to(evidence.clone(memory_format=torch.channels_last), pixels)  # (B, K, H/4, W/4)
         tokens = self.text_projection(class_vectors) + self.token_projection(tokens)  # (B, K, c)
         return self.similarity(pixels, tokens, bias), scores

@@ -52,8 +52,8 @@ class LClipSegImageProcessor(TorchvisionBackend):
     Prepares images (and masks) for LClipSeg, and turns its logits into label maps.
 
     An image keeps its aspect ratio: it is scaled by one factor, never stretched, and padded at the bottom and right
-    with the mean colour. The network sees the padding, near the edges and in what it takes from the whole picture: a
-    picture gives the same logits in every batch that is padded to one size, but other ones beside a larger picture.
+    with the mean colour. The network sees the padding, near the edges and in what it takes from the whole image: a
+    image gives the same logits in every batch that is padded to one size, but other ones beside a larger image.
 
     What may be given as an image or mask, and how it is read, stands at the top of inputs_lclipseg.py.
 
@@ -149,7 +149,7 @@ class LClipSegImageProcessor(TorchvisionBackend):
         **kwargs: Unpack[ImagesKwargs],
     ) -> torch.Tensor:
         """One image as (C, H, W): uint8, or float32 in [0, 1] where it was given so."""
-        # Only an explicit False keeps the channels: a checkpoint that says nothing means pictures.
+        # Only an explicit False keeps the channels: a checkpoint that says nothing means images.
         tensor = to_image_tensor(image, convert_rgb=do_convert_rgb is not False, input_data_format=input_data_format)
         return tensor if device is None else tensor.to(device)
 
@@ -248,7 +248,7 @@ class LClipSegImageProcessor(TorchvisionBackend):
         """Also checks what the base class does not, at construction and at every call."""
         kwargs = super()._standardize_kwargs(**kwargs)
         if kwargs.get("do_center_crop"):
-            raise ValueError("`do_center_crop` would cut off parts of the picture, which then get no label; leave it.")
+            raise ValueError("`do_center_crop` would cut off parts of the image, which then get no label; leave it.")
         Sizing.from_settings(**kwargs)
         return kwargs
 
@@ -326,17 +326,17 @@ class LClipSegImageProcessor(TorchvisionBackend):
     ) -> list[tuple[torch.Tensor, Size, Size]]:
         """For every image its logits (K, h, w), its size inside the padded batch, and the size asked for."""
         targets = [(int(height), int(width)) for height, width in target_sizes]
-        return list(zip(logits, self._pictures(logits, targets), targets, strict=True))
+        return list(zip(logits, self._images(logits, targets), targets, strict=True))
 
-    def _pictures(self, logits: torch.Tensor, targets: list[Size]) -> list[Size]:
-        """The size that each picture had inside the padded batch, checked against the logits (B, K, h, w)."""
+    def _images(self, logits: torch.Tensor, targets: list[Size]) -> list[Size]:
+        """The size that each image had inside the padded batch, checked against the logits (B, K, h, w)."""
         if not targets or len(targets) != len(logits):
             raise ValueError(
                 f"There are logits for {len(logits)} images but {len(targets)} target sizes; give (height, width) for "
                 "each image of the batch."
             )
-        pictures = [self.sizing.resized(height, width) for height, width in targets]
-        padded = self.sizing.padded(pictures)
+        images = [self.sizing.resized(height, width) for height, width in targets]
+        padded = self.sizing.padded(images)
         expected = tuple(math.ceil(side / LOGITS_STRIDE) for side in padded)
         if expected != tuple(logits.shape[-2:]):
             raise ValueError(
@@ -344,7 +344,7 @@ class LClipSegImageProcessor(TorchvisionBackend):
                 f"processor, but these logits have {tuple(logits.shape[-2:])}. Give the original sizes of the whole "
                 "batch, and post-process with the settings (size, do_resize, do_pad, pad_size) that prepared it."
             )
-        return pictures
+        return images
 
 
 def _pad_all(images: list[torch.Tensor], sizing: Sizing, fill: int) -> list[torch.Tensor]:
@@ -357,11 +357,11 @@ def _pad_all(images: list[torch.Tensor], sizing: Sizing, fill: int) -> list[torc
     ]
 
 
-def _upsampled_rows(logits: torch.Tensor, picture: Size, target: Size) -> Iterator[torch.Tensor]:
-    """The picture's part of the logits (K, h, w) at the target size: (K, rows, W) for some rows after the other."""
+def _upsampled_rows(logits: torch.Tensor, image: Size, target: Size) -> Iterator[torch.Tensor]:
+    """The image's part of the logits (K, h, w) at the target size: (K, rows, W) for some rows after the other."""
     rows, columns = (
         (sample_positions(length, side, cells, logits.device) + 0.5) * (2 / cells) - 1  # grid_sample's are in [-1, 1]
-        for length, side, cells in zip(target, picture, logits.shape[-2:], strict=True)
+        for length, side, cells in zip(target, image, logits.shape[-2:], strict=True)
     )
     for some in rows.split(max(1, MAX_UPSAMPLED_VALUES // (len(logits) * target[1]))):
         grid = torch.stack(torch.meshgrid(columns, some, indexing="xy"), dim=-1)[None]  # (1, rows, W, 2)

@@ -3,7 +3,7 @@
 Bilinear interpolation makes each pixel's logits a weighted mean of those at the four corners of the cell that it lies
 in. Where one class is highest at all four corners it is highest in the whole cell, so that only the cells along the
 borders between classes are interpolated at all: an eighth of the pixels or so. Nothing is approximated: up to the
-rounding of float32, the result is the argmax of the enlarged logits. How many cells there are depends on the picture,
+rounding of float32, the result is the argmax of the enlarged logits. How many cells there are depends on the image,
 so that this has no graph of fixed shapes: it is not for `torch.export` (scripts/export.py has a form that is).
 """
 
@@ -20,29 +20,29 @@ MAX_COPIED_VALUES = 4 * 2**20
 MAX_INTERPOLATED_VALUES = 2**19
 
 
-def sample_positions(length: int, picture: int, cells: int, device: torch.device) -> torch.Tensor:
+def sample_positions(length: int, image: int, cells: int, device: torch.device) -> torch.Tensor:
     """
     Where the centres of the pixels of a label map lie among the logits, along one axis.
 
     Args:
         length (`int`): Pixels of the label map.
-        picture (`int`): Pixels that the picture had inside the padded image; the rest is padding.
+        image (`int`): Pixels that the image had inside the padded image; the rest is padding.
         cells (`int`): Logits along this axis.
 
     Returns:
         `torch.Tensor` of shape `(length,)`: positions in [0, cells - 1], the first logit's centre being 0.
     """
-    span = picture / (LOGITS_STRIDE * length)
+    span = image / (LOGITS_STRIDE * length)
     return ((torch.arange(length, device=device) + 0.5) * span - 0.5).clamp(0, cells - 1)
 
 
-def label_map(logits: torch.Tensor, picture: Size, target: Size) -> torch.Tensor:
+def label_map(logits: torch.Tensor, image: Size, target: Size) -> torch.Tensor:
     """
     The class of highest logit at every pixel; of several, the one of lowest index.
 
     Args:
         logits (`torch.Tensor` of shape `(num_classes, height / 4, width / 4)`): Logits of one padded image.
-        picture (`tuple[int, int]`): Height and width in pixels that the picture had inside it, at the upper left.
+        image (`tuple[int, int]`): Height and width in pixels that the image had inside it, at the upper left.
         target (`tuple[int, int]`): Height and width of the label map.
 
     Returns:
@@ -52,7 +52,7 @@ def label_map(logits: torch.Tensor, picture: Size, target: Size) -> torch.Tensor
     num_classes, height, width = logits.shape
     rows, columns = (
         sample_positions(length, side, cells, logits.device)
-        for length, side, cells in zip(target, picture, (height, width), strict=True)
+        for length, side, cells in zip(target, image, (height, width), strict=True)
     )
     of_logits = logits.max(dim=0).indices  # not argmax, which is far slower over the first dimension on a CPU
     labels = _at_cells(of_logits, rows, columns)  # (H, W): right wherever the cell is settled

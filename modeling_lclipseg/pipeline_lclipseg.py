@@ -25,15 +25,15 @@ class LClipSegPipeline(ImageSegmentationPipeline):
 
     Called with one image (path, URL or PIL image) it gives a list of segments, with a list of images (and
     `batch_size=`) a list of such lists. A segment is what the built-in pipeline gives: `label`; `mask`, a PIL image of
-    mode L and the size of the picture, 255 where the class is and 0 elsewhere; `score`, the mean probability of the
+    mode L and the size of the image, 255 where the class is and 0 elsewhere; `score`, the mean probability of the
     class over its pixels, 0 to 1. Classes without a pixel are left out.
 
-    Pictures that share a batch are padded to the largest one, and the network sees the padding: put those of one size
+    Images that share a batch are padded to the largest one, and the network sees the padding: put those of one size
     together, or leave `batch_size` at 1.
 
     Args of a call, or of `pipeline(...)` for all calls:
         candidate_labels (`list[str]`, *optional*): Classes instead of the checkpoint's own; every pixel gets one of
-            them, so name what else is in the picture, too. Vectors are looked up in `class_embeddings`, `word_bank`,
+            them, so name what else is in the image, too. Vectors are looked up in `class_embeddings`, `word_bank`,
             the checkpoint, and at last the text tower that the checkpoint names.
         class_embeddings (`torch.Tensor` of shape `(num_classes, class_embed_dim)`, *optional*): CLIP text vectors of
             the `candidate_labels`.
@@ -107,8 +107,8 @@ class LClipSegPipeline(ImageSegmentationPipeline):
         self, model_outputs: Any, labels: Sequence[str] | None = None, threshold: float = 0.0
     ) -> list[dict[str, Any]]:
         labels = self.model.config.class_names if labels is None else labels
-        ids, confidence = model_outputs["ids"][0], model_outputs["confidence"][0]  # the one picture's
-        # Not by sorting or by picking pixels out, either of which takes copies of a large picture.
+        ids, confidence = model_outputs["ids"][0], model_outputs["confidence"][0]  # the one image's
+        # Not by sorting or by picking pixels out, either of which takes copies of a large image.
         pixels = torch.bincount(ids.flatten())
         sums = torch.bincount(ids.flatten(), weights=confidence.flatten())
         segments = []

@@ -1,4 +1,4 @@
-"""Label maps as pictures: a palette, an overlay with a legend, indexed masks, and the area share of every class."""
+"""Label maps as images: a palette, an overlay with a legend, indexed masks, and the area share of every class."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ MAX_NAME_LENGTH = 40  # letters; longer names are cut with an ellipsis
 
 @dataclass(frozen=True)
 class ClassShare:
-    """How much of a picture a class covers.
+    """How much of an image a class covers.
 
     Args:
         class_id (`int` or `None`): The class index; `None` stands for all pixels whose id has no name.
@@ -97,7 +97,7 @@ def draw_overlay(
         palette (array-like of shape `(num_colours, 3)`, *optional*):
             RGB of each id in 0..255; [`class_palette`] by default.
         opacity (`float`, *optional*, defaults to 0.6): 0 shows the image alone, 1 the colours alone.
-        legend (`bool`, *optional*, defaults to `True`): `False` returns a picture of the size of the image.
+        legend (`bool`, *optional*, defaults to `True`): `False` returns an image of the size of the image.
 
     Returns:
         `PIL.Image.Image`: RGB.
@@ -114,10 +114,10 @@ def draw_overlay(
             "pass the image's size as target size to post-processing."
         )
     colours = _colours(palette, id2label)
-    picture = _blend(image.convert("RGB"), ids, id2label, colours, opacity)
+    overlay = _blend(image.convert("RGB"), ids, id2label, colours, opacity)
     if not legend:
-        return picture
-    return _Legend(class_shares(ids, id2label), colours, picture.size).beside(picture)
+        return overlay
+    return _Legend(class_shares(ids, id2label), colours, overlay.size).beside(overlay)
 
 
 def to_indexed_image(
@@ -188,13 +188,13 @@ def _blend(
 
 
 class _Legend:
-    """A table of the classes in a picture: a chip with the share in the colour of the class, then its name."""
+    """A table of the classes in an image: a chip with the share in the colour of the class, then its name."""
 
-    def __init__(self, shares: Sequence[ClassShare], colours: np.ndarray, picture_size: tuple[int, int]):
+    def __init__(self, shares: Sequence[ClassShare], colours: np.ndarray, image_size: tuple[int, int]):
         self.shares = shares
         self.colours = colours
-        self.picture_size = picture_size
-        em = int(np.clip((picture_size[0] * picture_size[1]) ** 0.5 / 32, 13, 64))
+        self.image_size = image_size
+        em = int(np.clip((image_size[0] * image_size[1]) ** 0.5 / 32, 13, 64))
         self.font = ImageFont.load_default(size=em)
         self.gap = max(4, em // 2)
         self.row_height = round(em * 1.8)
@@ -203,13 +203,13 @@ class _Legend:
         self.chip_width = round(max(map(self.font.getlength, self.percents))) + 2 * self.gap
         self.column_width = self.chip_width + 3 * self.gap + round(max(map(self.font.getlength, self.names)))
 
-    def beside(self, picture: Image.Image) -> Image.Image:
-        """A canvas with the picture and the legend to the right or below, whichever keeps it more compact."""
+    def beside(self, image: Image.Image) -> Image.Image:
+        """A canvas with the image and the legend to the right or below, whichever keeps it more compact."""
         options = [(right, columns) for right in (False, True) for columns in range(1, len(self.shares) + 1)]
         right, columns = min(options, key=lambda option: self._cost(*option))
         canvas = Image.new("RGB", self._canvas_size(right, columns), PAPER)
-        canvas.paste(picture)
-        origin = (picture.width + self.gap, self.gap) if right else (self.gap, picture.height + self.gap)
+        canvas.paste(image)
+        origin = (image.width + self.gap, self.gap) if right else (self.gap, image.height + self.gap)
         self._draw(ImageDraw.Draw(canvas), origin, columns)
         return canvas
 
@@ -220,8 +220,8 @@ class _Legend:
         width = columns * self.column_width + self.gap
         height = self._rows(columns) * self.row_height + 2 * self.gap
         if right:
-            return self.picture_size[0] + width, max(self.picture_size[1], height)
-        return max(self.picture_size[0], width), self.picture_size[1] + height
+            return self.image_size[0] + width, max(self.image_size[1], height)
+        return max(self.image_size[0], width), self.image_size[1] + height
 
     def _cost(self, right: bool, columns: int) -> tuple[int, int, int]:
         width, height = self._canvas_size(right, columns)

@@ -1,4 +1,4 @@
-"""The demo: a page on which a visitor names classes and sees them in a picture.
+"""The demo: a page on which a visitor names classes and sees them in an image.
 
     python scripts/space/app.py --model checkpoints/lclipseg-mbv3s-camvid --bank words.safetensors
 
@@ -21,7 +21,7 @@ from demo import MAX_CLASSES, MAX_LETTERS, Segmentation, SegmentationDemo, Stopw
 FOLDER = Path(__file__).resolve().parent
 EXAMPLES = sorted(map(str, (FOLDER / "examples").glob("*.jpg")))
 DEFAULT_MODEL = "lclipseg/lclipseg-mbv3s-camvid"
-SESSION_SECONDS = 3600  # after which a visitor's pictures are deleted
+SESSION_SECONDS = 3600  # after which a visitor's images are deleted
 FONTS = ("system-ui", "sans-serif")  # of the visitor's machine: no page of ours calls a font server
 
 TITLE = "LClipSeg: name your classes, get a map of them"
@@ -30,7 +30,7 @@ HONEST = (
     "close to those work; other words get pixels all the same, mostly wrong ones. It is not open vocabulary."
 )
 CLOSED = "This checkpoint is bound to the classes it was trained on and takes no others."
-EVERY_PIXEL = "Every pixel gets one of the classes given, so name what else is in the picture, too."
+EVERY_PIXEL = "Every pixel gets one of the classes given, so name what else is in the image, too."
 
 
 class Page:
@@ -51,12 +51,10 @@ class Page:
 
     def _build_inputs(self) -> None:
         demo = self.demo
-        self.picture = gr.Image(
-            label="Picture", type="filepath", height=320, sources=["upload", "clipboard", "webcam"], elem_id="picture"
+        self.image = gr.Image(
+            label="Image", type="filepath", height=320, sources=["upload", "clipboard", "webcam"], elem_id="image"
         )
-        self.examples = gr.Examples(
-            EXAMPLES, inputs=self.picture, label="No picture at hand?", api_visibility="private"
-        )
+        self.examples = gr.Examples(EXAMPLES, inputs=self.image, label="No image at hand?", api_visibility="private")
         self.classes = gr.Textbox(
             demo.own_text,
             label="Classes, separated by commas",
@@ -88,18 +86,18 @@ class Page:
             format="jpeg",
             interactive=False,
             buttons=["download", "fullscreen"],
-            alt_text="The picture with its classes in colour",
+            alt_text="The image with its classes in colour",
             elem_id="overlay",
         )
         self.opacity = gr.Slider(0, 1, value=0.6, step=0.05, label="Opacity", elem_id="opacity")
-        self.legend = gr.Checkbox(False, label="Legend inside the picture", elem_id="legend")
+        self.legend = gr.Checkbox(False, label="Legend inside the image", elem_id="legend")
         self.shares = gr.HTML(apply_default_css=False, elem_id="shares")
         self.timings = gr.HTML(apply_default_css=False, elem_id="timings")
 
     def _connect(self) -> None:
         segmentation: dict[str, Any] = {
             "fn": self.segment,
-            "inputs": [self.picture, self.classes, self.chosen, self.opacity, self.legend],
+            "inputs": [self.image, self.classes, self.chosen, self.opacity, self.legend],
             "outputs": [self.result, self.overlay, self.shares, self.timings, self.notice],
             # Gradio itself would open the file, before its size is checked, and tell the visitor nothing of its fault.
             "preprocess": False,
@@ -124,11 +122,11 @@ class Page:
         )
 
     def segment(
-        self, picture: dict[str, Any] | None, classes: str, chosen: Sequence[str], opacity: float, legend: bool
+        self, image: dict[str, Any] | None, classes: str, chosen: Sequence[str], opacity: float, legend: bool
     ) -> tuple[Segmentation | None, Any, str, str, str]:
         """Result, overlay, shares, timings and notice; of these, only the notice where the input cannot be used."""
         try:
-            result = self.demo.segment(picture and picture["path"], classes, chosen)
+            result = self.demo.segment(image and image["path"], classes, chosen)
         except ValueError as error:
             return None, None, "", "", markup.notice(str(error))
         watch = Stopwatch()

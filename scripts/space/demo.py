@@ -1,4 +1,4 @@
-"""What the page does, without the page: from a picture file and a list of words to a label map, a drawing, shares.
+"""What the page does, without the page: from an image file and a list of words to a label map, a drawing, shares.
 
 One model serves all visitors. It is never changed: the vectors of a visitor's classes go into each call.
 """
@@ -16,8 +16,8 @@ import torch
 from checkpoint import Checkpoint
 from PIL import Image
 
-MAX_PIXELS = 50_000_000  # of a picture file; checked in its header
-WORKING_SIDE = 1600  # pixels; larger pictures are scaled down to this longer side, to be drawn and sent quickly
+MAX_PIXELS = 50_000_000  # of an image file; checked in its header
+WORKING_SIDE = 1600  # pixels; larger images are scaled down to this longer side, to be drawn and sent quickly
 MAX_CLASSES = 256  # their ids fit into a byte
 MAX_LETTERS = 5000  # of the list of classes
 
@@ -120,7 +120,7 @@ class SegmentationDemo:
     @torch.no_grad()
     def segment(self, path: str | None, text: str, chosen: Sequence[str] = ()) -> Segmentation:
         """
-        Segment a picture file.
+        Segment an image file.
 
         Args:
             path (`str` or `None`): the file.
@@ -144,14 +144,14 @@ class SegmentationDemo:
         return Segmentation(image, label_map.numpy().astype(np.uint8), tuple(names), watch.seconds)
 
     def draw(self, segmentation: Segmentation, opacity: float = 0.6, legend: bool = False) -> Image.Image:
-        """The picture under its classes in colour; no network runs. Arguments as in `draw_overlay`."""
+        """The image under its classes in colour; no network runs. Arguments as in `draw_overlay`."""
         return self._draw_overlay(
             segmentation.image, segmentation.label_map, segmentation.id2label, opacity=opacity, legend=legend
         )
 
     def _read(self, path: str | None) -> Image.Image:
         if path is None:
-            raise ValueError("There is no picture yet: upload, paste or take one, or choose the example.")
+            raise ValueError("There is no image yet: upload, paste or take one, or choose the example.")
         try:
             image = self._to_rgb_image(self._open_image(path, MAX_PIXELS))
         except ValueError as error:  # a visitor knows the file by its name, not by where the server keeps it

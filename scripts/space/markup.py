@@ -25,7 +25,7 @@ def notice(message: str) -> str:
 
 def shares_table(shares: Sequence[Any], palette: np.ndarray, names: Sequence[str]) -> str:
     """
-    The legend: every class in the picture with its colour and share, the largest first; then the classes not found.
+    The legend: every class in the image with its colour and share, the largest first; then the classes not found.
 
     Args:
         shares (sequence of [`ClassShare`]): what `class_shares` says.
@@ -35,7 +35,7 @@ def shares_table(shares: Sequence[Any], palette: np.ndarray, names: Sequence[str
     found = {share.class_id for share in shares}
     absent = [name for class_id, name in enumerate(names) if class_id not in found]
     rows = "".join(_row(share.name, share.share, palette[share.class_id]) for share in shares)
-    head = '<thead><tr><th scope="col">class</th><th scope="col" colspan="2">share of the picture</th></tr></thead>'
+    head = '<thead><tr><th scope="col">class</th><th scope="col" colspan="2">share of the image</th></tr></thead>'
     table = f'<table class="shares">{head}<tbody>{rows}</tbody></table>'
     return table + (f'<p class="quiet">Not found: {text(", ".join(absent))}</p>' if absent else "")
 

@@ -19,7 +19,7 @@ GREY = (0.5, 0.5, 0.5)
 
 
 class Blocks(SegmentationData):
-    """Pictures whose every pixel's colour is ten times its class id."""
+    """Images whose every pixel's colour is ten times its class id."""
 
     def __init__(self, num_images: int = 5, size: tuple[int, int] = (40, 60)):
         names = tuple("abcdefgh")
@@ -60,7 +60,7 @@ def test_image_and_mask_stay_together():
 
 
 @pytest.mark.parametrize("size", [(40, 60), (80, 120)])
-def test_pictures_of_any_size_are_brought_to_the_same_scale(size):
+def test_images_of_any_size_are_brought_to_the_same_scale(size):
     sample = Blocks(size=size)[0]
     crop = RandomScaledCrop((20, 30), shortest_edge=20, scale=(1.0, 1.0), max_class_share=1.0)
     (mask,) = crop(tv_tensors.Mask(torch.from_numpy(sample.mask)[None]))
@@ -101,8 +101,8 @@ def test_colours_keep_their_names():
         assert red > blue + 0.2
 
 
-def test_training_and_inference_see_the_same_picture():
-    """Without anything random, a training sample equals what the image processor makes of the picture."""
+def test_training_and_inference_see_the_same_image():
+    """Without anything random, a training sample equals what the image processor makes of the image."""
     sample = Blocks(size=(160, 240))[0]
     crop = RandomScaledCrop((80, 120), shortest_edge=80, scale=(1.0, 1.0), max_class_share=1.0)
     transform = v2.Compose(
@@ -144,21 +144,21 @@ def test_same_seed_and_position_give_the_same_sample():
 
 def test_another_seed_or_repetition_gives_another_sample():
     one = samples()[2]["pixel_values"]
-    assert not torch.equal(samples()[7]["pixel_values"], one)  # the same picture, next repetition
+    assert not torch.equal(samples()[7]["pixel_values"], one)  # the same image, next repetition
     assert not torch.equal(samples(seed=1)[2]["pixel_values"], one)
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
-def test_pictures_kept_on_a_device_give_the_same_samples(device):
+def test_images_kept_on_a_device_give_the_same_samples(device):
     kept, read = samples(device=torch.device(device)), samples()
-    for position in (0, 5, 10, 0):  # one picture, augmented anew each time
+    for position in (0, 5, 10, 0):  # one image, augmented anew each time
         torch.testing.assert_close(
             kept[position]["pixel_values"].cpu(), read[position]["pixel_values"], atol=0.03, rtol=0
         )
         torch.testing.assert_close(kept[position]["labels"].cpu(), read[position]["labels"])
 
 
-def test_pictures_kept_on_a_device_are_read_once(monkeypatch):
+def test_images_kept_on_a_device_are_read_once(monkeypatch):
     reads = []
     monkeypatch.setattr(
         Blocks, "_read", lambda self, index, real=Blocks._read: reads.append(index) or real(self, index)

@@ -11,9 +11,9 @@ from checked_data import (
     copy_in_another_split,
     encoded,
     found,
+    make_image,
     mask_of,
     no_mask,
-    picture,
     problem,
     write_pairs,
     write_source,
@@ -55,7 +55,7 @@ def test_clean_folder_has_no_problems(source):
 
 
 def same_stem(data):
-    picture(20).save(data / "train/images/b.jpg")
+    make_image(20).save(data / "train/images/b.jpg")
 
 
 def empty_image(data):
@@ -63,13 +63,13 @@ def empty_image(data):
 
 
 def truncated_image(data):
-    content = encoded(picture(20, (200, 100)))
+    content = encoded(make_image(20, (200, 100)))
     (data / "train/images/b.png").write_bytes(content[:-2000])
 
 
 def truncated_jpeg(data):
     (data / "train/images/b.png").unlink()
-    (data / "train/images/b.jpg").write_bytes(encoded(picture(20), "JPEG")[:-60])
+    (data / "train/images/b.jpg").write_bytes(encoded(make_image(20), "JPEG")[:-60])
 
 
 def text_as_image(data):
@@ -96,7 +96,7 @@ def truncated_mask(data):
 
 
 def coloured_mask(data):
-    picture(20).save(data / "train/masks/b.png")
+    make_image(20).save(data / "train/masks/b.png")
 
 
 def larger_mask(data):
@@ -107,7 +107,7 @@ def mask_before_exif(data):
     (data / "train/images/b.png").unlink()
     exif = Image.Exif()
     exif[0x0112] = 6
-    picture(20).save(data / "train/images/b.jpg", exif=exif)
+    make_image(20).save(data / "train/images/b.jpg", exif=exif)
 
 
 def unknown_stem(data):
@@ -180,7 +180,7 @@ def unused_mask(data):
 
 
 def wrong_suffix(data):
-    (data / "train/images/b.png").write_bytes(encoded(picture(20), "JPEG"))
+    (data / "train/images/b.png").write_bytes(encoded(make_image(20), "JPEG"))
 
 
 def unlabelled(data):
@@ -203,7 +203,7 @@ def copy_in_the_split(data):
 
 def copy_in_another_format(data):
     (data / "val/images/b.png").unlink()
-    picture(0).save(data / "val/images/b.bmp")
+    make_image(0).save(data / "val/images/b.bmp")
 
 
 WARNINGS = [
@@ -235,7 +235,7 @@ def test_check_and_training_agree_on_files_with_changed_bytes(tmp_path):
     random, classes = np.random.default_rng(0), ClassList.parse(["sky", "road", "tree"], "x")
     exif = Image.Exif()
     exif[0x0112] = 8
-    originals = [encoded(picture(0, (6, 10)), "JPEG", exif=exif), encoded(picture(0, (6, 10)), exif=exif)]
+    originals = [encoded(make_image(0, (6, 10)), "JPEG", exif=exif), encoded(make_image(0, (6, 10)), exif=exif)]
     originals.append(encoded(mask_of(0)))
     agreed = []
     for round in range(150):
@@ -270,7 +270,7 @@ def test_all_problems_are_found_in_one_run(source):
         damage(source)
     (source / "train/images/c.png").write_bytes(b"")
     mask_of(1, 5).save(source / "train/masks/d.png")
-    picture(1).save(source / "val/masks/a.png")
+    make_image(1).save(source / "val/masks/a.png")
     kinds = ["no_mask", "bad_image", "no_label_map", "wrong_id", "shared_image"]
     assert found(check(source)) == dict.fromkeys(kinds, 1)
 

@@ -15,9 +15,9 @@ from checked_data import (
     check,
     copy_in_another_split,
     encoded,
+    make_image,
     mask_of,
     no_mask,
-    picture,
     write_pairs,
     write_source,
     wrong_id,
@@ -128,7 +128,7 @@ HOSTILE = ["<script>x", "a|b", "line\nbreak", "`tick`", "[red]x[/red]", "](http:
 
 def test_names_of_files_cannot_break_the_report(source, capsys):
     for stem in HOSTILE:
-        picture(1).save(source / "train/images" / f"{stem.replace('/', '')}.png")
+        make_image(1).save(source / "train/images" / f"{stem.replace('/', '')}.png")
     check(source, "--out", str(source / "report"))
     text = (source / "report/data_check.md").read_text(encoding="utf-8")
     lines = [line for line in text.splitlines() if line.startswith("- train/images")]
@@ -152,7 +152,7 @@ def test_report_in_json_has_what_was_found(source):
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
 def test_names_in_no_encoding_can_be_written(source):
     name = os.fsencode(source / "train/images") + b"/\xff.png"
-    Path(os.fsdecode(name)).write_bytes(encoded(picture(40)))
+    Path(os.fsdecode(name)).write_bytes(encoded(make_image(40)))
     report = check(source, "--out", str(source / "report"))
     content = json.loads((source / "report/data_check.json").read_text())
     assert content["problems"][0]["examples"][0]["name"] == report.problems[0].examples[0].name

@@ -12,8 +12,8 @@ from checked_data import (
     copy_in_another_split,
     encoded,
     found,
+    make_image,
     mask_of,
-    picture,
     problem,
     write_pairs,
     write_source,
@@ -47,7 +47,7 @@ def test_counts_are_those_of_a_plain_count(source):
 
 def test_sizes_are_those_of_the_upright_images(source):
     for stem, size in (("b", (20, 5)), ("c", (30, 5)), ("d", (40, 7))):
-        picture(7, size).save(source / f"train/images/{stem}.png")
+        make_image(7, size).save(source / f"train/images/{stem}.png")
     split = check(source).splits[0]
     assert (split.width.smallest, split.width.median, split.width.largest) == (10, 20, 40)
     assert (split.height.smallest, split.height.median, split.height.largest) == (5, 5, 7)
@@ -68,7 +68,7 @@ def test_counts_of_wrong_ids_are_exact_and_examples_few(tmp_path):
 
 def test_a_depth_map_in_place_of_a_mask_does_not_fill_the_memory():
     classes = ClassList.parse(["sky", "road"], "x")
-    image = RawFile("a", encoded(picture(0, (100, 100))))
+    image = RawFile("a", encoded(make_image(0, (100, 100))))
     summaries = []
     for start in (0, 5000):
         depth = Image.fromarray(np.arange(start, start + 10_000, dtype=np.uint16).reshape(100, 100))
@@ -123,7 +123,7 @@ def test_unreadable_images_are_not_equal(source):
 def test_quick_leaves_out_the_pixels_of_images_alone(source):
     copy_in_another_split(source)
     wrong_id(source)
-    (source / "train/images/c.png").write_bytes(encoded(picture(2))[:-30])  # damaged
+    (source / "train/images/c.png").write_bytes(encoded(make_image(2))[:-30])  # damaged
     mask_of(3, size=(12, 6)).save(source / "train/masks/d.png")
     assert found(check(source, "--quick")) == {"wrong_id": 1, "size_mismatch": 1}
     assert found(check(source)) == {"wrong_id": 1, "shared_image": 1, "bad_image": 1, "size_mismatch": 1}
@@ -149,11 +149,11 @@ def table(tmp_path, monkeypatch):
 
 
 def good(seed: int) -> tuple[bytes, bytes]:
-    return encoded(picture(seed)), encoded(mask_of(seed))
+    return encoded(make_image(seed)), encoded(mask_of(seed))
 
 
 def test_tables_are_checked_row_by_row(table):
-    rows = [good(0), (good(1)[0][:-40], good(1)[1]), (good(2)[0], encoded(picture(2))), good(3), good(0)]
+    rows = [good(0), (good(1)[0][:-40], good(1)[1]), (good(2)[0], encoded(make_image(2))), good(3), good(0)]
     rows.append((good(5)[0], encoded(mask_of(5, 9))))
     rows.append((good(6)[0], None))
     report = check(table("train-0.parquet", rows))

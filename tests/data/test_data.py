@@ -1,10 +1,10 @@
-"""Class lists, ids of masks, and folders of pictures and masks."""
+"""Class lists, ids of masks, and folders of images and masks."""
 
 import sys
 
 import numpy as np
 import pytest
-from data_folders import SIZE, folder_with, mask_of, picture, write_classes, write_pairs
+from data_folders import SIZE, folder_with, make_image, mask_of, write_classes, write_pairs
 from PIL import Image
 
 import lclipseg.data
@@ -102,13 +102,13 @@ def test_masks_of_every_single_channel_mode_keep_their_ids(tmp_path, mode, dtype
     if mode == "P":
         mask.putpalette([200, 0, 0, 0, 0, 90])
     assert mask.mode == mode
-    source = folder_with(tmp_path, mask, picture(0, (2, 2)))
+    source = folder_with(tmp_path, mask, make_image(0, (2, 2)))
     assert load_segmentation_data(source, "train")[0].mask.tolist() == [[0, 1], [1, 0]]
 
 
 def test_16_bit_mask_keeps_values_over_255(tmp_path):
     wide = Image.fromarray(np.array([[0, 1000], [2, 255]], dtype=np.uint16))
-    source = folder_with(tmp_path, wide, picture(0, (2, 2)), {"classes": ["a", "b", "c"], "ignore_index": 1000})
+    source = folder_with(tmp_path, wide, make_image(0, (2, 2)), {"classes": ["a", "b", "c"], "ignore_index": 1000})
     assert load_segmentation_data(source, "train")[0].mask.tolist() == [[0, 255], [2, 255]]
 
 
@@ -128,7 +128,7 @@ def test_reduced_labels_name_the_range_of_the_file(tmp_path):
 
 
 def test_colour_mask_is_an_error(tmp_path):
-    source = folder_with(tmp_path, picture(3))
+    source = folder_with(tmp_path, make_image(3))
     with pytest.raises(InputError, match=r"masks/a\.png: a mask must have one channel"):
         load_segmentation_data(source, "train")[0]
 
@@ -168,7 +168,7 @@ def test_split_by_folder(tmp_path, folder, asked):
     write_pairs(write_classes(tmp_path) / folder, ["b", "a"])
     data = load_segmentation_data(tmp_path, asked)
     assert data.names == ["a", "b"]
-    assert np.array_equal(data[1].image, picture(0))
+    assert np.array_equal(data[1].image, make_image(0))
     assert np.array_equal(data[1].mask, mask_of(0))
     assert data.classes.names == ("sky", "road", "tree")
 
@@ -246,7 +246,7 @@ def test_images_without_masks_are_listed(tmp_path):
 
 def test_two_images_of_one_stem_are_an_error(tmp_path):
     write_pairs(write_classes(tmp_path) / "train", ["a"])
-    picture(1).save(tmp_path / "train" / "images" / "a.jpg")
+    make_image(1).save(tmp_path / "train" / "images" / "a.jpg")
     with pytest.raises(InputError, match=r"a\.jpg and .*a\.png have the same stem"):
         load_segmentation_data(tmp_path, "train")
 
@@ -292,7 +292,7 @@ def test_cached_samples_are_not_read_again(tmp_path):
     data[0]
     (source / "train" / "images" / "a.png").unlink()
     (source / "train" / "masks" / "a.png").unlink()
-    assert np.array_equal(data[0].image, picture(0))
+    assert np.array_equal(data[0].image, make_image(0))
     assert np.array_equal(data[0].mask, mask_of(0))
 
 
@@ -300,7 +300,7 @@ def test_changing_a_sample_leaves_the_cache_alone(tmp_path):
     data = load_segmentation_data(folder_with(tmp_path, mask_of(0)), "train", cache=True)
     data[0].mask[:] = 255
     data[0].image.paste((0, 0, 0), (0, 0, *SIZE))
-    assert np.array_equal(data[0].image, picture(0))
+    assert np.array_equal(data[0].image, make_image(0))
     assert np.array_equal(data[0].mask, mask_of(0))
 
 

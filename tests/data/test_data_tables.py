@@ -7,7 +7,7 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pytest
-from data_folders import mask_of, picture, write_classes, write_pairs
+from data_folders import make_image, mask_of, write_classes, write_pairs
 
 from lclipseg.console.errors import InputError
 from lclipseg.data.open import load_segmentation_data, stream_segmentation_data
@@ -23,7 +23,7 @@ def tables(tmp_path, monkeypatch) -> Path:
 
 def table(count: int = 3, mask_name: str = "mask", labels: datasets.Features | None = None) -> datasets.Dataset:
     columns = {
-        "image": [picture(seed) for seed in range(count)],
+        "image": [make_image(seed) for seed in range(count)],
         mask_name: [mask_of(seed) for seed in range(count)],
         **{name: [[0, 1]] * count for name in labels or {}},
     }
@@ -49,7 +49,7 @@ def assert_pairs(samples, count: int) -> None:
     samples = list(samples)
     assert len(samples) == count
     for seed, sample in enumerate(samples):
-        assert np.array_equal(sample.image, picture(seed))
+        assert np.array_equal(sample.image, make_image(seed))
         assert np.array_equal(sample.mask, mask_of(seed))
 
 
@@ -146,7 +146,7 @@ def test_broken_image_in_a_table_names_the_row(tables):
     write_classes(tables)
     datasets.Dataset.from_list(broken).to_parquet(tables / "train.parquet")
     data = load_segmentation_data(tables / "train.parquet", "train")
-    assert np.array_equal(data[0].image, picture(0))
+    assert np.array_equal(data[0].image, make_image(0))
     with pytest.raises(InputError, match=r"train-000001 of .*train\.parquet, column 'image': (damaged|not an image)"):
         data[1]
 

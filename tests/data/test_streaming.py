@@ -36,7 +36,7 @@ def tables(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def two_classes(workspace, tables) -> Path:
-    """The tiny training data as parquet files, two of training pictures and one for validation."""
+    """The tiny training data as parquet files, two of training images and one for validation."""
     root = tables.parent / "two classes"
     root.mkdir()
     (root / "classes.json").write_text('["sky", "road"]')
@@ -65,10 +65,10 @@ def first_batches(folder: Path, count: int, size: int = 4, start: int = 0, seed:
 
 
 def test_number_of_rows_comes_from_the_files(tables):
-    assert samples(tables).images_per_pass == 12
+    assert samples(tables).images_per_epoch == 12
 
 
-def test_every_pass_has_every_row_in_an_order_of_its_own(tables):
+def test_every_epoch_has_every_row_in_an_order_of_its_own(tables):
     rows = list(chain(*first_batches(tables, 6)))
     assert sorted(rows[:12]) == sorted(rows[12:]) == list(range(12))
     assert rows[:12] != rows[12:]
@@ -86,7 +86,7 @@ def test_read_passes_are_not_read_again(tables, monkeypatch):
     batches = stream.batches(4, 0, 0, 1)
     for _ in range(7):
         next(batches)
-    assert stream.state() == {"pass_lengths": [12, 12]}
+    assert stream.state() == {"epoch_lengths": [12, 12]}
     resumed = samples(tables)
     resumed.load_state(stream.state())
     next(resumed.batches(4, 7, 0, 1))
@@ -143,9 +143,9 @@ def test_stream_of_unknown_length_asks_for_it(workspace, two_classes, tmp_path, 
 
     monkeypatch.setattr(table_data.TableSplit, "num_rows", lambda self: None)
     options = ("--data", str(two_classes), "--streaming", "true")
-    with pytest.raises(InputError, match="--images_per_pass"):
+    with pytest.raises(InputError, match="--images_per_epoch"):
         run(workspace, tmp_path / "run", *options)
-    assert run(workspace, tmp_path / "run", *options, "--images_per_pass", "6")["step"] == 6
+    assert run(workspace, tmp_path / "run", *options, "--images_per_epoch", "6")["step"] == 6
     assert json.loads((tmp_path / "run" / "run.json").read_text())["images"]["train"] == 6
 
 

@@ -228,7 +228,7 @@ def test_results_know_an_export_by_its_graph_whatever_lies_beside_it(open_graph,
     assert weights_sha256(folder) == graph
 
 
-def test_windows_and_mirror_images_go_through_a_graph_with_logits(checkpoint, open_graph):
+def test_windows_and_flipped_images_go_through_a_graph_with_logits(checkpoint, open_graph):
     image, settings = noise(100, 70), {"mode": "slide", "window": 64, "flip": True}
     (expected,) = segment_images(*load_model(checkpoint), [image], **settings)
     (found,) = segment_images(*load_runnable(open_graph), [image], **settings)
@@ -314,7 +314,7 @@ def test_checkpoint_without_class_vectors_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("arguments", [["--int8"], ["--calibration", "photos"]])
-def test_int8_and_its_pictures_come_together(checkpoint, tmp_path, arguments):
+def test_int8_and_its_images_come_together(checkpoint, tmp_path, arguments):
     with pytest.raises(InputError, match="belong together"):
         exported(checkpoint, tmp_path, *arguments)
 

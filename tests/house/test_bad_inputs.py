@@ -1,4 +1,4 @@
-"""Strange and hostile picture files: every way in takes, or refuses, each of them alike, and says which file it was.
+"""Strange and hostile image files: every way in takes, or refuses, each of them alike, and says which file it was.
 
 What an image of each kind looks like once it is read stands in test_inputs.py; masks and class lists in test_data.py.
 """
@@ -127,7 +127,7 @@ PROCESSOR = LClipSegImageProcessor(size={"shortest_edge": 32, "longest_edge": 64
 
 @dataclass(frozen=True)
 class Given:
-    """A picture file, the size (width, height) that it is to have, and a folder for what comes of it."""
+    """An image file, the size (width, height) that it is to have, and a folder for what comes of it."""
 
     file: Path
     size: tuple[int, int]
@@ -137,7 +137,7 @@ class Given:
         return Image.new("L", self.size)
 
     def data(self) -> SegmentationData:
-        """A data set of this picture alone. That its size is the mask's is checked when it is read."""
+        """A data set of this image alone. That its size is the mask's is checked when it is read."""
         for part in ("images", "masks"):
             (self.folder / "train" / part).mkdir(parents=True)
         (self.folder / "classes.json").write_text(json.dumps(MODEL.config.class_names))
@@ -165,7 +165,7 @@ def to_segment(given: Given, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
 def to_train(given: Given) -> None:
     transform = training_transform((32, 32), 32, (0.5, 2.0), 0.75, PROCESSOR.image_mean, PROCESSOR.image_std)
     sample = TrainingSamples(given.data(), transform, seed=0)[0]
-    if sample["unreadable"]:  # a run names such a picture, and ends where there are too many
+    if sample["unreadable"]:  # a run names such an image, and ends where there are too many
         raise InputError(sample["unreadable"])
     assert sample["pixel_values"].shape == (3, 32, 32)
 
@@ -208,12 +208,12 @@ def give(request, tmp_path, monkeypatch, capsys) -> Callable[[str, bytes, tuple[
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
 @pytest.mark.parametrize("name", ACCEPTED)
-def test_picture_is_taken_at_its_own_size_by_every_way_in(give, name):
+def test_image_is_taken_at_its_own_size_by_every_way_in(give, name):
     give(name, *ACCEPTED[name])
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_picture_is_refused_by_every_way_in_with_its_name(give, name):
+def test_image_is_refused_by_every_way_in_with_its_name(give, name):
     content, said = REFUSED[name]
     with pytest.raises(ValueError, match=said):
         give(name, content)
@@ -232,7 +232,7 @@ def test_path_that_leads_to_no_file_is_named_at_once(tmp_path, make, said):
         PROCESSOR(tmp_path / "x.png")
 
 
-def test_folder_with_the_name_of_a_picture_is_no_picture_of_a_data_set(tmp_path):
+def test_folder_with_the_name_of_a_image_is_no_image_of_a_data_set(tmp_path):
     given = Given(tmp_path / "a.png", SIZE, tmp_path / "data")
     given.file.write_bytes(saved(SCENE))
     data = given.data()
@@ -254,6 +254,6 @@ def test_name_that_is_given_is_that_of_every_message(tmp_path, form):
         PROCESSOR(SCENE, opened(saved(SCENE)))
 
 
-def test_picture_that_the_caller_opened_is_checked_when_it_is_decoded():
+def test_image_that_the_caller_opened_is_checked_when_it_is_decoded():
     with pytest.raises(ValueError, match="damaged or cut short"):
         PROCESSOR(Image.open(BytesIO(saved(SCENE)[:2000])))

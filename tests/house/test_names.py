@@ -1,4 +1,4 @@
-"""Names of classes and files are text: no document, picture, terminal or path ever reads them as anything else.
+"""Names of classes and files are text: no document, image, terminal or path ever reads them as anything else.
 
 Cards: test_cards.py; the Space: test_space.py and test_space_page.py; the page in the browser: test_web_page.py.
 """

@@ -1,4 +1,4 @@
-"""The affinity as a picture: the right place, the right sums, the right panels."""
+"""The affinity as an image: the right place, the right sums, the right panels."""
 
 import copy
 import math
@@ -33,7 +33,7 @@ def photo(height: int, width: int) -> Image.Image:
 def attention_of(
     image_to_text: torch.Tensor,
     size: tuple[int, int],
-    picture: tuple[int, int],
+    image: tuple[int, int],
     segmentation: torch.Tensor | None = None,
     text_to_image: torch.Tensor | None = None,
 ) -> Attention:
@@ -43,7 +43,7 @@ def attention_of(
         torch.zeros(size, dtype=torch.int64) if segmentation is None else segmentation,
         image_to_text,
         torch.full_like(image_to_text, 1 / len(image_to_text)) if text_to_image is None else text_to_image,
-        picture,
+        image,
         STRIDE,
     )
 
@@ -65,7 +65,7 @@ def centre(heat: torch.Tensor) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize(
-    ("size", "picture", "cells"),
+    ("size", "image", "cells"),
     [
         ((96, 160), (96, 160), (6, 10)),  # as it is
         ((48, 80), (96, 160), (6, 10)),  # enlarged for the model
@@ -73,13 +73,13 @@ def centre(heat: torch.Tensor) -> tuple[float, float]:
         ((90, 150), (90, 150), (6, 10)),  # padded, a part of a cell
         ((100, 70), (100, 70), (8, 6)),  # padded, more than a cell
         ((300, 210), (100, 70), (8, 6)),  # both
-        ((96, 160), (96, 160), (20, 32)),  # padded to a fixed size, to twice the picture and more
+        ((96, 160), (96, 160), (20, 32)),  # padded to a fixed size, to twice the image and more
     ],
 )
-def test_heat_of_a_planted_weight_lies_at_its_cell(size, picture, cells):
+def test_heat_of_a_planted_weight_lies_at_its_cell(size, image, cells):
     row, column = 2, 1
-    heat = attention_of(planted(row, column, cells), size, picture).heat(0)
-    scale = size[0] / picture[0]  # pixels of the image in one of the input
+    heat = attention_of(planted(row, column, cells), size, image).heat(0)
+    scale = size[0] / image[0]  # pixels of the image in one of the input
     assert heat.shape == size
     assert centre(heat) == pytest.approx(
         ((row + 0.5) * STRIDE * scale, (column + 0.5) * STRIDE * scale), abs=0.02 * STRIDE * scale
@@ -93,7 +93,7 @@ def test_heat_fades_evenly_from_cell_to_cell():
 
 
 def test_attention_to_the_padding_is_not_shown():
-    weights = planted(5, 5, (8, 6))  # in a picture of 64 x 64 pixels the cells 4 and 5 are padding
+    weights = planted(5, 5, (8, 6))  # in an image of 64 x 64 pixels the cells 4 and 5 are padding
     assert attention_of(weights, (64, 64), (64, 64)).heat(0).count_nonzero() == 0
 
 
@@ -231,9 +231,9 @@ def run(tmp_path, monkeypatch):
 
 def test_one_png_is_written_with_a_panel_for_each_word(run, photos, tmp_path):
     figure = run(photos, classes="road, car")
-    with Image.open(tmp_path / "new" / "attention.png") as picture:
-        assert picture.format == "PNG"
-        assert picture.width == 1800
+    with Image.open(tmp_path / "new" / "attention.png") as image:
+        assert image.format == "PNG"
+        assert image.width == 1800
     titles = [panel.get_title() for panel in figure.axes]
     assert titles == ["", "road", "car", "looks most like"] * 2
 

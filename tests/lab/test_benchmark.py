@@ -21,7 +21,7 @@ SMALL = Setting(num_classes=3, size=64, device=torch.device("cpu"), dtype=torch.
 
 @pytest.fixture
 def folder_data(tmp_path) -> Path:
-    """Two pictures of two classes."""
+    """Two images of two classes."""
     for kind, mode in (("images", "RGB"), ("masks", "L")):
         (tmp_path / "data" / "train" / kind).mkdir(parents=True)
         for index in range(2):

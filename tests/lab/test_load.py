@@ -13,8 +13,8 @@ from lclipseg.lab.load.load import LoadArguments
 from lclipseg.lab.load.requests import Sent, check_answer
 from modeling_lclipseg import LClipSegImageProcessor
 
-SENT = Sent("a picture", 200, b"", size=(6, 4))
-REFUSED = Sent("no picture", 400, b"")
+SENT = Sent("an image", 200, b"", size=(6, 4))
+REFUSED = Sent("no image", 400, b"")
 
 
 def test_every_request_is_answered_until_sigterm_and_the_server_ends_in_peace(tmp_path, monkeypatch):

@@ -45,14 +45,14 @@ def test_classes_can_be_chosen_by_name(loaded):
 
 
 @torch.no_grad()
-def test_other_pictures_of_a_batch_change_little_where_they_add_little_padding(loaded):
+def test_other_images_of_a_batch_change_little_where_they_add_little_padding(loaded):
     """They change something, for the network sees the padding; what the others show makes no difference."""
     model, processor = loaded
-    picture = Image.open(ROOT / "docs" / "demo" / "street.jpg").resize((256, 192))
+    image = Image.open(ROOT / "docs" / "demo" / "street.jpg").resize((256, 192))
     others = [Image.new("RGB", (288, 224), colour) for colour in ("black", "white")]
-    alone = model(**processor(picture, do_resize=False, return_tensors="pt")).logits[0]
+    alone = model(**processor(image, do_resize=False, return_tensors="pt")).logits[0]
     black, white = (
-        model(**processor([picture, other], do_resize=False, return_tensors="pt")).logits[0, :, :48, :64]
+        model(**processor([image, other], do_resize=False, return_tensors="pt")).logits[0, :, :48, :64]
         for other in others
     )
     torch.testing.assert_close(black, white)

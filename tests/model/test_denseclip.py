@@ -83,7 +83,7 @@ def test_attention_pool_equals_multi_head_attention(channels, num_heads):
     torch.testing.assert_close(pool(features), expected.transpose(0, 1), atol=1e-4, rtol=1e-4)
 
 
-def test_positions_keep_their_place_in_the_picture_at_another_size():
+def test_positions_keep_their_place_in_the_image_at_another_size():
     """A table that rises evenly over 16 x 16 cells gives, at the centres of 4 x 8 cells, the values known here."""
     pool = LClipSegAttentionPool(tiny_config(), 8)
     rows, columns = torch.meshgrid(torch.arange(16.0), torch.arange(16.0), indexing="ij")

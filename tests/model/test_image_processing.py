@@ -232,10 +232,10 @@ def quadrant_logits(processor, size, split, padded) -> torch.Tensor:
     They are linear in the distance to the split, which bilinear interpolation reproduces: the label map that comes
     back is exactly known.
     """
-    picture = processor.sizing.resized(*size)
+    image = processor.sizing.resized(*size)
     rows, columns = (
         ((torch.arange(math.ceil(cells / 4)) * 4.0 + 2) * original / resized - at)
-        for cells, resized, original, at in zip(padded, picture, size, split, strict=True)
+        for cells, resized, original, at in zip(padded, image, size, split, strict=True)
     )
     down, right = rows[:, None].expand(-1, len(columns)), columns[None].expand(len(rows), -1)
     return torch.stack([-down - right, -down + right, down - right, down + right])
@@ -344,6 +344,6 @@ def test_wrong_number_of_sizes_is_refused(sizes):
 
 def test_logits_of_a_batch_prepared_otherwise_are_refused():
     processor = LClipSegImageProcessor(size={"shortest_edge": 64})
-    logits = torch.randn(1, 2, 32, 32)  # as after do_resize=False: without the check, a quarter of the picture
+    logits = torch.randn(1, 2, 32, 32)  # as after do_resize=False: without the check, a quarter of the image
     with pytest.raises(ValueError, match="prepared it"):
         processor.post_process_semantic_segmentation(outputs(logits), [(128, 128)])

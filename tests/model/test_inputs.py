@@ -222,7 +222,7 @@ def answers(monkeypatch):
     return given
 
 
-def test_picture_from_the_web_follows_the_same_rules(answers, tmp_path):
+def test_image_from_the_web_follows_the_same_rules(answers, tmp_path):
     Image.new("RGBA", (40, 30), (0, 0, 0, 0)).save(tmp_path / "clear.png")
     answers["answer"] = (200, (tmp_path / "clear.png").read_bytes())
     assert torch.equal(pixel_values("https://example.org/clear.png"), pixel_values(tmp_path / "clear.png"))
@@ -231,7 +231,7 @@ def test_picture_from_the_web_follows_the_same_rules(answers, tmp_path):
 @pytest.mark.parametrize(
     ("status", "content", "message"), [(404, b"", "cannot be fetched: .*404"), (200, b"<html>", "not an image")]
 )
-def test_address_without_a_picture_is_named(answers, status, content, message):
+def test_address_without_a_image_is_named(answers, status, content, message):
     answers["answer"] = (status, content)
     with pytest.raises(ValueError, match=f"^https://example.org/a.png: {message}"):
         pixel_values("https://example.org/a.png")

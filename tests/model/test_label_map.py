@@ -10,7 +10,7 @@ from modeling_lclipseg.label_map_lclipseg import label_map
 
 
 def regions(num_classes: int, height: int, width: int, seed: int = 0) -> torch.Tensor:
-    """Logits of a few large regions, as those of a picture are."""
+    """Logits of a few large regions, as those of an image are."""
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.randn(1, num_classes, max(2, height // 8), max(2, width // 8), generator=generator)
     smooth = torch.nn.functional.interpolate(coarse, size=(height, width), mode="bicubic")[0]

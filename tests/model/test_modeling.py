@@ -128,7 +128,7 @@ def test_loss_of_ignored_pixels_alone_is_zero_with_gradient(guidance, pixel_valu
 
 
 @pytest.mark.parametrize("guidance", list(HEADS))
-def test_one_picture_is_batch_enough_for_training(guidance):
+def test_one_image_is_batch_enough_for_training(guidance):
     model = tiny_model(guidance=guidance).train()  # a batch normalisation of a pooled map would refuse it
     labels = torch.zeros(1, 64, 64, dtype=torch.long)
     assert model(torch.ones(1, 3, 64, 64), labels=labels).loss.isfinite()

@@ -75,7 +75,7 @@ def test_the_built_in_pipeline_finds_the_same_masks_and_does_not_complain(checkp
     np.testing.assert_array_equal(label_map(found), label_map(segmenter(photo())))
 
 
-def test_pictures_of_several_sizes_are_padded_to_one_batch(segmenter):
+def test_images_of_several_sizes_are_padded_to_one_batch(segmenter):
     images = [photo(50, 40), photo(90, 40, seed=1), photo(64, 64, seed=2)]
     processor = segmenter.image_processor
     with torch.no_grad():
@@ -85,7 +85,7 @@ def test_pictures_of_several_sizes_are_padded_to_one_batch(segmenter):
         np.testing.assert_array_equal(label_map(segments), ids)
 
 
-def test_a_batch_of_one_size_equals_its_pictures(segmenter):
+def test_a_batch_of_one_size_equals_its_images(segmenter):
     images = [photo(64, 64, seed=seed) for seed in range(3)]
     for alone, in_batch in zip(segmenter(images), segmenter(images, batch_size=3), strict=True):
         assert (label_map(alone) == label_map(in_batch)).mean() > 0.99  # but for ties in rounding
@@ -152,7 +152,7 @@ def test_calls_that_cannot_be_answered_say_why(segmenter, options, said):
         segmenter(photo(), **options)
 
 
-def test_an_unreadable_picture_is_named(segmenter, tmp_path):
-    (tmp_path / "a.png").write_bytes(b"no picture")
+def test_an_unreadable_image_is_named(segmenter, tmp_path):
+    (tmp_path / "a.png").write_bytes(b"no image")
     with pytest.raises(ValueError, match=r"a\.png"):
         segmenter(str(tmp_path / "a.png"))

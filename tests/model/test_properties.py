@@ -1,4 +1,4 @@
-"""What holds for any picture, mask, class list and prediction, tried on examples that hypothesis makes up.
+"""What holds for any image, mask, class list and prediction, tried on examples that hypothesis makes up.
 
 Every property is a quick test of a few examples, the same ones each time, and a slow one of many more (`-m slow`).
 """
@@ -52,12 +52,12 @@ def holds_for(**strategies: st.SearchStrategy) -> Callable[[Callable[..., None]]
     return decorate
 
 
-# --------------------------------------------------------------------------------------------------------- any picture
+# --------------------------------------------------------------------------------------------------------- any image
 
 
 SIDES = st.one_of(st.integers(1, 70), st.sampled_from([1, 4000]))
 SEEDS = st.integers(0, 2**32 - 1)
-PICTURE_MODES = ["1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV", "I;16"]
+IMAGE_MODES = ["1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV", "I;16"]
 FORMATS = ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "ICO", "TGA", "PCX", "JPEG2000", "SGI"]
 PROCESSORS = [
     LClipSegImageProcessor(**options)
@@ -84,8 +84,8 @@ def sizes(draw: st.DrawFn) -> tuple[int, int]:
 
 
 @st.composite
-def pictures(draw: st.DrawFn) -> Image.Image:
-    (height, width), mode = draw(sizes()), draw(st.sampled_from(PICTURE_MODES))
+def images(draw: st.DrawFn) -> Image.Image:
+    (height, width), mode = draw(sizes()), draw(st.sampled_from(IMAGE_MODES))
     pixels = noise(draw(SEEDS), height, width, 4)
     if mode == "I;16":
         return Image.fromarray(pixels[..., :2].copy().view(np.uint16)[..., 0])
@@ -97,7 +97,7 @@ def pictures(draw: st.DrawFn) -> Image.Image:
 
 @st.composite
 def files(draw: st.DrawFn) -> bytes:
-    """A picture file of some format with some of its bytes changed, or cut off."""
+    """An image file of some format with some of its bytes changed, or cut off."""
     file = BytesIO()
     Image.fromarray(noise(draw(SEEDS), 20, 30, 3)).save(file, draw(st.sampled_from(FORMATS)))
     content = bytearray(file.getvalue())
@@ -113,18 +113,18 @@ ARRAYS = npst.arrays(
 )  # fmt: skip
 
 
-@holds_for(picture=pictures())
-def test_picture_becomes_a_tensor_of_its_size_that_stays_as_it_is(picture):
-    tensor = to_image_tensor(picture)
-    assert tensor.shape == (3, picture.height, picture.width)
+@holds_for(image=images())
+def test_image_becomes_a_tensor_of_its_size_that_stays_as_it_is(image):
+    tensor = to_image_tensor(image)
+    assert tensor.shape == (3, image.height, image.width)
     assert tensor.dtype == torch.uint8
     assert torch.equal(to_image_tensor(tensor), tensor)
     assert torch.equal(to_image_tensor(tensor.permute(1, 2, 0).numpy()), tensor)
-    assert torch.equal(to_image_tensor(to_rgb_image(picture)), tensor)
+    assert torch.equal(to_image_tensor(to_rgb_image(image)), tensor)
 
 
 @holds_for(array=ARRAYS)
-def test_array_is_a_picture_or_a_clear_error(array):
+def test_array_is_a_image_or_a_clear_error(array):
     try:
         tensor = to_image_tensor(array)
     except ValueError as error:
@@ -146,7 +146,7 @@ def test_array_is_a_mask_or_a_clear_error(array, ignore_index):
 
 
 @holds_for(content=st.one_of(files(), st.binary(max_size=300)))
-def test_file_is_a_picture_or_an_error_with_its_name(content):
+def test_file_is_a_image_or_an_error_with_its_name(content):
     try:
         tensor = to_image_tensor(open_image(content, max_pixels=10**6, name="some file"))
     except ValueError as error:
@@ -156,16 +156,16 @@ def test_file_is_a_picture_or_an_error_with_its_name(content):
 
 
 @holds_for(shapes=st.lists(sizes(), min_size=1, max_size=3), processor=st.sampled_from(PROCESSORS), seed=SEEDS)
-def test_batch_holds_every_picture_as_it_is_alone_and_padding_beside_it(shapes, processor, seed):
+def test_batch_holds_every_image_as_it_is_alone_and_padding_beside_it(shapes, processor, seed):
     assume(processor.do_pad or len(shapes) == 1)
     given_, masks = [noise(seed, *shape, 3) for shape in shapes], [noise(seed, *shape) % 7 for shape in shapes]
     batch = processor(given_, masks, return_tensors="pt")
     assert {batch[key].shape[-2:] for key in ("pixel_values", "labels")} == {processor.sizing.padded(
         [processor.sizing.resized(*shape) for shape in shapes]
     )}  # fmt: skip
-    for index, (picture, mask) in enumerate(zip(given_, masks, strict=True)):
-        alone = processor(picture, mask, return_tensors="pt")
-        height, width = processor.sizing.resized(*picture.shape[:2])
+    for index, (image, mask) in enumerate(zip(given_, masks, strict=True)):
+        alone = processor(image, mask, return_tensors="pt")
+        height, width = processor.sizing.resized(*image.shape[:2])
         for key, padding in (("pixel_values", 0), ("labels", processor.ignore_index)):
             rest = batch[key][index].clone()
             assert torch.equal(rest[..., :height, :width], alone[key][0, ..., :height, :width])
@@ -174,7 +174,7 @@ def test_batch_holds_every_picture_as_it_is_alone_and_padding_beside_it(shapes, 
 
 
 @holds_for(shape=sizes(), processor=st.sampled_from(PROCESSORS))
-def test_resized_picture_keeps_its_shape_and_its_bounds(shape, processor):
+def test_resized_image_keeps_its_shape_and_its_bounds(shape, processor):
     height, width = processor.sizing.resized(*shape)
     assert min(height, width) >= 1
     if not processor.do_resize:
@@ -223,7 +223,7 @@ def test_mask_has_ids_of_classes_or_is_refused(values, count, ignored, reduce):
 
 @st.composite
 def predictions(draw: st.DrawFn) -> SimpleNamespace:
-    """Logits of any number of classes for a picture of any size, as the network would give them."""
+    """Logits of any number of classes for an image of any size, as the network would give them."""
     shape, processor = draw(sizes()), draw(st.sampled_from(PROCESSORS))
     padded = processor.sizing.padded([processor.sizing.resized(*shape)])
     cells = [-(-side // 4) for side in padded]
@@ -244,7 +244,7 @@ def label_map(prediction: SimpleNamespace, logits: torch.Tensor, **options: Any)
 
 
 @holds_for(prediction=predictions())
-def test_label_map_has_the_size_of_the_picture_and_the_class_of_the_highest_logit(prediction):
+def test_label_map_has_the_size_of_the_image_and_the_class_of_the_highest_logit(prediction):
     ids = label_map(prediction, prediction.logits)
     assert ids.shape == prediction.shape and ids.dtype == torch.int64
     assert 0 <= ids.min() <= ids.max() < prediction.count
@@ -263,7 +263,7 @@ def test_permuted_logits_give_the_permuted_map(prediction):
 
 @holds_for(prediction=predictions())
 def test_no_more_than_the_first_cell_of_the_padding_counts(prediction):
-    """Up to half of a cell's side lies between the last cell's centre and the edge of the picture."""
+    """Up to half of a cell's side lies between the last cell's centre and the edge of the image."""
     disturbed = prediction.logits.clone()
     height, width = (-(-side // 4) + 1 for side in prediction.processor.sizing.resized(*prediction.shape))
     disturbed[..., height:, :] = 1000 * torch.randn(disturbed[..., height:, :].shape, generator=prediction.generator)

@@ -14,7 +14,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from modeling_lclipseg import LClipSegSemanticSegmenterOutput, denseclip_lclipseg
 from modeling_lclipseg.heads_lclipseg import HEADS
 
-LAYERS, CELLS = 2, 4 * 6  # of a picture of 64 x 96 pixels
+LAYERS, CELLS = 2, 4 * 6  # of an image of 64 x 96 pixels
 SMALL_GRAPH = {  # a backbone of few operations, as tracing takes its time for each
     "model_type": "resnet",
     "embedding_size": 8,

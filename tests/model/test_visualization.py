@@ -33,8 +33,8 @@ def contrast(one, other) -> float:
     return (bright + 0.05) / (dark + 0.05)
 
 
-def colours_in(picture: Image.Image) -> set[tuple[int, ...]]:
-    found = picture.getcolors(maxcolors=picture.width * picture.height)
+def colours_in(image: Image.Image) -> set[tuple[int, ...]]:
+    found = image.getcolors(maxcolors=image.width * image.height)
     assert found is not None
     return {colour for _, colour in found}
 
@@ -114,7 +114,7 @@ def test_pixels_without_a_name_keep_their_colour(class_id):
 
 
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (60, 40), (40, 60), (4000, 20), (20, 1000)])
-def test_legend_stands_beside_the_untouched_picture(width, height):
+def test_legend_stands_beside_the_untouched_image(width, height):
     image, ids = Image.new("RGB", (width, height), "teal"), np.zeros((height, width), dtype=int)
     alone = draw_overlay(image, ids, NAMES, legend=False)
     framed = draw_overlay(image, ids, NAMES)
@@ -123,14 +123,14 @@ def test_legend_stands_beside_the_untouched_picture(width, height):
     assert framed.crop((0, 0, width, height)).tobytes() == alone.tobytes()
 
 
-def test_legend_of_a_wide_picture_stands_below_and_of_a_tall_one_to_the_right():
+def test_legend_of_a_wide_image_stands_below_and_of_a_tall_one_to_the_right():
     wide = draw_overlay(Image.new("RGB", (900, 300)), np.zeros((300, 900), dtype=int), NAMES)
     tall = draw_overlay(Image.new("RGB", (300, 900)), np.zeros((900, 300), dtype=int), NAMES)
     assert wide.width == 900
     assert tall.height == 900
 
 
-def test_legend_shows_the_classes_in_the_picture_only():
+def test_legend_shows_the_classes_in_the_image_only():
     ids = np.array([[0, 0, 2]] * 90).repeat(40, axis=1)
     legend = colours_in(draw_overlay(Image.new("RGB", (120, 90)), ids, NAMES, opacity=0))
     sky, road, car = (tuple(colour) for colour in class_palette(3).tolist())

@@ -57,7 +57,7 @@ def test_normalisation_is_that_of_the_weights(name):
 
 
 @pytest.mark.parametrize("name", sorted(EXPECTED))
-def test_preset_takes_what_its_own_processor_makes_of_any_picture(name):
+def test_preset_takes_what_its_own_processor_makes_of_any_image(name):
     """On the meta device: shapes alone, at no cost."""
     preset = load_preset(name)
     processor = build_image_processor(preset, shortest_edge=64)

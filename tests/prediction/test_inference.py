@@ -20,7 +20,7 @@ WHOLE = InferenceMode()
 
 
 class MeanRed(StandIn):
-    """The same logits all over a picture, from its mean: of two windows one can say which gave what."""
+    """The same logits all over an image, from its mean: of two windows one can say which gave what."""
 
     def respond(self, colours: torch.Tensor) -> torch.Tensor:
         red = colours[:, :1].mean(dim=(2, 3), keepdim=True)

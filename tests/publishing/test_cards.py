@@ -86,7 +86,7 @@ def test_card_of_a_preset_without_a_checkpoint_says_so_and_has_no_figures(path):
 def test_shipped_card_carries_the_measured_scores_as_metadata():
     results = ModelCard.load(SHIPPED).data.eval_results
     found = {result.metric_name: result.metric_value for result in results if result.metric_type == "mean_iou"}
-    for name, inference in (("", "whole picture"), ("-flip", "whole picture, mirror image averaged")):
+    for name, inference in (("", "whole image"), ("-flip", "whole image, flipped image averaged")):
         record = json.loads((ROOT / "docs" / "results" / f"camvid-mbv3s-fusion{name}.json").read_text())
         assert found[f"mean IoU ({inference})"] == pytest.approx(record["scores"]["mean_iou"], abs=1e-4)
 
@@ -94,7 +94,7 @@ def test_shipped_card_carries_the_measured_scores_as_metadata():
 @pytest.mark.parametrize(
     "said",
     [
-        "CC BY-NC 4.0", "367 pictures", "Apache-2.0", "MIT (CLIP)",  # licences
+        "CC BY-NC 4.0", "367 images", "Apache-2.0", "MIT (CLIP)",  # licences
         "configuration/recipes/camvid-mbv3s-fusion.yaml", "| seed | 0 |", "1835", "71.41",  # recipe
         "1.48 M", "6.1 MB", "64.91 M",  # size, without and with the tower
         "closed-set training is not open vocabulary",
@@ -238,7 +238,7 @@ def test_command_names_what_no_recipe_says_and_quotes_it():
 def test_facts_of_every_data_set_can_be_read(path):
     facts = load_facts(path.stem)
     assert facts.training_data and facts.licence
-    assert all((ROOT / picture).is_file() for picture in facts.examples)
+    assert all((ROOT / image).is_file() for image in facts.examples)
 
 
 def test_facts_of_a_checkpoint_win():

@@ -32,7 +32,7 @@ from lclipseg.publishing.repository import AUTO_CLASSES, files_below
 from modeling_lclipseg import LClipSegConfig, LClipSegForSemanticSegmentation
 
 ROOT = Path(__file__).resolve().parents[2]
-PICTURE = Image.new("RGB", (96, 64), "green")  # as in clean_process.py
+IMAGE = Image.new("RGB", (96, 64), "green")  # as in clean_process.py
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,7 @@ def test_our_own_commands_load_it_without_its_code(folder, made):
     model, image_processor = load_model(folder)
     assert type(model) is LClipSegForSemanticSegmentation
     with torch.no_grad():
-        logits = model(**image_processor(PICTURE, return_tensors="pt")).logits
+        logits = model(**image_processor(IMAGE, return_tensors="pt")).logits
     torch.testing.assert_close(logits, original_logits(made))
 
 
@@ -382,7 +382,7 @@ def found(hub, cache) -> dict:
 
 def original_logits(made: Path) -> torch.Tensor:
     model = AutoModelForSemanticSegmentation.from_pretrained(made / "best")
-    inputs = AutoImageProcessor.from_pretrained(made / "best")(PICTURE, return_tensors="pt")
+    inputs = AutoImageProcessor.from_pretrained(made / "best")(IMAGE, return_tensors="pt")
     with torch.no_grad():
         return model(**inputs).logits
 

@@ -26,8 +26,8 @@ def png(size: tuple[int, int] = SIZE) -> bytes:
     return file.getvalue()
 
 
-PICTURE = png()
-TEXT = base64.b64encode(PICTURE).decode()
+IMAGE = png()
+TEXT = base64.b64encode(IMAGE).decode()
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def ask(url: str, request: object, content_type: str = "application/json") -> tu
 
 
 def test_client_gets_labels_scores_and_masks_for_a_file(client, tmp_path):
-    (tmp_path / "street.png").write_bytes(PICTURE)
+    (tmp_path / "street.png").write_bytes(IMAGE)
     segments = client.image_segmentation(tmp_path / "street.png")
     assert segments and {segment.label for segment in segments} <= set(NAMES)
     assert all(0 <= segment.score <= 1 for segment in segments)
@@ -71,20 +71,20 @@ def test_client_gets_labels_scores_and_masks_for_a_file(client, tmp_path):
 
 
 def test_masks_share_every_pixel_out_once(client):
-    masks = [np.asarray(segment.mask) for segment in client.image_segmentation(PICTURE)]
+    masks = [np.asarray(segment.mask) for segment in client.image_segmentation(IMAGE)]
     assert np.sum(masks, axis=0, dtype=int).tolist() == np.full(SIZE[::-1], 255).tolist()
 
 
 def test_client_s_threshold_arrives(client):
-    assert client.image_segmentation(PICTURE, threshold=1.0) == []
+    assert client.image_segmentation(IMAGE, threshold=1.0) == []
 
 
-def test_picture_bytes_and_text_give_the_same(url):
-    as_picture = ask(url, PICTURE, "image/png")
-    assert as_picture[0] == 200
-    assert ask(url, PICTURE, "application/octet-stream") == as_picture
-    assert ask(url, {"inputs": TEXT}) == as_picture
-    assert ask(url, {"inputs": f"data:image/png;base64,{TEXT}"}) == as_picture
+def test_image_bytes_and_text_give_the_same(url):
+    as_image = ask(url, IMAGE, "image/png")
+    assert as_image[0] == 200
+    assert ask(url, IMAGE, "application/octet-stream") == as_image
+    assert ask(url, {"inputs": TEXT}) == as_image
+    assert ask(url, {"inputs": f"data:image/png;base64,{TEXT}"}) == as_image
 
 
 def test_candidate_labels_replace_the_classes(url):
@@ -105,8 +105,8 @@ def test_unknown_word_is_named(url):
         ({"inputs": 5}, "not int"),
         ({"inputs": "/etc/hostname"}, "a path or an address is not read"),
         ({"inputs": "http://127.0.0.1/a.png"}, "a path or an address is not read"),
-        ({"inputs": base64.b64encode(b"no picture").decode()}, "inputs: not an image"),
-        ({"inputs": base64.b64encode(PICTURE[:2000]).decode()}, "inputs: damaged or cut short"),
+        ({"inputs": base64.b64encode(b"no image").decode()}, "inputs: not an image"),
+        ({"inputs": base64.b64encode(IMAGE[:2000]).decode()}, "inputs: damaged or cut short"),
         ({"inputs": base64.b64encode(png((97, 64))).decode()}, "97 x 64 pixels are more than"),
         ({"inputs": "A" * 200_000}, "150,000 bytes are more than"),
         ({"inputs": TEXT, "parameters": "x"}, "`parameters` must be an object"),
@@ -137,7 +137,7 @@ def test_bad_request_is_answered_by_a_message(url, request_, message):
         (b"\x89PNG" + bytes(200_000), "application/octet-stream", "200,004 bytes are more than"),
     ],
 )
-def test_large_picture_is_refused(url, content, content_type, message):
+def test_large_image_is_refused(url, content, content_type, message):
     status, answer = ask(url, content, content_type)
     assert (status, answer["type"]) == (400, "ValueError")
     assert message in answer["error"]

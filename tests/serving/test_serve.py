@@ -40,8 +40,8 @@ def png(seed: int = 0, size: tuple[int, int] = SIZE) -> bytes:
     return file.getvalue()
 
 
-PICTURE = png()
-TEXT = base64.b64encode(PICTURE).decode()
+IMAGE = png()
+TEXT = base64.b64encode(IMAGE).decode()
 
 
 class Gate:
@@ -78,7 +78,7 @@ class RunningServer:
         self.service.batcher.model = gate
         return gate
 
-    def ask(self, body=PICTURE, content_type="image/png", method="POST", path="/"):
+    def ask(self, body=IMAGE, content_type="image/png", method="POST", path="/"):
         """Status, headers and content of an answer."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -146,7 +146,7 @@ def server(checkpoint, bank) -> Iterator[RunningServer]:
 
 def test_client_gets_labels_scores_and_masks(server, monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    (tmp_path / "street.png").write_bytes(PICTURE)
+    (tmp_path / "street.png").write_bytes(IMAGE)
     segments = InferenceClient(model=server.url).image_segmentation(tmp_path / "street.png")
     assert segments and {segment.label for segment in segments} <= set(NAMES)
     assert all(0 <= segment.score <= 1 for segment in segments)
@@ -154,10 +154,10 @@ def test_client_gets_labels_scores_and_masks(server, monkeypatch, tmp_path):
 
 
 def test_bytes_and_json_give_the_same(server):
-    as_picture = server.ask()
-    assert as_picture[0] == 200
-    assert server.ask(content_type="application/octet-stream")[2] == as_picture[2]
-    assert server.ask({"inputs": TEXT}, "application/json; charset=utf-8")[2] == as_picture[2]
+    as_image = server.ask()
+    assert as_image[0] == 200
+    assert server.ask(content_type="application/octet-stream")[2] == as_image[2]
+    assert server.ask({"inputs": TEXT}, "application/json; charset=utf-8")[2] == as_image[2]
 
 
 def test_candidate_labels_come_from_the_bank_and_the_checkpoint(server):
@@ -174,9 +174,9 @@ def test_threshold_leaves_segments_out(server):
 @pytest.mark.parametrize(
     ("body", "content_type", "message"),
     [
-        (b"no picture", "image/png", "inputs: not an image"),
+        (b"no image", "image/png", "inputs: not an image"),
         (b"", "image/png", "inputs: not an image"),
-        (PICTURE[:-100], "image/png", "inputs: damaged or cut short"),
+        (IMAGE[:-100], "image/png", "inputs: damaged or cut short"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "image/x-eps", "inputs: not an image"),
         (b'{"inputs": ', "application/json", "the body is not JSON"),
         (b"[" * 100_000, "application/json", "the body is not JSON"),
@@ -202,7 +202,7 @@ def test_bad_request_is_answered_by_a_message(server, body, content_type, messag
 @pytest.mark.parametrize(("method", "path", "status"), [("GET", "/predict", 404), ("PUT", "/", 405)])
 def test_wrong_address_is_answered_by_the_right_ones(server, method, path, status):
     answer = server.ask(method=method, path=path)
-    assert answer[0] == status and "POST / (a picture)" in json.loads(answer[2])["error"]
+    assert answer[0] == status and "POST / (an image)" in json.loads(answer[2])["error"]
 
 
 def test_declared_size_is_checked(server):
@@ -225,10 +225,10 @@ def test_health_names_model_and_classes(server):
     assert (status, json.loads(content)) == (200, {"status": "ready", "model": "tiny", "classes": NAMES})
 
 
-def test_metrics_count_answers_and_pictures(server):
+def test_metrics_count_answers_and_images(server):
     before = server.measures()
     server.ask()
-    server.ask(b"no picture")
+    server.ask(b"no image")
     after = server.measures()
     grown = {name: after[name] - before.get(name, 0) for name in after}
     assert grown["lclipseg_requests_total / 200"] == grown["lclipseg_requests_total / 400"] == 1
@@ -255,14 +255,14 @@ def segments_of(content: bytes) -> dict[str, tuple[float, str]]:
 
 
 def test_answers_from_a_batch_are_those_given_alone(checkpoint):
-    pictures = [png(seed) for seed in range(4)] + [png(9, (64, 96))]
+    images = [png(seed) for seed in range(4)] + [png(9, (64, 96))]
     with running(checkpoint) as server, ThreadPoolExecutor(6) as pool:
-        alone = [segments_of(server.ask(picture)[2]) for picture in pictures]
+        alone = [segments_of(server.ask(image)[2]) for image in images]
         gate = server.put_gate()
         first = pool.submit(server.ask)
         assert gate.begun.wait(PATIENCE)
-        answers = [pool.submit(server.ask, picture) for picture in pictures]
-        wait_until(lambda: server.service.batcher.depth == len(pictures))
+        answers = [pool.submit(server.ask, image) for image in images]
+        wait_until(lambda: server.service.batcher.depth == len(images))
         gate.open.set()
         together = [segments_of(answer.result()[2]) for answer in answers]
         assert first.result()[0] == 200
@@ -345,7 +345,7 @@ def test_client_that_goes_away_is_dropped_and_its_neighbours_are_answered(checkp
         first = pool.submit(server.ask)
         assert gate.begun.wait(PATIENCE)
         leaver = socket.create_connection(("127.0.0.1", server.port))
-        leaver.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(PICTURE) + PICTURE)
+        leaver.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(IMAGE) + IMAGE)
         neighbour = pool.submit(server.ask)
         wait_until(lambda: server.service.batcher.depth == 2)
         leaver.close()

@@ -136,7 +136,7 @@ def test_own_class_keeps_its_vector_though_the_bank_has_another(checkpoint, demo
     np.testing.assert_array_equal(demo.segment(photo, text).label_map, without_bank.segment(photo, text).label_map)
 
 
-def test_large_picture_is_scaled_down(demo, tmp_path):
+def test_large_image_is_scaled_down(demo, tmp_path):
     image = demo.segment(save_photo(tmp_path / "large.png", size=(2000, 500)), OWN).image
     assert image.size == (1600, 400)
 
@@ -155,7 +155,7 @@ def test_drawing_again_runs_no_network(demo, photo, monkeypatch):
     assert faint.tobytes() != strong.tobytes()
 
 
-def test_legend_is_drawn_beside_the_picture(demo, photo):
+def test_legend_is_drawn_beside_the_image(demo, photo):
     drawn = demo.draw(demo.segment(photo, OWN), legend=True)
     assert drawn.width * drawn.height > 60 * 40
 
@@ -163,18 +163,18 @@ def test_legend_is_drawn_beside_the_picture(demo, photo):
 # ------------------------------------------------------------------------------------------------- what cannot be used
 
 
-def test_missing_picture(demo):
-    with pytest.raises(ValueError, match="no picture yet"):
+def test_missing_image(demo):
+    with pytest.raises(ValueError, match="no image yet"):
         demo.segment(None, OWN)
 
 
 def test_unreadable_file_is_named_without_its_folder(demo, tmp_path):
-    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
     with pytest.raises(ValueError, match=r"^broken\.jpg: not an image"):
         demo.segment(str(tmp_path / "broken.jpg"), OWN)
 
 
-def test_huge_picture_is_refused_before_it_is_decoded(demo, tmp_path, monkeypatch):
+def test_huge_image_is_refused_before_it_is_decoded(demo, tmp_path, monkeypatch):
     Image.new("1", (10_000, 5_001)).save(tmp_path / "huge.png")
     monkeypatch.setattr(Image.Image, "load", None)
     with pytest.raises(ValueError, match=r"^huge\.png: 10000 x 5001 pixels are more than the 50,000,000"):

@@ -110,8 +110,8 @@ class Visitor:
         return self.wait(lambda: None if read() in (before, "", None) else read())
 
     def upload(self, path: Path) -> None:
-        self.find("#picture input[type=file]").send_keys(str(path))
-        self.find("#picture img")
+        self.find("#image input[type=file]").send_keys(str(path))
+        self.find("#image img")
 
     def write_classes(self, text: str) -> None:
         box = self.find("#classes textarea")
@@ -130,8 +130,8 @@ class Visitor:
         return " ".join(part.text for part in parts)
 
     def overlay(self) -> str | None:
-        pictures = self.driver.find_elements(By.CSS_SELECTOR, "#overlay img")
-        return pictures[0].get_attribute("src") if pictures else None
+        images = self.driver.find_elements(By.CSS_SELECTOR, "#overlay img")
+        return images[0].get_attribute("src") if images else None
 
     def table(self) -> dict[str, float]:
         """Share in percent by class name, in the order of the table."""
@@ -161,7 +161,7 @@ def visitor(address):
             driver.quit()
 
 
-def test_picture_is_segmented_into_the_classes_given(visitor):
+def test_image_is_segmented_into_the_classes_given(visitor):
     visitor.upload(PHOTO)
     visitor.write_classes("road, sky, tree, building")
     visitor.segment()
@@ -223,7 +223,7 @@ def test_word_of_the_bank_is_found_and_added(visitor):
 
 def test_broken_file_gets_a_message_in_the_page(visitor, tmp_path):
     broken = tmp_path / "<i>broken.jpg"
-    broken.write_bytes(b"no picture")
+    broken.write_bytes(b"no image")
     visitor.upload(broken)
     visitor.segment()
     message = visitor.find("#notice .notice").text
@@ -234,8 +234,8 @@ def test_broken_file_gets_a_message_in_the_page(visitor, tmp_path):
 def test_broken_file_after_the_example_gets_a_message_too(visitor, tmp_path):
     visitor.find("button.gallery-item").click()
     visitor.wait(visitor.table)
-    (tmp_path / "broken.jpg").write_bytes(b"no picture")
-    visitor.find("#picture [aria-label='Remove Image']").click()
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
+    visitor.find("#image [aria-label='Remove Image']").click()
     visitor.upload(tmp_path / "broken.jpg")
     visitor.segment()
     assert "not an image" in visitor.find("#notice .notice").text

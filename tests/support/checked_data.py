@@ -13,7 +13,7 @@ from lclipseg.data.check.report import DataReport, Problem
 SIZE = (10, 6)  # width, height
 
 
-def picture(seed: int, size: tuple[int, int] = SIZE) -> Image.Image:
+def make_image(seed: int, size: tuple[int, int] = SIZE) -> Image.Image:
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
 
 
@@ -25,7 +25,7 @@ def mask_of(seed: int, high: int = 3, size: tuple[int, int] = SIZE) -> Image.Ima
 
 def write_pairs(folder: Path, stems: list[str], first_seed: int = 0) -> None:
     for seed, stem in enumerate(stems, start=first_seed):
-        for path, image in ((folder / "images", picture(seed)), (folder / "masks", mask_of(seed))):
+        for path, image in ((folder / "images", make_image(seed)), (folder / "masks", mask_of(seed))):
             path.mkdir(parents=True, exist_ok=True)
             image.save(path / f"{stem}.png")
 

@@ -1,4 +1,4 @@
-"""Small folders of pictures and masks, in the layouts that training reads."""
+"""Small folders of images and masks, in the layouts that training reads."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ from PIL import Image
 SIZE = (10, 6)  # width, height
 
 
-def picture(seed: int, size: tuple[int, int] = SIZE) -> Image.Image:
+def make_image(seed: int, size: tuple[int, int] = SIZE) -> Image.Image:
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
 
 
@@ -19,7 +19,7 @@ def mask_of(seed: int, high: int = 3, size: tuple[int, int] = SIZE) -> Image.Ima
 
 def write_pairs(folder: Path, stems: list[str], masks: str = "masks") -> None:
     for seed, stem in enumerate(stems):
-        for path, image in ((folder / "images", picture(seed)), (folder / masks, mask_of(seed))):
+        for path, image in ((folder / "images", make_image(seed)), (folder / masks, mask_of(seed))):
             path = path / f"{stem}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             image.save(path)

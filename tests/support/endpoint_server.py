@@ -2,7 +2,7 @@
 
     python -I endpoint_server.py FOLDER
 
-Prints its port. A picture is decoded as the Endpoint does it, JSON is read, all else handed over; an error becomes a
+Prints its port. An image is decoded as the Endpoint does it, JSON is read, all else handed over; an error becomes a
 400.
 """
 

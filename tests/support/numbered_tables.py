@@ -4,7 +4,7 @@ from pathlib import Path
 
 import datasets
 import numpy as np
-from data_folders import picture, write_classes
+from data_folders import make_image, write_classes
 from PIL import Image
 
 
@@ -15,6 +15,6 @@ def write_numbered(folder: Path, files: int, rows: int, split: str = "train") ->
     for file in range(files):
         numbers = range(file * rows, (file + 1) * rows)
         masks = [Image.fromarray(np.full((48, 64), number, dtype=np.uint8)) for number in numbers]
-        columns = {"image": [picture(number, (64, 48)) for number in numbers], "mask": masks}
+        columns = {"image": [make_image(number, (64, 48)) for number in numbers], "mask": masks}
         datasets.Dataset.from_dict(columns, features=features).to_parquet(folder / f"{split}-{file:05d}.parquet")
     return folder

@@ -29,7 +29,7 @@ from lclipseg.training.loop import TrainingRun
 from lclipseg.training.state import TrainingState
 from modeling_lclipseg import LClipSegForSemanticSegmentation, LClipSegImageProcessor
 
-# One picture a process: what one process with two takes. Normalisation would tell them apart, so it is frozen.
+# One image a process: what one process with two takes. Normalisation would tell them apart, so it is frozen.
 TRAINING = ("--epochs", "3", "--batch_norm", "frozen", "--eval_every", "1.5")
 
 
@@ -65,7 +65,7 @@ def too_few_processes(workspace: Path, output: Path) -> str:
 
 
 def wrong_id(workspace: Path, output: Path) -> str:
-    """One picture has an id of no class, so that one of the processes meets it."""
+    """One image has an id of no class, so that one of the processes meets it."""
     if Accelerator().is_main_process:
         data = shutil.copytree(workspace / "data", workspace / "wrong")
         Image.fromarray(np.full((48, 64), 7, dtype=np.uint8)).save(data / "train" / "masks" / "2.png")
@@ -78,7 +78,7 @@ def wrong_id(workspace: Path, output: Path) -> str:
 
 
 def score(workspace: Path) -> dict[str, Any]:
-    """Seven pictures: one process gets four, the other three."""
+    """Seven images: one process gets four, the other three."""
     model = LClipSegForSemanticSegmentation.from_pretrained(workspace / "model")
     data = load_segmentation_data(workspace / "seven", "train")
     return evaluate_model(model, LClipSegImageProcessor(), data, accelerator=Accelerator()).to_dict()
@@ -92,11 +92,11 @@ def streamed(workspace: Path, folder: str) -> list[list[int]]:
     numbers = []
     rank, count = accelerator.process_index, accelerator.num_processes
     batches = samples.batches(1, 0, rank, count)
-    while len(samples.pass_lengths) < 2:
+    while len(samples.epoch_lengths) < 2:
         ((_, row),) = next(batches)
         numbers.append(int(data.read(row, "row").mask[0, 0]))
-    first = samples.pass_lengths[0]
-    return [numbers[:first], numbers[first : first + samples.pass_lengths[1]]]
+    first = samples.epoch_lengths[0]
+    return [numbers[:first], numbers[first : first + samples.epoch_lengths[1]]]
 
 
 def shared_weights(workspace: Path, output: Path) -> dict[str, Any]:

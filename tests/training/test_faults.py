@@ -1,4 +1,4 @@
-"""Full disks, damaged checkpoints, other data, steps and pictures that go wrong: told, and nothing is lost."""
+"""Full disks, damaged checkpoints, other data, steps and images that go wrong: told, and nothing is lost."""
 
 import json
 import os
@@ -128,7 +128,7 @@ def test_pickle_in_place_of_a_state_is_not_opened(workspace, tmp_path, whole_run
     assert not (tmp_path / "harm").exists()
 
 
-@pytest.mark.parametrize("change", ["picture", "mask", "more", "classes"])
+@pytest.mark.parametrize("change", ["image", "mask", "more", "classes"])
 def test_run_is_not_resumed_on_other_data(workspace, tmp_path, whole_runs, change):
     copied = shutil.copytree(whole_runs["alone"], tmp_path / "run")
     data = shutil.copytree(workspace / "data", tmp_path / "data")
@@ -209,14 +209,14 @@ def test_run_that_diverges_keeps_its_last_good_checkpoint(workspace, tmp_path, m
 
 
 def damaged_data(workspace: Path, folder: Path) -> Path:
-    """The data with one of the six training pictures cut short."""
+    """The data with one of the six training images cut short."""
     data = shutil.copytree(workspace / "data", folder)
     halve(data / "train" / "images" / "3.png")
     return data
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])
-def test_damaged_picture_is_named_left_out_and_counted(workspace, tmp_path, caplog, workers):
+def test_damaged_image_is_named_left_out_and_counted(workspace, tmp_path, caplog, workers):
     data = damaged_data(workspace, tmp_path / "data")
     options = ("--data", str(data), "--max_unreadable", "0.2", "--num_workers", workers)
     with caplog.at_level("WARNING", logger="lclipseg"):
@@ -224,7 +224,7 @@ def test_damaged_picture_is_named_left_out_and_counted(workspace, tmp_path, capl
     assert caplog.text.count("3.png: damaged or cut short") == 1
 
 
-def test_too_many_damaged_pictures_end_the_run_with_its_state_saved(workspace, tmp_path):
+def test_too_many_damaged_images_end_the_run_with_its_state_saved(workspace, tmp_path):
     data = damaged_data(workspace, tmp_path / "data")
     with pytest.raises(InputError, match=r"--max_unreadable\): .*3\.png: damaged"):
         run(workspace, tmp_path / "run", "--data", str(data))
@@ -233,7 +233,7 @@ def test_too_many_damaged_pictures_end_the_run_with_its_state_saved(workspace, t
     )
 
 
-def test_damaged_validation_picture_costs_no_step(workspace, tmp_path):
+def test_damaged_validation_image_costs_no_step(workspace, tmp_path):
     data = shutil.copytree(workspace / "data", tmp_path / "data")
     whole = (data / "val" / "images" / "1.png").read_bytes()
     halve(data / "val" / "images" / "1.png")
@@ -266,7 +266,7 @@ def test_validation_data_without_a_label_are_told_at_the_first_validation(worksp
     data = shutil.copytree(workspace / "data", tmp_path / "data")
     for mask in (data / "val" / "masks").iterdir():
         Image.fromarray(np.full((48, 64), 255, dtype=np.uint8)).save(mask)
-    with pytest.raises(InputError, match="pictures to validate on have no labelled pixel"):
+    with pytest.raises(InputError, match="images to validate on have no labelled pixel"):
         run(workspace, tmp_path / "run", "--data", str(data))
 
 

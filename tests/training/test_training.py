@@ -122,7 +122,7 @@ def test_workers_do_not_change_the_result(workspace, tmp_path):
     assert run(workspace, tmp_path / "workers", "--num_workers", "2") == alone
 
 
-def test_pictures_kept_on_the_device_do_not_change_the_result(workspace, tmp_path):
+def test_images_kept_on_the_device_do_not_change_the_result(workspace, tmp_path):
     alone = run(workspace, tmp_path / "alone")
     assert run(workspace, tmp_path / "kept", "--cache_on_device", "true") == alone
 
@@ -178,7 +178,7 @@ def test_unknown_recipe_field_suggests_the_nearest(tmp_path):
         (("--num_workers", "-1"), "--num_workers"),
         (("--seed", "-1"), "--seed"),
         (("--max_class_share", "0"), "--max_class_share"),
-        (("--images_per_pass", "3"), "--streaming true"),
+        (("--images_per_epoch", "3"), "--streaming true"),
         (("--streaming", "true", "--cache", "true"), "--streaming true goes with none of"),
         (("--center", "middle"), "--center"),
         (("--resume", "true"), "nothing to resume"),

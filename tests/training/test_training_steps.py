@@ -14,7 +14,7 @@ from lclipseg.data.samples import Samples
 from lclipseg.training.folder import Progress
 from lclipseg.training.steps import Schedule, Training, build_optimizer
 
-IGNORED = None  # in place of a number: a picture without a labelled pixel
+IGNORED = None  # in place of a number: an image without a labelled pixel
 BROKEN = "broken.png: cut short"  # one that cannot be decoded
 
 
@@ -34,14 +34,14 @@ class Quadratic(nn.Module):
 
 
 class Numbers(Samples):
-    """ "Pictures" of one pixel: numbers in turn, without end."""
+    """ "Images" of one pixel: numbers in turn, without end."""
 
     def __init__(self, values: Sequence[float | str | None]):
         super().__init__(transform=None, seed=0)
         self.values = values
 
     @property
-    def images_per_pass(self) -> int:
+    def images_per_epoch(self) -> int:
         return len(self.values)
 
     def batches(self, size, start, process, num_processes):
@@ -160,7 +160,7 @@ def test_unknown_treatment_of_statistics_is_refused():
         quadratic((1.0,), 1, batch_norm="group")
 
 
-def test_pictures_that_cannot_be_decoded_are_counted_and_named_once(caplog):
+def test_images_that_cannot_be_decoded_are_counted_and_named_once(caplog):
     training = quadratic((1.0, BROKEN), 2, steps=3, max_unreadable=0.5, batch_norm="frozen")
     progress = Progress()
     with caplog.at_level("WARNING", logger="lclipseg"):
@@ -175,7 +175,7 @@ def test_too_many_of_them_end_the_run():
     list(quadratic(values, 10, steps=20, max_unreadable=0.01, batch_norm="frozen").steps(Progress()))
     values = (*[1.0] * 98, BROKEN, BROKEN)
     progress = Progress()
-    with pytest.raises(InputError, match=r"2 of the 100 pictures drawn .*--max_unreadable.*cut short"):
+    with pytest.raises(InputError, match=r"2 of the 100 images drawn .*--max_unreadable.*cut short"):
         list(quadratic(values, 10, steps=20, max_unreadable=0.01, batch_norm="frozen").steps(progress))
     assert (progress.step, progress.samples, progress.unreadable_samples) == (9, 90, 0)
 

@@ -95,7 +95,7 @@ def test_fault_that_one_process_meets_ends_both_with_the_run_saved(folder, found
 
 
 @pytest.mark.parametrize(("name", "rows"), [("even", 20), ("uneven", 15)])
-def test_every_row_of_a_stream_goes_to_one_process_in_every_pass(found, name, rows):
+def test_every_row_of_a_stream_goes_to_one_process_in_every_epoch(found, name, rows):
     for number in range(2):
         assert sorted(found[0][name][number] + found[1][name][number]) == list(range(rows))
 
@@ -108,6 +108,6 @@ def test_weights_that_processes_share_are_saved_and_restored_whole(found):
         assert one["shared"]["norms"][0] == pytest.approx(one["shared"]["norms"][1], rel=1e-6)
 
 
-def test_network_with_shared_weights_is_scored_on_every_picture_once(found, folder):
+def test_network_with_shared_weights_is_scored_on_every_image_once(found, folder):
     data = load_segmentation_data(folder / "seven", "train")
     assert all(one["shared"]["pixels"] == sum(sample.mask.size for sample in data) for one in found)

@@ -53,7 +53,7 @@ class EvaluateArguments:
     mode: Literal["whole", "slide"] = field(
         default="whole", metadata={"help": "One forward pass for an image, or overlapping windows."}
     )
-    flip: bool = field(default=False, metadata={"help": "Average the image and its mirror image."})
+    flip: bool = field(default=False, metadata={"help": "Average the image and its flipped image."})
     window: int | None = field(
         default=None,
         metadata={"help": "Side of a window in pixels. Default: the image processor's size."},

@@ -3,7 +3,7 @@
     python scripts/export.py checkpoints/lclipseg-mbv3s-camvid --label_map --out exported
     python scripts/segment.py photos/ --model exported
 
-By default the graph takes prepared pixel values and gives logits; with --label_map it takes a picture (uint8 RGB, any
+By default the graph takes prepared pixel values and gives logits; with --label_map it takes an image (uint8 RGB, any
 size) and gives the class of every pixel. An open vocabulary makes the class vectors an input of the graph, a baked one
 puts the checkpoint's own, or those of --classes, into it. --int8 halves the file. What the folder holds stands at the
 head of scripts/toolkit/export_record.py.
@@ -38,13 +38,13 @@ class ExportArguments:
         default="open", metadata={"help": "Class vectors as an input of the graph, or the classes fixed inside."}
     )
     label_map: bool = field(
-        default=False, metadata={"help": "Pre- and post-processing inside: from a uint8 RGB picture to a label map."}
+        default=False, metadata={"help": "Pre- and post-processing inside: from a uint8 RGB image to a label map."}
     )
     int8: bool = field(default=False, metadata={"help": "Quantise statically to int8; needs --calibration."})
     calibration: str | None = field(
         default=None,
         metadata={
-            "help": "Pictures that --int8 finds its ranges with: a folder of them, or data, of which train is taken."
+            "help": "Images that --int8 finds its ranges with: a folder of them, or data, of which train is taken."
         },
     )
     revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of a model on the Hub."})
@@ -77,9 +77,7 @@ def main(model_source: str, args: ExportArguments) -> ExportRecord:
     if args.bank is not None and args.classes is None:
         raise InputError("--bank gives vectors to the words of --classes; add --classes")
     if args.int8 != (args.calibration is not None):
-        raise InputError(
-            "--int8 and --calibration FOLDER, with pictures like those to come, belong together; give both"
-        )
+        raise InputError("--int8 and --calibration FOLDER, with images like those to come, belong together; give both")
     out = Path(args.out).expanduser()
     exporting.check_out(out)
     model, image_processor = load_model(model_source, args.revision)

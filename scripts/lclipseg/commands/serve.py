@@ -3,7 +3,7 @@
     python scripts/serve.py checkpoints/lclipseg-mbv3s-camvid --port 8080
     curl --data-binary @street.jpg -H "Content-Type: image/jpeg" http://127.0.0.1:8080
 
-`POST /` takes the bytes of a picture, or JSON {"inputs": base64, "parameters": {"candidate_labels": [...],
+`POST /` takes the bytes of an image, or JSON {"inputs": base64, "parameters": {"candidate_labels": [...],
 "threshold": 0.5}}, and answers with a list of {"label", "score", "mask"}, as scripts/endpoint/handler.py does: so
 `InferenceClient(model="http://127.0.0.1:8080").image_segmentation("street.jpg")` works. `GET /health` says whether it
 is ready, `GET /metrics` what it has done, for Prometheus. Errors are {"error": message}: 400 a request that cannot be
@@ -52,14 +52,14 @@ class ServeArguments:
         default=False,
         metadata={"help": "Load the checkpoint's text tower, for candidate_labels that have no vector otherwise."},
     )
-    max_batch: int = field(default=4, metadata={"help": "The most pictures of one forward pass."})
+    max_batch: int = field(default=4, metadata={"help": "The most images of one forward pass."})
     queue_limit: int = field(
         default=32, metadata={"help": "The most requests in progress; each may hold a body of 27 MB. More get a 503."}
     )
     timeout: float = field(
         default=30.0, metadata={"help": "Seconds that a request may take to arrive and to wait for the network."}
     )
-    workers: int = field(default=2, metadata={"help": "Threads that decode pictures and encode masks."})
+    workers: int = field(default=2, metadata={"help": "Threads that decode images and encode masks."})
 
     def __post_init__(self) -> None:
         for name in ("max_batch", "queue_limit", "workers", "timeout"):

@@ -1,4 +1,4 @@
-"""Train LClipSeg on your own pictures, or repeat a published run.
+"""Train LClipSeg on your own images, or repeat a published run.
 
     python scripts/train.py --data my_folder --output_dir runs/mine
     python scripts/train.py configuration/recipes/camvid-mbv3s-fusion.yaml --data camvid --output_dir runs/1
@@ -78,8 +78,8 @@ def main(model_arguments: ModelArguments, data_arguments: DataArguments, run_arg
             f"one crop of {data_arguments.crop_size} pixels has a single value a channel at stride 32, which no batch "
             "statistics can be made of; give --batch_size 2, a larger --crop_size, or --batch_norm frozen."
         )
-    steps_per_pass = (samples.images_per_pass or 0) / samples_per_step
-    schedule = run_arguments.schedule(steps=max(1, round(run_arguments.epochs * steps_per_pass)))
+    steps_per_epoch = (samples.images_per_epoch or 0) / samples_per_step
+    schedule = run_arguments.schedule(steps=max(1, round(run_arguments.epochs * steps_per_epoch)))
     training = Training(
         accelerator, model, samples, schedule, data_arguments.num_workers, data_arguments.max_unreadable
     )
@@ -88,7 +88,7 @@ def main(model_arguments: ModelArguments, data_arguments: DataArguments, run_arg
     description = {
         "arguments": settings,
         "steps": schedule.steps,
-        "images": {"train": samples.images_per_pass, "eval": _length(eval_data)},
+        "images": {"train": samples.images_per_epoch, "eval": _length(eval_data)},
         "data_fingerprint": {"train": train_data.fingerprint(), "eval": eval_data.fingerprint()},
         "class_names": model.config.class_names,
         "text_tower": model.config.text_model_name_or_path if model.head.takes_text else None,
@@ -128,7 +128,7 @@ def main(model_arguments: ModelArguments, data_arguments: DataArguments, run_arg
         return evaluate_model(training.state.whole_model(), image_processor, eval_data, accelerator=accelerator)
 
     intervals = Intervals(
-        max(1, round(run_arguments.eval_every * steps_per_pass)), round(run_arguments.save_every * steps_per_pass)
+        max(1, round(run_arguments.eval_every * steps_per_epoch)), round(run_arguments.save_every * steps_per_epoch)
     )
     run = TrainingRun(training, folder, image_processor, progress, intervals, validate)
     with StopRequest() as stop:
@@ -183,11 +183,11 @@ def _samples(
         return TrainingSamples(data, transform, seed, accelerator.device if data_arguments.cache_on_device else None)
     from lclipseg.data.streams import StreamedSamples  # needs `datasets`, as the data did
 
-    samples = StreamedSamples(data, transform, seed, data_arguments.images_per_pass)
-    if samples.images_per_pass is None:
+    samples = StreamedSamples(data, transform, seed, data_arguments.images_per_epoch)
+    if samples.images_per_epoch is None:
         raise InputError(
-            f"{data_arguments.data} does not say how many pictures it has, which the schedule is made from; give "
-            "--images_per_pass."
+            f"{data_arguments.data} does not say how many images it has, which the schedule is made from; give "
+            "--images_per_epoch."
         )
     return samples
 

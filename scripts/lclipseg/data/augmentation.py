@@ -1,4 +1,4 @@
-"""How a picture and its mask are scaled, cropped, mirrored and recoloured for training."""
+"""How an image and its mask are scaled, cropped, flipped and recoloured for training."""
 
 from collections.abc import Sequence
 
@@ -12,12 +12,12 @@ from lclipseg.data.class_list import IGNORE_INDEX
 
 class RandomScaledCrop(v2.Transform):
     """
-    Crop of a fixed size from the picture scaled by a random factor, the padding ignored where the picture is smaller.
+    Crop of a fixed size from the image scaled by a random factor, the padding ignored where the image is smaller.
 
     Args:
         size (`tuple[int, int]`): Height and width of the crop in pixels.
-        shortest_edge (`int`, *optional*): The shorter side that every picture is brought to before that, as the
-            image processor does it at inference; by default the picture keeps its size.
+        shortest_edge (`int`, *optional*): The shorter side that every image is brought to before that, as the
+            image processor does it at inference; by default the image keeps its size.
         scale (`tuple[float, float]`): Range of the factor, drawn log-uniformly.
         max_class_share (`float`): A crop in which one class holds a larger share of the labelled pixels is drawn
             again, up to ten times (DenseCLIP and others train with 0.75).
@@ -48,7 +48,7 @@ class RandomScaledCrop(v2.Transform):
         factor = float(np.exp(low + (high - low) * torch.rand(()).item()))
         if self.shortest_edge is not None:
             factor *= self.shortest_edge / min(image_height, image_width)
-        # The region of the unscaled picture that becomes the crop: only that much is resized.
+        # The region of the unscaled image that becomes the crop: only that much is resized.
         height, width = (max(1, round(side / factor)) for side in self.size)
         for _ in range(self.ATTEMPTS):
             top = _offset(image_height, height)
@@ -75,7 +75,7 @@ class RandomScaledCrop(v2.Transform):
         region = v2.functional.crop(inpt, max(top, 0), max(left, 0), height, width)
         if not is_mask:
             return v2.functional.resize(region, list(self.size), antialias=True)
-        # torchvision would take a mask's upper left pixels, and it would lag behind its picture; the image processor
+        # torchvision would take a mask's upper left pixels, and it would lag behind its image; the image processor
         # takes the middle ones, too.
         ids = v2.functional.resize_image(
             region.as_subclass(torch.Tensor), list(self.size), v2.InterpolationMode.NEAREST_EXACT
@@ -84,7 +84,7 @@ class RandomScaledCrop(v2.Transform):
 
 
 def _offset(available: int, wanted: int) -> int:
-    """Where the crop begins: anywhere inside, or, where the picture is smaller, anywhere that holds all of it."""
+    """Where the crop begins: anywhere inside, or, where the image is smaller, anywhere that holds all of it."""
     low, high = sorted((0, available - wanted))
     return int(torch.randint(low, high + 1, ()))
 

@@ -28,7 +28,7 @@ from modeling_lclipseg.inputs_lclipseg import open_image, to_mask, to_rgb_image
 
 
 class UnreadableError(InputError):
-    """A picture or a mask cannot be decoded: it is damaged, cut short, too large or no image at all."""
+    """An image or a mask cannot be decoded: it is damaged, cut short, too large or no image at all."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def check_sample(
         [`InputError`]: the mask is no map of class ids, has an id that is no class, or another size than the image.
     """
     try:
-        picture = to_rgb_image(image)
+        upright = to_rgb_image(image)
     except ValueError as error:
         raise InputError(naming(image_name, error)) from error
     try:
@@ -104,21 +104,21 @@ def check_sample(
     except ValueError as error:
         raise InputError(naming(mask_name, error)) from error
     height, width = values.shape
-    if picture.size != (width, height):
+    if upright.size != (width, height):
         raise InputError(
-            f"{image_name} is {picture.width} x {picture.height} (width x height, upright), its mask {mask_name} is "
+            f"{image_name} is {image.width} x {image.height} (width x height, upright), its mask {mask_name} is "
             f"{width} x {height}: they must be equal. {ALL_PROBLEMS}"
         )
-    return Sample(image=picture, mask=class_ids(values, classes, mask_name), name=name)
+    return Sample(image=upright, mask=class_ids(values, classes, mask_name), name=name)
 
 
 def read_sample(image: Path, mask: Path, classes: ClassList, name: str) -> Sample:
     """Decode and check a pair of files."""
     try:
-        picture, drawn = open_image(image), open_image(mask)
+        opened, drawn = open_image(image), open_image(mask)
     except ValueError as error:
         raise UnreadableError(str(error)) from error
-    return check_sample(picture, drawn, classes, name, str(image), str(mask))
+    return check_sample(opened, drawn, classes, name, str(image), str(mask))
 
 
 class SegmentationData(ABC):

@@ -1,7 +1,7 @@
-"""Training samples: which picture comes when.
+"""Training samples: which image comes when.
 
 Everything random about a sample follows from the run's seed and the sample's position in the run, not from the state
-of a generator: workers, processes and a resumed run all draw the same. A picture that cannot be decoded becomes an
+of a generator: workers, processes and a resumed run all draw the same. An image that cannot be decoded becomes an
 empty one without a labelled pixel, which counts in no loss, and its sample says why.
 """
 
@@ -19,7 +19,7 @@ from torchvision.transforms import v2
 from lclipseg.data.class_list import IGNORE_INDEX
 from lclipseg.data.labelled import Sample, SegmentationData, UnreadableError
 
-EMPTY_SIDE = 64  # of the picture in place of one that cannot be decoded
+EMPTY_SIDE = 64  # of the image in place of one that cannot be decoded
 
 
 class Samples(Dataset):
@@ -27,12 +27,12 @@ class Samples(Dataset):
     Augmented samples without end.
 
     Items are dicts with `pixel_values` (3, H, W), float32; `labels` (H, W), int64 with 255 where ignored; and
-    `unreadable`, the message where the picture could not be decoded, else "".
+    `unreadable`, the message where the image could not be decoded, else "".
 
     Args:
-        transform (`v2.Transform`): How pictures are augmented.
+        transform (`v2.Transform`): How images are augmented.
         seed (`int`): The run's seed.
-        device (`torch.device`, *optional*): Where pictures are augmented; the CPU by default.
+        device (`torch.device`, *optional*): Where images are augmented; the CPU by default.
     """
 
     def __init__(self, transform: v2.Transform, seed: int, device: torch.device | None = None):
@@ -42,8 +42,8 @@ class Samples(Dataset):
 
     @property
     @abstractmethod
-    def images_per_pass(self) -> int | None:
-        """How many pictures there are, where that is known."""
+    def images_per_epoch(self) -> int | None:
+        """How many images there are, where that is known."""
 
     @abstractmethod
     def batches(self, size: int, start: int, process: int, num_processes: int) -> Iterator[list[Any]]:
@@ -83,7 +83,7 @@ class Samples(Dataset):
         }
 
     def _tensors(self, sample: Sample) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
-        """The picture (3, H, W) and its mask (1, H, W), both uint8."""
+        """The image (3, H, W) and its mask (1, H, W), both uint8."""
         image = tv_tensors.Image(v2.functional.pil_to_tensor(sample.image), device=self.device)
         return image, tv_tensors.Mask(torch.from_numpy(sample.mask)[None], device=self.device)
 
@@ -93,10 +93,10 @@ class TrainingSamples(Samples):
     Samples of a data set that can be indexed. Position `p` is image `p % len(data)`.
 
     Args:
-        data ([`SegmentationData`]): Where pictures and masks come from.
+        data ([`SegmentationData`]): Where images and masks come from.
         transform, seed: see [`Samples`].
-        device (`torch.device`, *optional*): Where to keep all decoded pictures, four bytes a pixel, and augment them.
-            By default each is read again, and augmented on the CPU. A GPU rounds resized pictures differently.
+        device (`torch.device`, *optional*): Where to keep all decoded images, four bytes a pixel, and augment them.
+            By default each is read again, and augmented on the CPU. A GPU rounds resized images differently.
     """
 
     def __init__(self, data: SegmentationData, transform: v2.Transform, seed: int, device: torch.device | None = None):
@@ -105,7 +105,7 @@ class TrainingSamples(Samples):
         self._kept: dict[int, tuple[tv_tensors.Image, tv_tensors.Mask]] = {}
 
     @property
-    def images_per_pass(self) -> int:
+    def images_per_epoch(self) -> int:
         return len(self.data)
 
     def batches(self, size: int, start: int, process: int, num_processes: int) -> Iterator[list[int]]:
@@ -114,18 +114,18 @@ class TrainingSamples(Samples):
 
     def __getitem__(self, position: int) -> dict[str, Any]:
         try:
-            picture = self._picture(position % len(self.data))
+            image = self._image(position % len(self.data))
         except UnreadableError as error:
             return self._empty(position, error)
-        return self._augmented(*picture, position)
+        return self._augmented(*image, position)
 
-    def _picture(self, index: int) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
+    def _image(self, index: int) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
         if index in self._kept:
             return self._kept[index]
-        picture = self._tensors(self.data[index])
+        image = self._tensors(self.data[index])
         if self.device is not None:
-            self._kept[index] = picture
-        return picture
+            self._kept[index] = image
+        return image
 
 
 class PositionSampler(Sampler[int]):

@@ -23,24 +23,24 @@ class StreamedSamples(Samples):
     Args:
         data ([`StreamedData`]): The rows.
         transform, seed: see [`Samples`].
-        images_per_pass (`int`, *optional*): How many rows there are, where the data do not say it themselves.
+        images_per_epoch (`int`, *optional*): How many rows there are, where the data do not say it themselves.
     """
 
-    def __init__(self, data: StreamedData, transform: v2.Transform, seed: int, images_per_pass: int | None = None):
+    def __init__(self, data: StreamedData, transform: v2.Transform, seed: int, images_per_epoch: int | None = None):
         super().__init__(transform, seed)
         self.data = data
-        self._images_per_pass = images_per_pass or data.num_rows
-        self.pass_lengths: list[int] = []  # of the passes that this process has read to their end
+        self._images_per_epoch = images_per_epoch or data.num_rows
+        self.epoch_lengths: list[int] = []  # of the passes that this process has read to their end
 
     @property
-    def images_per_pass(self) -> int | None:
-        return self._images_per_pass
+    def images_per_epoch(self) -> int | None:
+        return self._images_per_epoch
 
     def state(self) -> dict[str, Any]:
-        return {"pass_lengths": self.pass_lengths}
+        return {"epoch_lengths": self.epoch_lengths}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self.pass_lengths = list(state["pass_lengths"])
+        self.epoch_lengths = list(state["epoch_lengths"])
 
     def batches(self, size: int, start: int, process: int, num_processes: int) -> Iterator[list[tuple[int, dict]]]:
         rows = enumerate(self._rows(start * size, process, num_processes), start * size)
@@ -59,7 +59,7 @@ class StreamedSamples(Samples):
     def _rows(self, skipped: int, process: int, num_processes: int) -> Iterator[dict]:
         """The rows of one process, pass after pass, without the first `skipped`."""
         for number in count():
-            known = self.pass_lengths[number] if number < len(self.pass_lengths) else None
+            known = self.epoch_lengths[number] if number < len(self.epoch_lengths) else None
             if known is not None and skipped >= known:
                 skipped -= known
                 continue
@@ -74,5 +74,5 @@ class StreamedSamples(Samples):
                     f"{self.data.split!r}"
                 )
             if known is None:
-                self.pass_lengths.append(length)
+                self.epoch_lengths.append(length)
             skipped = max(0, skipped - length)

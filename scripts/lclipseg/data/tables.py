@@ -272,7 +272,7 @@ def _classes(features: datasets.Features, source: str, classes: str | Path | Non
         beside = (path if path.is_dir() else path.parent) / CLASSES_FILE
         if beside.is_file():
             return ClassList.load(beside)
-    # A list of class labels names what a mask can hold; a single label would name the whole picture.
+    # A list of class labels names what a mask can hold; a single label would name the whole image.
     labels = [
         feature.feature
         for feature in features.values()

@@ -6,7 +6,7 @@ It needs what requirements.txt says, and nothing but the files beside it.
     handler({"inputs": <image>, "parameters": {"candidate_labels": ["road", "kerb"], "threshold": 0.5}})
 
 Time and memory of a request grow with its pixels times its classes: scores are compared, and masks made, at the size
-of the picture. MAX_PIXEL_CLASSES bounds both. What the largest requests cost is measured by scripts/load_test.py of
+of the image. MAX_PIXEL_CLASSES bounds both. What the largest requests cost is measured by scripts/load_test.py of
 the project, and stands in its docs/results/load.md.
 """
 
@@ -23,8 +23,8 @@ from PIL import Image
 from transformers import pipeline
 from transformers.dynamic_module_utils import get_class_from_dynamic_module
 
-MAX_BYTES = 20_000_000  # of a compressed picture
-MAX_PIXELS = 25_000_000  # of a picture
+MAX_BYTES = 20_000_000  # of a compressed image
+MAX_PIXELS = 25_000_000  # of an image
 MAX_PIXEL_CLASSES = 300_000_000  # pixels times classes: 25 million pixels of 12 classes, or 2 million of 150
 MAX_LABELS = 150
 MAX_LABEL_LETTERS = 100  # a text tower reads some 70 words or parts of words
@@ -34,7 +34,7 @@ PARAMETERS = ("candidate_labels", "threshold")
 
 class EndpointHandler:
     """
-    Segments one picture for a request.
+    Segments one image for a request.
 
     Args:
         path (`str`, *optional*): The folder of the model; by default the one of this file.
@@ -52,20 +52,20 @@ class EndpointHandler:
     def __call__(self, data: Mapping[str, Any]) -> list[dict[str, Any]]:
         """
         Args:
-            data (`dict`): `inputs`, a picture (PIL image, bytes of a file, or these as base64 text), and optional
+            data (`dict`): `inputs`, an image (PIL image, bytes of a file, or these as base64 text), and optional
                 `parameters`: `candidate_labels`, a list of classes instead of the model's own, and `threshold`, the
                 lowest score of a segment, 0 to 1.
 
         Returns:
-            `list[dict]`: `label`, `score` (0 to 1) and `mask` (a PNG file as base64 text: grey, of the picture's size,
+            `list[dict]`: `label`, `score` (0 to 1) and `mask` (a PNG file as base64 text: grey, of the image's size,
             255 where the class is) of every class that was found.
 
         Raises:
             ValueError: a request that cannot be met; the Endpoint answers with status 400 and the message.
         """
         model: Any = self.segment.model
-        picture, parameters = read_request(data, self.open_image, len(model.config.class_names))
-        segments: Any = self.segment(picture, **parameters)
+        image, parameters = read_request(data, self.open_image, len(model.config.class_names))
+        segments: Any = self.segment(image, **parameters)
         return encode_segments(segments)
 
 
@@ -73,7 +73,7 @@ def read_request(
     data: Any, open_image: Callable[..., Image.Image], own_classes: int
 ) -> tuple[Image.Image, dict[str, Any]]:
     """
-    A request's picture, decoded only if it is not too large, and its parameters, all checked.
+    A request's image, decoded only if it is not too large, and its parameters, all checked.
 
     Args:
         data (`Any`): What came in; see [`EndpointHandler`].
@@ -87,7 +87,7 @@ def read_request(
         raise ValueError('a request must be {"inputs": <image>, "parameters": {...}}; `inputs` is missing')
     parameters = _checked_parameters(data.get("parameters"))
     classes = len(parameters.get("candidate_labels", range(own_classes)))
-    return _picture(data["inputs"], open_image, classes), parameters
+    return _image(data["inputs"], open_image, classes), parameters
 
 
 def encode_segments(segments: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -96,13 +96,13 @@ def encode_segments(segments: Sequence[Mapping[str, Any]]) -> list[dict[str, Any
 
 
 def check_bytes(count: int) -> None:
-    """A ValueError for a picture of more bytes than are allowed."""
+    """A ValueError for an image of more bytes than are allowed."""
     if count > MAX_BYTES:
-        raise ValueError(f"inputs: {count:,} bytes are more than the {MAX_BYTES:,} allowed; send a smaller picture")
+        raise ValueError(f"inputs: {count:,} bytes are more than the {MAX_BYTES:,} allowed; send a smaller image")
 
 
-def _picture(inputs: Any, open_image: Callable[..., Image.Image], classes: int) -> Image.Image:
-    """The picture of `inputs`. A text is never a path or an address here."""
+def _image(inputs: Any, open_image: Callable[..., Image.Image], classes: int) -> Image.Image:
+    """The image of `inputs`. A text is never a path or an address here."""
     max_pixels = min(MAX_PIXELS, MAX_PIXEL_CLASSES // classes)
     name = "inputs" if max_pixels == MAX_PIXELS else f"inputs, for {classes} classes"
     if isinstance(inputs, str):

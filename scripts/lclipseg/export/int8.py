@@ -1,4 +1,4 @@
-"""Static int8 quantisation by onnxruntime, with ranges from real pictures.
+"""Static int8 quantisation by onnxruntime, with ranges from real images.
 
 What is quantised, and how, was found by measurement (docs/lab-notes.md): convolutions and the ReLUs behind them, with
 a scale for every output channel. The first convolutions stay in float: they hold few weights and most of the error.
@@ -24,7 +24,7 @@ from lclipseg.export.label_map import PIXEL_VALUES
 from lclipseg.networks.export_record import CLASS_EMBEDDINGS
 from modeling_lclipseg.inputs_lclipseg import open_image, to_rgb_image
 
-PICTURES = 32
+IMAGES = 32
 PERCENTILE = 99.99
 QUANTIZED = ["Conv", "Relu"]
 FIRST_IN_FLOAT = 11  # convolutions: of MobileNetV3-small those up to the map at stride 8
@@ -36,7 +36,7 @@ def quantize(network: onnx.ModelProto, feeds: Sequence[dict[str, np.ndarray]]) -
 
     Args:
         network (`onnx.ModelProto`): in float32.
-        feeds (sequence of `dict[str, numpy.ndarray]`): its inputs for some real pictures.
+        feeds (sequence of `dict[str, numpy.ndarray]`): its inputs for some real images.
 
     Returns:
         `onnx.ModelProto`: the same inputs and outputs, float32 as before.
@@ -59,7 +59,7 @@ def quantize(network: onnx.ModelProto, feeds: Sequence[dict[str, np.ndarray]]) -
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.Percentile,
-            # By its name for another method, but for all: one picture at a time, whose maps are then let go.
+            # By its name for another method, but for all: one image at a time, whose maps are then let go.
             extra_options={"CalibPercentile": PERCENTILE, "CalibStridedMinMax": 1},
         )
         return onnx.load(quantized)
@@ -67,25 +67,25 @@ def quantize(network: onnx.ModelProto, feeds: Sequence[dict[str, np.ndarray]]) -
 
 def calibration_feeds(source: str, model: Any, image_processor: Any, vocabulary: str) -> list[dict[str, np.ndarray]]:
     """
-    Inputs of the network for some pictures of a folder, spread evenly over it.
+    Inputs of the network for some images of a folder, spread evenly over it.
 
     Args:
-        source (`str`): a folder of pictures, or data, of which the split "train" is taken.
+        source (`str`): a folder of images, or data, of which the split "train" is taken.
         model ([`LClipSegForSemanticSegmentation`]): for its class vectors.
-        image_processor ([`LClipSegImageProcessor`]): prepares the pictures.
+        image_processor ([`LClipSegImageProcessor`]): prepares the images.
         vocabulary (`str`): `"open"` or `"baked"`.
 
     Raises:
-        [`InputError`]: no pictures there, or one that cannot be read.
+        [`InputError`]: no images there, or one that cannot be read.
     """
     vectors = {CLASS_EMBEDDINGS: model.class_embeddings.float().numpy()} if vocabulary == "open" else {}
     return [
-        {PIXEL_VALUES: image_processor(images=picture, return_tensors="np")["pixel_values"], **vectors}
-        for picture in _pictures(source)
+        {PIXEL_VALUES: image_processor(images=image, return_tensors="np")["pixel_values"], **vectors}
+        for image in _images(source)
     ]
 
 
-def _pictures(source: str) -> Iterator[Image.Image]:
+def _images(source: str) -> Iterator[Image.Image]:
     folder = Path(source).expanduser()
     files = []
     if folder.is_dir():
@@ -103,7 +103,7 @@ def _pictures(source: str) -> Iterator[Image.Image]:
 
 
 def _spread(count: int) -> list[int]:
-    return sorted({round(index) for index in np.linspace(0, count - 1, PICTURES)})
+    return sorted({round(index) for index in np.linspace(0, count - 1, IMAGES)})
 
 
 class _Feeds(CalibrationDataReader):

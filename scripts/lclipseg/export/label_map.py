@@ -1,9 +1,9 @@
 # mypy: ignore-errors
 # ruff: noqa: F821
-"""What stands around the network in a graph that takes a picture and gives a label map.
+"""What stands around the network in a graph that takes an image and gives a label map.
 
 The graph does what the image processor does, in ONNX's own operators: scale, normalise and pad before the network, and
-afterwards bring the logits to the size of the picture and take the best class. Nothing as large as num_classes *
+afterwards bring the logits to the size of the image and take the best class. Nothing as large as num_classes *
 height * width is made: a `Scan` goes over the rows of the label map, with one row of enlarged logits at a time.
 
 The two scripts below are not run as Python: onnxscript reads them and writes ONNX. Their annotations are shapes, which
@@ -31,12 +31,12 @@ PIXEL_VALUES, LOGITS, SEGMENTATION = "pixel_values", "logits", "segmentation"
 
 def add_label_map(network: onnx.ModelProto, image_processor: Any) -> onnx.ModelProto:
     """
-    A network with the work of its image processor around it, for one picture at a time.
+    A network with the work of its image processor around it, for one image at a time.
 
     Args:
         network (`onnx.ModelProto`): input `pixel_values` (1, 3, height, width), float32, and perhaps others; output
             `logits` (1, num_classes, height / 4, width / 4).
-        image_processor ([`LClipSegImageProcessor`]): how pictures are brought into the network.
+        image_processor ([`LClipSegImageProcessor`]): how images are brought into the network.
 
     Returns:
         `onnx.ModelProto`: input `image` (height, width, 3), uint8 RGB, of any size, and the network's other inputs;
@@ -49,7 +49,7 @@ def add_label_map(network: onnx.ModelProto, image_processor: Any) -> onnx.ModelP
     joined = compose.merge_models(
         _apart(_preparation(image_processor), "prepare"), network, io_map=[(PIXEL_VALUES, PIXEL_VALUES)]
     )
-    shared = (LOGITS, "picture_sides", "scaled_sides")
+    shared = (LOGITS, "image_sides", "scaled_sides")
     joined = compose.merge_models(joined, _apart(_finish(), "finish"), io_map=[(name, name) for name in shared])
     # onnxscript gives the output of a Scan the shape of one row.
     output = onnx.helper.make_tensor_value_info(SEGMENTATION, onnx.TensorProto.INT32, ["height", "width"])
@@ -74,7 +74,7 @@ def check_settings(image_processor: Any) -> None:
 
 
 def _preparation(image_processor: Any) -> OnnxFunction:
-    """The image processor's `preprocess`, with the sides (2,) of the picture before and after scaling."""
+    """The image processor's `preprocess`, with the sides (2,) of the image before and after scaling."""
     sizing = image_processor.sizing
     shortest, longest = float(sizing.shortest_edge or math.inf), float(sizing.longest_edge or math.inf)
     largest_scale = 1.0 if min(shortest, longest) == math.inf else math.inf
@@ -88,8 +88,8 @@ def _preparation(image_processor: Any) -> OnnxFunction:
     def prepare(
         image: UINT8["height", "width", 3],
     ) -> tuple[FLOAT[1, 3, "padded_height", "padded_width"], INT64[2], INT64[2]]:
-        picture_sides = op.Shape(image, start=0, end=2)
-        sides = op.Cast(picture_sides, to=onnx.TensorProto.DOUBLE)  # Python's precision, Python's rounding
+        image_sides = op.Shape(image, start=0, end=2)
+        sides = op.Cast(image_sides, to=onnx.TensorProto.DOUBLE)  # Python's precision, Python's rounding
         by_shortest = shortest / op.ReduceMin(sides, keepdims=0)
         by_longest = longest / op.ReduceMax(sides, keepdims=0)
         scale = op.Min(by_shortest, by_longest, op.CastLike(largest_scale, sides))
@@ -102,7 +102,7 @@ def _preparation(image_processor: Any) -> OnnxFunction:
         deviation_value = op.Reshape(op.Constant(value_floats=deviation), [1, 3, 1, 1])
         padding = op.Concat(op.Constant(value_ints=[0] * 6), op.Mod(-scaled_sides, divisor), axis=0)
         pixel_values = op.Pad((values - mean_value) / deviation_value, padding)  # after normalisation, with 0
-        return pixel_values, picture_sides, scaled_sides
+        return pixel_values, image_sides, scaled_sides
 
     return prepare
 
@@ -114,12 +114,12 @@ def _finish() -> OnnxFunction:
     @script(default_opset=op)
     def finish(
         logits: FLOAT[1, "num_classes", "rows", "columns"],
-        picture_sides: INT64[2],
+        image_sides: INT64[2],
         scaled_sides: INT64[2],
     ):
         cells = op.Transpose(op.Squeeze(logits, [0]), perm=[1, 2, 0])  # (h, w, K): the classes of a cell side by side
         last = op.Cast(op.Shape(cells, start=0, end=2) - 1, to=onnx.TensorProto.FLOAT)
-        pixels = op.Cast(picture_sides, to=onnx.TensorProto.FLOAT)
+        pixels = op.Cast(image_sides, to=onnx.TensorProto.FLOAT)
         step = op.Cast(scaled_sides, to=onnx.TensorProto.FLOAT) / (pixels * stride)  # cells a pixel
         # Where the centres of the pixels lie, counted in cells: between which two, and how far.
         y = op.Clip((op.Range(0.0, pixels[0], 1.0) + 0.5) * step[0] - 0.5, 0.0, last[0])

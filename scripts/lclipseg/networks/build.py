@@ -128,8 +128,8 @@ def build_model(
 
 def build_image_processor(preset: Preset, shortest_edge: int | None) -> LClipSegImageProcessor:
     """
-    The processor for a preset: its backbone's normalisation; pictures resized to `shortest_edge`, or kept. A backbone
-    that is built for one size (`img_size`) gets pictures that fit into it, padded to it.
+    The processor for a preset: its backbone's normalisation; images resized to `shortest_edge`, or kept. A backbone
+    that is built for one size (`img_size`) gets images that fit into it, padded to it.
     """
     mean, std = list(preset.image_mean), list(preset.image_std)
     if preset.image_size is not None:

@@ -86,7 +86,7 @@ class OnnxNetwork(OnnxModel):
 
 
 class OnnxSegmenter(OnnxModel):
-    """A graph from a picture to its label map."""
+    """A graph from an image to its label map."""
 
     def forward(self, image: Image.Image, class_embeddings: torch.Tensor | None = None) -> torch.Tensor:
         """An upright RGB image gives the class ids (height, width), int64."""

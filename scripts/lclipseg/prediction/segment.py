@@ -136,8 +136,8 @@ def predict_probabilities(
 ) -> list[torch.Tensor]:
     """The probability of every class in every pixel; arguments and errors as in [`segment_images`].
 
-    Windows are averaged as logits, mirror images as probabilities: windows see the same pixels at the same scale, so
-    that their logits are comparable, while a mirror image may be more or less certain all over.
+    Windows are averaged as logits, flipped images as probabilities: windows see the same pixels at the same scale, so
+    that their logits are comparable, while a flipped image may be more or less certain all over.
 
     Returns:
         `list[torch.Tensor]`: for each image `(num_classes, height, width)`, float32, summing to 1 over the classes, on
@@ -145,16 +145,16 @@ def predict_probabilities(
     """
     if isinstance(model, OnnxSegmenter):
         raise InputError(
-            f"{model.folder} gives label maps, without scores to average over windows or mirror images; use whole "
+            f"{model.folder} gives label maps, without scores to average over windows or flipped images; use whole "
             "images without flip, or export the checkpoint without --label_map"
         )
     upright = _upright(images)
     probabilities = _probabilities(model, image_processor, upright, inference, class_embeddings)
     if not inference.flip:
         return probabilities
-    mirrored = [ImageOps.mirror(image) for image in upright]
-    of_mirrored = _probabilities(model, image_processor, mirrored, inference, class_embeddings)
-    return [(straight + flipped.flip(-1)) / 2 for straight, flipped in zip(probabilities, of_mirrored, strict=True)]
+    flips = [ImageOps.mirror(image) for image in upright]
+    of_flips = _probabilities(model, image_processor, flips, inference, class_embeddings)
+    return [(straight + flipped.flip(-1)) / 2 for straight, flipped in zip(probabilities, of_flips, strict=True)]
 
 
 def _probabilities(model, image_processor, images, inference: InferenceMode, class_embeddings) -> list[torch.Tensor]:
@@ -229,7 +229,7 @@ def _forward(model, image_processor, images: Sequence[Image.Image], class_embedd
 
 
 def _upright(images: Sequence[Image.Image]) -> list[Image.Image]:
-    """The images as the image processor sees them, in a form that can be cut and mirrored."""
+    """The images as the image processor sees them, in a form that can be cut and flipped."""
     if not isinstance(images, Sequence):
         raise InputError(f"images must be a list of images, got {type(images).__name__}; put one image into a list")
     if not images:

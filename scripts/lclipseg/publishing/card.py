@@ -262,9 +262,9 @@ def _machine(machine: Mapping[str, Any]) -> str:
 
 def _inference(inference: Mapping[str, Any]) -> str:
     parts = [
-        "whole picture" if inference["mode"] == "whole" else f"sliding window of {inference['window'] or 'its size'}"
+        "whole image" if inference["mode"] == "whole" else f"sliding window of {inference['window'] or 'its size'}"
     ]
-    return ", ".join([*parts, "mirror image averaged"] if inference["flip"] else parts)
+    return ", ".join([*parts, "flipped image averaged"] if inference["flip"] else parts)
 
 
 def _row(result: Mapping[str, Any], facts: Facts) -> dict[str, str]:
@@ -282,7 +282,7 @@ def _leading(result: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
     per_class = [
         (plain(name), percent(math.nan if iou is None else iou)) for name, iou in result["scores"]["per_class"].items()
     ]
-    what = f"{_data_name(result, facts)} {plain(result['split'])}, {result['num_images']} pictures"
+    what = f"{_data_name(result, facts)} {plain(result['split'])}, {result['num_images']} images"
     return {**_row(result, facts), "what": what, "per_class": per_class}
 
 
@@ -325,7 +325,7 @@ def _widget(facts: Facts, place: Place) -> list[dict[str, str]] | None:
 
 
 def example_path(path: str) -> str:
-    """Where a published repository keeps an example picture."""
+    """Where a published repository keeps an example image."""
     return f"examples/{Path(path).name}"
 
 

@@ -45,7 +45,7 @@ class Facts:
         base_model, datasets (`list[str]`): Names on the Hub.
         benchmark (`dict`): `{id: ..., task_id: ...}` of a data set that is a benchmark on the Hub and keeps a list of
             results.
-        examples (`dict[str, str]`): Pictures of the project, `{path: title}`, to try the checkpoint with.
+        examples (`dict[str, str]`): Images of the project, `{path: title}`, to try the checkpoint with.
     """
 
     name: str | None = None

@@ -88,7 +88,7 @@ def build_repository(run: TrainedRun, facts: Facts, place: Place, folder: Path, 
 
     Raises:
         [`InputError`]: a checkpoint that cannot be loaded, an `onnx` folder without a model, or facts that name a
-            picture which is not there.
+            image which is not there.
     """
     model, image_processor = load_model(run.checkpoint)
     card = trained_card(run, model, load_preset(run.arguments["model"]), facts, place)
@@ -214,15 +214,15 @@ def _add_benchmark(run: TrainedRun, facts: Facts, folder: Path) -> None:
 
 
 def _add_examples(facts: Facts, folder: Path) -> None:
-    """The example pictures, with the SOURCES.md that says whose they are."""
+    """The example images, with the SOURCES.md that says whose they are."""
     for name in facts.examples:
-        picture = project(name)
-        sources = picture.parent / "SOURCES.md"
-        if not picture.is_file() or not sources.is_file():
-            raise InputError(f"the example picture {name} is not there, or has no SOURCES.md beside it")
+        image = project(name)
+        sources = image.parent / "SOURCES.md"
+        if not image.is_file() or not sources.is_file():
+            raise InputError(f"the example image {name} is not there, or has no SOURCES.md beside it")
         target = folder / example_path(name)
         target.parent.mkdir(exist_ok=True)
-        shutil.copyfile(picture, target)
+        shutil.copyfile(image, target)
         shutil.copyfile(sources, target.parent / sources.name)
 
 

@@ -1,8 +1,8 @@
 """The HTTP side of serve.py: who is let in, how long they may wait, and what they are told.
 
-A request passes three places. Its picture is decoded and brought to the network's size by one of a few threads, waits
+A request passes three places. Its image is decoded and brought to the network's size by one of a few threads, waits
 for the network (batching.py), and its masks are made and encoded by one of those threads again. The event loop only
-reads and writes. However many requests there are, only so many large pictures are in memory as there are threads.
+reads and writes. However many requests there are, only so many large images are in memory as there are threads.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ class Limits:
     What a server takes on.
 
     Args:
-        max_batch (`int`): The most pictures of one forward pass.
+        max_batch (`int`): The most images of one forward pass.
         queue_limit (`int`): The most requests in progress, each of which may hold a body of `MAX_BODY` bytes.
         timeout (`float`): Seconds that a request may take to arrive and to wait, until the network begins with it.
         workers (`int`): Threads that decode and encode.
@@ -82,7 +82,7 @@ class Service:
         self.batcher = Batcher(segmenter.network, limits.max_batch, metrics.batch_size.observe)
         # One core for each: what they do is short, and the network has the others.
         self._workers = ThreadPoolExecutor(limits.workers, "worker", partial(torch.set_num_threads, 1))
-        metrics.watch("lclipseg_queue_depth", "Pictures that wait for the network.", lambda: self.batcher.depth)
+        metrics.watch("lclipseg_queue_depth", "Images that wait for the network.", lambda: self.batcher.depth)
         metrics.watch("lclipseg_in_progress", "Requests that were let in.", lambda: self.in_progress)
 
     async def segment(self, request: Request) -> Response:
@@ -131,7 +131,7 @@ class Service:
 
 async def _read_body(request: Request, deadline: float) -> bytes:
     """The body, unless it is too large or too slow. What is said of its size is believed only if that is too large."""
-    too_large = Refusal(413, f"the body is larger than the {MAX_BODY:,} bytes allowed; send a smaller picture")
+    too_large = Refusal(413, f"the body is larger than the {MAX_BODY:,} bytes allowed; send a smaller image")
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > MAX_BODY:
         raise too_large
@@ -198,7 +198,7 @@ def build_app(service: Service, model_name: str) -> AnswerCounter:
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def unknown(request: Request, error: Any) -> Response:
-        message = f"{error.detail}; there are POST / (a picture), GET /health and GET /metrics"
+        message = f"{error.detail}; there are POST / (an image), GET /health and GET /metrics"
         return Response(json.dumps({"error": message}), error.status_code, error.headers, JSON)
 
     # No pages about itself: they would load scripts from elsewhere.

@@ -1,7 +1,7 @@
 """Requests that wait together go through the network together, in one thread of its own.
 
-Only pictures of one padded size and of the same classes share a pass, so that nothing is padded for a neighbour's
-sake: a network that pools over the picture sees its padding, too. What is left is the order in which a larger batch
+Only images of one padded size and of the same classes share a pass, so that nothing is padded for a neighbour's
+sake: a network that pools over the image sees its padding, too. What is left is the order in which a larger batch
 adds up its products, which moves a logit in its last digits; with `max_batch` 1 not even that.
 """
 
@@ -21,7 +21,7 @@ logger = logging.getLogger("lclipseg")
 @dataclass(eq=False)
 class Job:
     """
-    One picture that waits for its pass.
+    One image that waits for its pass.
 
     Args:
         pixel_values (`torch.Tensor` of shape `(1, 3, height, width)`): As the image processor gives it, padded.
@@ -47,7 +47,7 @@ class Batcher:
 
     Args:
         model ([`LClipSegForSemanticSegmentation`]): In eval mode.
-        max_batch (`int`): The most pictures of one pass.
+        max_batch (`int`): The most images of one pass.
         observe (`Callable[[int], None]`, *optional*): Is told the size of every batch.
     """
 
@@ -116,7 +116,7 @@ class Batcher:
         try:
             logits = self._forward(batch)
         except Exception as error:
-            logger.exception("a batch of %d pictures failed", len(batch))
+            logger.exception("a batch of %d images failed", len(batch))
             for job in batch:
                 job.logits.set_exception(error)
             return

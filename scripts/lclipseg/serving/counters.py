@@ -24,7 +24,7 @@ class Metrics:
             buckets=SECONDS,
             registry=self.registry,
         )
-        self.batch_size = Summary("lclipseg_batch_size", "Pictures of a forward pass.", registry=self.registry)
+        self.batch_size = Summary("lclipseg_batch_size", "Images of a forward pass.", registry=self.registry)
 
     def watch(self, name: str, meaning: str, value: Callable[[], float]) -> None:
         """Report a value that is asked for whenever somebody looks."""

@@ -27,8 +27,8 @@ class Prepared:
     A request that is ready for the network.
 
     Args:
-        job ([`Job`]): Its picture at the network's size, and its classes.
-        size (`tuple[int, int]`): Height and width of the upright picture in pixels.
+        job ([`Job`]): Its image at the network's size, and its classes.
+        size (`tuple[int, int]`): Height and width of the upright image in pixels.
         threshold (`float`): The lowest score of a segment, 0 to 1.
     """
 
@@ -91,11 +91,11 @@ class RequestSegmenter:
             BadRequest: a request that cannot be met.
         """
         try:
-            picture, parameters = read_request(_parsed(data), open_image, len(self.classes))
+            opened, parameters = read_request(_parsed(data), open_image, len(self.classes))
             labels = parameters.get("candidate_labels")
             labels = None if labels is None else tuple(label.strip() for label in labels)
             vectors = None if labels is None else self._vectors(labels)
-            image = to_rgb_image(picture)
+            image = to_rgb_image(opened)
         except ValueError as error:
             raise BadRequest(str(error)) from error
         pixel_values = self.image_processor(images=[image], return_tensors="pt")["pixel_values"]

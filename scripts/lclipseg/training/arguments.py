@@ -92,7 +92,7 @@ class DataArguments:
     )
     scale: list[float] = field(
         default_factory=lambda: [0.5, 2.0],
-        metadata={"help": "Range of the random factor that pictures are scaled by."},
+        metadata={"help": "Range of the random factor that images are scaled by."},
     )
     max_class_share: float = field(
         default=0.75, metadata={"help": "Largest share of a crop that one class may have before it is drawn again."}
@@ -100,11 +100,11 @@ class DataArguments:
     shortest_edge: int = field(
         default=512,
         metadata={
-            "help": "Shorter side that pictures are brought to: in training before scaling, and by the finished "
+            "help": "Shorter side that images are brought to: in training before scaling, and by the finished "
             "model. 0: they keep their size."
         },
     )
-    cache: bool = field(default=False, metadata={"help": "Keep decoded pictures in memory (each worker its own)."})
+    cache: bool = field(default=False, metadata={"help": "Keep decoded images in memory (each worker its own)."})
     cache_on_device: bool = field(
         default=False,
         metadata={"help": "Keep them on the GPU and augment them there; for data that fits. Needs num_workers 0."},
@@ -113,20 +113,20 @@ class DataArguments:
     streaming: bool = field(
         default=False, metadata={"help": "Read a table row by row, without downloading or indexing it first."}
     )
-    images_per_pass: int | None = field(
-        default=None, metadata={"help": "Pictures of a streamed table, where its metadata do not say how many it has."}
+    images_per_epoch: int | None = field(
+        default=None, metadata={"help": "Images of a streamed table, where its metadata do not say how many it has."}
     )
     max_unreadable: float = field(
-        default=0.01, metadata={"help": "Share of pictures that may be damaged; they are named and left out."}
+        default=0.01, metadata={"help": "Share of images that may be damaged; they are named and left out."}
     )
 
     def __post_init__(self):
         _check(self, lambda value: 0 <= value <= 1, "a share from 0 to 1", "max_unreadable")
         _check(self, lambda value: 0 < value <= 1, "a share above 0, 1 at most", "max_class_share")
         _check(self, lambda value: value >= 0, "0 or more", "num_workers", "shortest_edge")
-        _check(self, lambda value: value is None or value > 0, "above 0", "images_per_pass")
-        if self.images_per_pass is not None and not self.streaming:
-            raise InputError("--images_per_pass is for --streaming true; other data are counted. Leave it out.")
+        _check(self, lambda value: value is None or value > 0, "above 0", "images_per_epoch")
+        if self.images_per_epoch is not None and not self.streaming:
+            raise InputError("--images_per_epoch is for --streaming true; other data are counted. Leave it out.")
 
 
 @dataclass
@@ -134,8 +134,8 @@ class RunArguments:
     """How, how long, and where the result goes."""
 
     output_dir: str = field(default="", metadata={"help": "Folder of the run."})
-    epochs: float = field(default=100, metadata={"help": "Passes over the training pictures."})
-    batch_size: int = field(default=8, metadata={"help": "Pictures a process takes at once."})
+    epochs: float = field(default=100, metadata={"help": "Passes over the training images."})
+    batch_size: int = field(default=8, metadata={"help": "Images a process takes at once."})
     accumulation_steps: int = field(default=1, metadata={"help": "Batches whose gradients make one step."})
     learning_rate: float = field(default=1e-3, metadata={"help": "Peak rate of AdamW."})
     backbone_lr_scale: float = field(default=0.25, metadata={"help": "The backbone's rate as a share of it."})
@@ -170,7 +170,7 @@ class RunArguments:
     eval_every: float = field(default=10, metadata={"help": "Passes between validations (and checkpoints)."})
     save_every: float = field(default=0, metadata={"help": "Passes between checkpoints besides; 0: none."})
     accept_changed_data: bool = field(
-        default=False, metadata={"help": "Resume although pictures or masks are not those the run began with."}
+        default=False, metadata={"help": "Resume although images or masks are not those the run began with."}
     )
     resume: bool = field(default=False, metadata={"help": "Go on where the run in output_dir stopped."})
     trackers: str | None = field(

@@ -110,7 +110,7 @@ class TrainingRun:
         scores = self.validate()
         if math.isnan(scores.mean_iou):
             raise InputError(
-                "the pictures to validate on have no labelled pixel, so that no checkpoint could be the best; "
+                "the images to validate on have no labelled pixel, so that no checkpoint could be the best; "
                 "scripts/check_data.py says what their masks hold."
             )
         progress.validated_step = progress.step

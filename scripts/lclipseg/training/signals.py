@@ -45,7 +45,7 @@ class StopRequest:
         signal.signal(number, self._before.pop(number))
 
 
-class ReaderSignals:
+class WorkerSignals:
     """
     What processes that read data do with signals; a `worker_init_fn`. Terminals and schedulers send theirs to such
     processes, too, and the run still needs its next batch: they ignore them until the process that started them ends.

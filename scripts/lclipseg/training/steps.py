@@ -22,7 +22,7 @@ from lclipseg.data.class_list import IGNORE_INDEX
 from lclipseg.data.samples import Samples
 from lclipseg.training.batch_norm import BatchNormStatistics
 from lclipseg.training.folder import Progress
-from lclipseg.training.signals import ReaderSignals
+from lclipseg.training.signals import WorkerSignals
 from lclipseg.training.state import TrainingState
 
 logger = logging.getLogger("lclipseg")
@@ -125,8 +125,8 @@ class Training:
         samples ([`Samples`]): Augmented samples.
         schedule ([`Schedule`]): How to optimise.
         num_workers (`int`): Processes that read and augment; 0 does it between the steps.
-        max_unreadable (`float`, *optional*, defaults to 0): Share of pictures that may be impossible to decode, of
-            those drawn so far or, at the beginning, of a pass (1,000 pictures of one that is longer).
+        max_unreadable (`float`, *optional*, defaults to 0): Share of images that may be impossible to decode, of
+            those drawn so far or, at the beginning, of a pass (1,000 images of one that is longer).
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class Training:
     ):
         if samples.device is not None and num_workers:
             raise InputError(
-                f"--cache_on_device keeps the pictures in the training process, so --num_workers {num_workers} could "
+                f"--cache_on_device keeps the images in the training process, so --num_workers {num_workers} could "
                 "not help; leave it at 0."
             )
         self.accelerator = accelerator
@@ -153,7 +153,7 @@ class Training:
         self.model, self.optimizer = accelerator.prepare(network, build_optimizer(network, schedule))
         _begin_moments(self.optimizer.optimizer)
         self.state = TrainingState(accelerator, self.model, self.optimizer.optimizer, samples)
-        self._named: set[str] = set()  # pictures that a message has named
+        self._named: set[str] = set()  # images that a message has named
 
     @property
     def samples_per_step(self) -> int:
@@ -164,7 +164,7 @@ class Training:
         Train from `progress.step` to the end, yielding after every step, when `progress` counts it.
 
         Raises:
-            InputError: a picture or mask is not what it has to be, too large a share of the pictures could not be
+            InputError: an image or mask is not what it has to be, too large a share of the images could not be
                 decoded, or 20 steps in a row were left out. All processes raise it, after the same step.
         """
         loader = iter(self._loader(progress.step))
@@ -192,7 +192,7 @@ class Training:
             return [], error
 
     def _count(self, batches: list[dict[str, Any]], fault: InputError | None, progress: Progress) -> int:
-        """Labelled pixels of a step on all processes. Pictures that could not be decoded are named and counted."""
+        """Labelled pixels of a step on all processes. Images that could not be decoded are named and counted."""
         failed = [message for batch in batches for message in batch.pop("unreadable") if message]
         for message in failed:
             if message not in self._named:
@@ -204,10 +204,10 @@ class Training:
         if faults:
             raise fault or InputError("another process was given data that cannot be trained on, and says which")
         samples, unreadable = progress.samples + self.samples_per_step, progress.unreadable_samples + unreadable
-        window = min(self.samples.images_per_pass or 1000, 1000)
+        window = min(self.samples.images_per_epoch or 1000, 1000)
         if unreadable > self.max_unreadable * max(samples, window):
             raise InputError(
-                f"{unreadable} of the {samples} pictures drawn so far could not be decoded, more than a share of "
+                f"{unreadable} of the {samples} images drawn so far could not be decoded, more than a share of "
                 f"{self.max_unreadable} (--max_unreadable): {'; '.join(failed[:3]) or 'see the messages above'}. "
                 "scripts/check_data.py finds all of them."
             )
@@ -274,7 +274,7 @@ class Training:
             batch_sampler=batches,  # type: ignore[arg-type]
             num_workers=self.num_workers,
             pin_memory=accelerator.device.type == "cuda" and self.samples.device is None,
-            worker_init_fn=ReaderSignals() if self.num_workers else None,
+            worker_init_fn=WorkerSignals() if self.num_workers else None,
             # Its own generator: the workers' base seed must not advance the global one, or a resumed run would differ.
             generator=torch.Generator().manual_seed(self.samples.seed),
         )

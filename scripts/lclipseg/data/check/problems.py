@@ -23,8 +23,8 @@ MAX_WRONG_IDS = 1000  # a depth map in place of a mask has thousands of them
 NO_DIGEST = 0
 
 LOSSY_FORMATS = frozenset({"JPEG", "MPO"})
-SAME_FORMATS = {"MPO": "JPEG", "DIB": "BMP"}  # of one suffix; an MPO is a phone's JPEG with several pictures in it
-RANGED_MODES = ("I", "F")  # first letters of the modes in which a picture can hold values that mean no colour
+SAME_FORMATS = {"MPO": "JPEG", "DIB": "BMP"}  # of one suffix; an MPO is a phone's JPEG with several images in it
+RANGED_MODES = ("I", "F")  # first letters of the modes in which an image can hold values that mean no colour
 QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
 
@@ -156,12 +156,12 @@ class Summary:
         """
         self.pairs += 1
         self.digests.append(NO_DIGEST)
-        picture = self._open_image(image, quick)
+        sizes = self._open_image(image, quick)
         values = self._open_mask(mask)
         if values is not None:
             self._count_ids(values, classes, image, mask)
-        if picture is not None and values is not None:
-            self._compare_sizes(picture, (values.shape[1], values.shape[0]), image, mask)
+        if sizes is not None and values is not None:
+            self._compare_sizes(sizes, (values.shape[1], values.shape[0]), image, mask)
 
     def _add(self, kind: Kind, file: RawFile, detail: str) -> None:
         self.problems.add(kind, Example(self.split, file.name, detail))
@@ -229,12 +229,12 @@ class Summary:
         elif (right == 255).all():
             self._add(Kind.UNLABELLED, image, f"all of its mask {mask.name} is ignored")
 
-    def _compare_sizes(self, picture: "_Sizes", mask_size: tuple[int, int], image: RawFile, mask: RawFile) -> None:
-        if picture.upright == mask_size:
+    def _compare_sizes(self, sizes: "_Sizes", mask_size: tuple[int, int], image: RawFile, mask: RawFile) -> None:
+        if sizes.upright == mask_size:
             return
-        width, height = picture.upright
+        width, height = sizes.upright
         detail = f"{mask_size[0]} x {mask_size[1]}, but {image.name} is {width} x {height} (width x height, upright)"
-        if picture.stored == mask_size:
+        if sizes.stored == mask_size:
             detail += "; the mask was made before the image's EXIF orientation was applied"
         self._add(Kind.SIZE_MISMATCH, mask, detail)
 
@@ -247,14 +247,14 @@ class Summary:
 
 @dataclass(frozen=True)
 class _Sizes:
-    """Width and height of a picture as its file has it, and once its EXIF orientation is applied."""
+    """Width and height of an image as its file has it, and once its EXIF orientation is applied."""
 
     stored: tuple[int, int]
     upright: tuple[int, int]
 
     @classmethod
     def of(cls, image: Image.Image) -> "_Sizes":
-        exif = Image.Image.getexif(image)  # a PNG's own method would decode the picture
+        exif = Image.Image.getexif(image)  # a PNG's own method would decode the image
         width, height = image.size
         turned = exif.get(ExifTags.Base.Orientation) in QUARTER_TURNS
         return cls((width, height), (height, width) if turned else (width, height))

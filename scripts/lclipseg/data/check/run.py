@@ -16,7 +16,7 @@ from lclipseg.data.check.problems import Summary
 from lclipseg.data.check.source import SplitSource
 from lclipseg.data.class_list import ClassList
 
-PAIRS_A_PART = 32  # few enough that an interrupted check ends soon, whatever the size of the pictures
+PAIRS_A_PART = 32  # few enough that an interrupted check ends soon, whatever the size of the images
 PARTS_AHEAD = 4  # for each process: enough that none waits, few enough that memory stays small
 PAIRS_A_PROCESS = 1000  # fewer are not worth another process
 

@@ -16,7 +16,7 @@ Mean IoU in percent over the seen classes, over the unseen ones, and the harmoni
 what is subtracted from the logits of the seen classes. "projected": of an unseen word's vector only the part in the
 span of the seen words is kept; training is the same. First without calibration; then with the one that has the best
 mean H over the *other* folds of the same variant, so that a fold's own result has no part in the choice. (The test
-pictures are the same in all folds, with other classes held out.) "–": there is no other fold to choose by."""
+images are the same in all folds, with other classes held out.) "–": there is no other fold to choose by."""
 
 
 @dataclass(frozen=True)

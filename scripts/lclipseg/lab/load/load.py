@@ -52,7 +52,7 @@ STOP_AFTER, STOP_CONCURRENCY = 60, 16  # answers before SIGTERM, and who asks me
 @dataclass
 class LoadArguments:
     out: str = field(default="load", metadata={"help": "Folder for load.json and load.md."})
-    picture: str = field(default=str(project("docs", "demo", "street.jpg")), metadata={"help": "A photograph."})
+    image: str = field(default=str(project("docs", "demo", "street.jpg")), metadata={"help": "A photograph."})
     width: int = field(default=256, metadata={"help": "Width in pixels to bring it to."})
     requests: int = field(default=10_000, metadata={"help": "Requests of the steady load."})
     concurrency: int = field(default=8, metadata={"help": "Requests at a time."})
@@ -183,12 +183,12 @@ def main(model: str, args: LoadArguments) -> int:
         `int`: the exit status: 0, or 1 if any answer was wrong or missing.
 
     Raises:
-        [`InputError`]: a picture or model that cannot be used.
+        [`InputError`]: an image or model that cannot be used.
     """
     try:
-        picture = Image.open(args.picture)
+        image = Image.open(args.image)
     except OSError as error:
-        raise InputError(f"--picture {args.picture}: {error}") from error
+        raise InputError(f"--image {args.image}: {error}") from error
     out = Path(args.out).expanduser()
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -198,7 +198,7 @@ def main(model: str, args: LoadArguments) -> int:
         classes, words = _write_bank(model, Path(folder) / "words.safetensors")
         options = ["--bank", f"{folder}/words.safetensors", "--max_batch", str(args.max_batch)]
         with ServedProcess(model, [*options, "--queue_limit", str(args.queue_limit)]) as server:
-            requests = good_requests(picture, args.width, classes)
+            requests = good_requests(image, args.width, classes)
             record, problems = asyncio.run(_run(server, args, requests, largest_requests(len(classes), words)))
     for problem in problems[:SHOWN_PROBLEMS]:
         logger.error("%s", problem)
@@ -208,8 +208,8 @@ def main(model: str, args: LoadArguments) -> int:
         "date": environment.now(),
         "machine": environment.machine(torch.device("cpu")),
         "versions": environment.versions(VERSIONS_OF),
-        "arguments": {name: value for name, value in asdict(args).items() if name not in ("out", "picture")},
-        "picture": Path(args.picture).name,
+        "arguments": {name: value for name, value in asdict(args).items() if name not in ("out", "image")},
+        "image": Path(args.image).name,
         **asdict(record),
     }
     (out / "load.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

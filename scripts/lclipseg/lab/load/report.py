@@ -89,8 +89,8 @@ def as_markdown(record: LoadRecord, content: Mapping[str, Any]) -> str:
     course = ", ".join(f"{memory:,.0f}" for memory in steady.memory_course_mb)
     setting = (
         f"{content['date'][:10]}, {machine['processor']}, {machine['cpu_count']} cores, threads for the "
-        f"network: {machine['torch_threads']}, client and server on the same machine; {versions}. The picture is "
-        f"{content['picture']} at a width of {arguments['width']} pixels, as JPEG, PNG and JSON, with the model's "
+        f"network: {machine['torch_threads']}, client and server on the same machine; {versions}. The image is "
+        f"{content['image']} at a width of {arguments['width']} pixels, as JPEG, PNG and JSON, with the model's "
         "classes or five of the caller's; the network sees it at its own size all the same. "
         f"{100 * arguments['bad_share']:.0f} % of the requests of the first two rows must be refused, in eleven ways. "
         f"Server: `--max_batch {arguments['max_batch']} --queue_limit {arguments['queue_limit']}`. Every answer was "

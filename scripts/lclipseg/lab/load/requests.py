@@ -15,7 +15,7 @@ from lclipseg.endpoint.handler import MAX_LABELS, MAX_PIXEL_CLASSES, MAX_PIXELS
 from lclipseg.serving.app import MAX_BODY
 
 JSON = "application/json"
-PATCH = 32  # pixels of a side of the patches in the largest pictures: of many colours, so that many classes are found
+PATCH = 32  # pixels of a side of the patches in the largest images: of many colours, so that many classes are found
 
 
 @dataclass(frozen=True)
@@ -43,16 +43,16 @@ class Sent:
     chunked: bool = False
 
 
-def good_requests(picture: Image.Image, width: int, labels: list[str]) -> list[Sent]:
+def good_requests(image: Image.Image, width: int, labels: list[str]) -> list[Sent]:
     """
     The requests that a server must meet: a file of either format, upright and lying; JSON with and without classes.
 
     Args:
-        picture (`PIL.Image.Image`): A photograph, lying.
+        image (`PIL.Image.Image`): A photograph, lying.
         width (`int`): The width in pixels to bring it to.
         labels (`list[str]`): Classes of the model.
     """
-    lying = picture.convert("RGB").resize((width, width * picture.height // picture.width))
+    lying = image.convert("RGB").resize((width, width * image.height // image.width))
     upright = lying.transpose(Image.Transpose.ROTATE_90)
     jpeg, png = _file(lying, "JPEG"), _file(upright, "PNG")
     chosen = {"candidate_labels": labels[:5], "threshold": 0.3}
@@ -68,7 +68,7 @@ def bad_requests(jpeg: bytes) -> list[Sent]:
     """The requests that a server must refuse, made from a good JPEG file."""
     text, large = _text(jpeg), bytes(MAX_BODY + 1)
     return [
-        Sent("not an image", 400, b"no picture " * 50, "image/png"),
+        Sent("not an image", 400, b"no image " * 50, "image/png"),
         Sent("cut short", 400, jpeg[: len(jpeg) // 2], "image/jpeg"),
         Sent("empty body", 400, b"", "image/png"),
         Sent("broken JSON", 400, b'{"inputs": "' + text[:99].encode()),
@@ -121,7 +121,7 @@ def check_answer(sent: Sent, status: int, content: bytes, allowed: tuple[int, ..
         if set(segment) != {"label", "score", "mask"} or not 0 <= segment["score"] <= 1:
             return f"{sent.kind}: a segment is not well formed: {str(segment)[:200]}"
         if mask(segment).shape[::-1] != sent.size:
-            return f"{sent.kind}: a mask has another size than the picture"
+            return f"{sent.kind}: a mask has another size than the image"
     return None
 
 
@@ -137,8 +137,8 @@ def _patchwork(pixels: int) -> Image.Image:
     return Image.fromarray(colours).resize((side, side), Image.Resampling.NEAREST)
 
 
-def _megapixels(picture: Image.Image) -> str:
-    return f"{picture.width * picture.height / 1e6:.0f} million pixels"
+def _megapixels(image: Image.Image) -> str:
+    return f"{image.width * image.height / 1e6:.0f} million pixels"
 
 
 def _bomb(side: int) -> bytes:
@@ -150,9 +150,9 @@ def _bomb(side: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
-def _file(picture: Image.Image, file_format: str) -> bytes:
+def _file(image: Image.Image, file_format: str) -> bytes:
     file = BytesIO()
-    picture.save(file, file_format)
+    image.save(file, file_format)
     return file.getvalue()
 
 

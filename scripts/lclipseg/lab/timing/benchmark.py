@@ -1,4 +1,4 @@
-"""Time LClipSeg against what users would pick instead: a picture in, the class of every pixel out; or a training step;
+"""Time LClipSeg against what users would pick instead: an image in, the class of every pixel out; or a training step;
 or the parts of one network against what the machine allows; or the label map alone.
 
     python -m lclipseg.lab.timing.benchmark predict --threads 2
@@ -76,8 +76,8 @@ class BenchmarkArguments:
         },
     )
     classes: list[int] = field(default_factory=lambda: [11, 19, 150], metadata={"help": "Numbers of classes."})
-    size: int = field(default=512, metadata={"help": "Height and width of the picture (or crop) in pixels."})
-    picture: str = field(
+    size: int = field(default=512, metadata={"help": "Height and width of the image (or crop) in pixels."})
+    image: str = field(
         default=str(project("docs", "demo", "street.jpg")), metadata={"help": "A photograph, brought to that size."}
     )
     checkpoint: str = field(
@@ -96,7 +96,7 @@ class BenchmarkArguments:
     data: str | None = field(default=None, metadata={"help": "train: the data set, as train.py takes it."})
     batch_size: int = field(default=8, metadata={"help": "train: images a step."})
     num_workers: int = field(default=0, metadata={"help": "train: processes that read and augment."})
-    cache: bool = field(default=False, metadata={"help": "train: keep decoded pictures in memory."})
+    cache: bool = field(default=False, metadata={"help": "train: keep decoded images in memory."})
     cache_on_device: bool = field(default=False, metadata={"help": "train: keep and augment them on the device."})
     out: str = field(default="docs/results", metadata={"help": "Folder for the results."})
 
@@ -115,9 +115,9 @@ class BenchmarkArguments:
 
 
 def predict(args: BenchmarkArguments) -> None:
-    """Time all contestants from the picture to the label map, and write what came out."""
-    picture = _picture(args)
-    realistic = RealisticLogits.of(args.checkpoint, picture)
+    """Time all contestants from the image to the label map, and write what came out."""
+    image = _image(args)
+    realistic = RealisticLogits.of(args.checkpoint, image)
     names = args.models or [name for name in PREDICT_MODELS if args.is_plain or not name.endswith(ON_CPU)]
     rows: list[PredictRow] = []
     for num_classes in args.classes:
@@ -129,7 +129,7 @@ def predict(args: BenchmarkArguments) -> None:
                 status.update(f"{num_classes} classes: {name}")
 
             times = in_turns(
-                {name: partial(_predict_once, one, picture, realistic) for name, one in contestants.items()},
+                {name: partial(_predict_once, one, image, realistic) for name, one in contestants.items()},
                 args.rounds,
                 args.warm_up,
                 args.patience,
@@ -143,7 +143,7 @@ def predict(args: BenchmarkArguments) -> None:
                     model=name,
                     num_classes=num_classes,
                     parameters=contestant.parameters,
-                    input_size=contestant.input_size(picture),
+                    input_size=contestant.input_size(image),
                     prepare_ms=prepare,
                     forward_ms=forward,
                     label_map_ms=label,
@@ -161,12 +161,12 @@ def predict(args: BenchmarkArguments) -> None:
 
 
 def _predict_once(
-    contestant: Contestant, picture: Image.Image, realistic: RealisticLogits
+    contestant: Contestant, image: Image.Image, realistic: RealisticLogits
 ) -> tuple[float, float, float]:
     """Milliseconds of the three stages. The label map is that of realistic logits: noise has no regions."""
     device = contestant.setting.device
     with Stopwatch(device) as prepare:
-        pixel_values = contestant.prepare(picture)
+        pixel_values = contestant.prepare(image)
     with Stopwatch(device) as forward:
         logits = contestant.forward(pixel_values)
     logits.copy_(realistic.like(logits))
@@ -208,7 +208,7 @@ def parts(args: BenchmarkArguments) -> None:
     for name in args.models or PARTS_MODELS:
         for num_classes in args.classes:
             contestant = build_contestant(name, Setting(num_classes, args.size, device, DTYPES[args.dtype]))
-            pixel_values = contestant.prepare(_picture(args))
+            pixel_values = contestant.prepare(_image(args))
             if not isinstance(contestant.model, LClipSegForSemanticSegmentation):
                 raise InputError(f"parts: --models {name} is none of our networks in torch; give a PRESET.")
             rates = measure_rates(device, DTYPES[args.dtype])
@@ -219,7 +219,7 @@ def parts(args: BenchmarkArguments) -> None:
 
 def label_maps(args: BenchmarkArguments) -> None:
     """Time the label map alone, against enlarging all logits."""
-    realistic = RealisticLogits.of(args.checkpoint, _picture(args))
+    realistic = RealisticLogits.of(args.checkpoint, _image(args))
     rows = [
         row
         for num_classes in args.classes
@@ -231,15 +231,15 @@ def label_maps(args: BenchmarkArguments) -> None:
     _write(args, "label-map", content, label_map_markdown(content, rows))
 
 
-def _picture(args: BenchmarkArguments) -> Image.Image:
+def _image(args: BenchmarkArguments) -> Image.Image:
     try:
-        return Image.open(args.picture).convert("RGB").resize((args.size, args.size))
+        return Image.open(args.image).convert("RGB").resize((args.size, args.size))
     except OSError as error:
-        raise InputError(f"--picture {args.picture} cannot be read: {error}; give a photograph") from error
+        raise InputError(f"--image {args.image} cannot be read: {error}; give a photograph") from error
 
 
 def _circumstances(args: BenchmarkArguments) -> dict[str, Any]:
-    paths = ("picture", "checkpoint", "data", "out")
+    paths = ("image", "checkpoint", "data", "out")
     return {
         "arguments": {key: value for key, value in asdict(args).items() if key not in paths},
         "machine": environment.machine(torch.device(args.device)),

@@ -1,6 +1,6 @@
 """Networks that a benchmark runs against each other: our presets, and what users would pick instead.
 
-Every contestant goes the whole way, from a picture to the class of every pixel, as its own documentation shows it:
+Every contestant goes the whole way, from an image to the class of every pixel, as its own documentation shows it:
 with its own image processor, at its own input size. Weights are random, since the time does not depend on them, with
 the dimensions of the published checkpoints.
 """
@@ -36,7 +36,7 @@ from lclipseg.networks.build import build_image_processor
 from lclipseg.networks.presets import load_preset, preset_names
 from modeling_lclipseg import LClipSegForSemanticSegmentation
 
-# CLIPSeg takes one copy of the picture a prompt; more at a time would need more memory than a user has.
+# CLIPSeg takes one copy of the image a prompt; more at a time would need more memory than a user has.
 PROMPTS_AT_A_TIME = 16
 
 
@@ -47,7 +47,7 @@ class Setting:
 
     Args:
         num_classes (`int`): Number of classes K.
-        size (`int`): Height and width of the picture in pixels.
+        size (`int`): Height and width of the image in pixels.
         device (`torch.device`): Where.
         dtype (`torch.dtype`): Of the networks.
         compiled (`bool`): Whether the networks go through `torch.compile`.
@@ -82,14 +82,14 @@ class Contestant(ABC):
         """Put what `forward` calls through `torch.compile`."""
         self.model.compile()
 
-    def prepare(self, picture: Image.Image) -> torch.Tensor:
-        """The picture as the network takes it, (1, 3, h, w)."""
-        values = self.processor(images=picture, return_tensors="pt")["pixel_values"]
+    def prepare(self, image: Image.Image) -> torch.Tensor:
+        """The image as the network takes it, (1, 3, h, w)."""
+        values = self.processor(images=image, return_tensors="pt")["pixel_values"]
         return values.to(self.setting.device, self.setting.dtype)
 
-    def input_size(self, picture: Image.Image) -> tuple[int, int]:
-        """Height and width that the network sees of the picture."""
-        height, width = self.prepare(picture).shape[-2:]
+    def input_size(self, image: Image.Image) -> tuple[int, int]:
+        """Height and width that the network sees of the image."""
+        height, width = self.prepare(image).shape[-2:]
         return height, width
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
@@ -98,7 +98,7 @@ class Contestant(ABC):
 
     @abstractmethod
     def label(self, logits: torch.Tensor) -> torch.Tensor:
-        """The class of every pixel of the picture, (H, W)."""
+        """The class of every pixel of the image, (H, W)."""
 
 
 class Network(Contestant):
@@ -192,7 +192,7 @@ class ClipSeg(Contestant):
 
 
 class ClipSegOnce(ClipSeg):
-    """CLIPSeg whose picture is encoded once for all prompts, which its `forward` has no way to ask for."""
+    """CLIPSeg whose image is encoded once for all prompts, which its `forward` has no way to ask for."""
 
     def compile(self) -> None:
         self.model.clip.vision_model.compile()

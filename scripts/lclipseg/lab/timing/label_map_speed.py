@@ -29,11 +29,11 @@ def label_map_rows(
     realistic: RealisticLogits, num_classes: int, size: int, rounds: int, warm_up: int, device: torch.device
 ) -> list[LabelMapRow]:
     """
-    Time the label map of a picture.
+    Time the label map of an image.
 
     Args:
-        realistic ([`RealisticLogits`]): What the picture's logits are like.
-        num_classes (`int`), size (`int`): Number of classes; height and width of the picture in pixels.
+        realistic ([`RealisticLogits`]): What the image's logits are like.
+        num_classes (`int`), size (`int`): Number of classes; height and width of the image in pixels.
         rounds (`int`), warm_up (`int`): Timed rounds, and rounds before them.
         device (`torch.device`): Where.
     """

@@ -38,8 +38,8 @@ def _predict_alone(name: str, setting: Setting, threads: int) -> PeakMemory:
     torch.set_num_threads(threads)
     contestant = build_contestant(name, setting)
     with torch.inference_mode():
-        picture = Image.new("RGB", (setting.size, setting.size))
-        contestant.label(contestant.forward(contestant.prepare(picture)))
+        image = Image.new("RGB", (setting.size, setting.size))
+        contestant.label(contestant.forward(contestant.prepare(image)))
     return PeakMemory(libraries, _largest())
 
 

@@ -14,7 +14,7 @@ from lclipseg.prediction.segment import load_model
 @dataclass(frozen=True)
 class RealisticLogits:
     """
-    The logits of a trained checkpoint for one picture.
+    The logits of a trained checkpoint for one image.
 
     Args:
         logits (`torch.Tensor` of shape `(num_classes, height / 4, width / 4)`): See there.
@@ -24,16 +24,16 @@ class RealisticLogits:
 
     @classmethod
     @torch.no_grad()
-    def of(cls, checkpoint: str, picture: Image.Image) -> "RealisticLogits":
-        """The picture is segmented at its own size."""
+    def of(cls, checkpoint: str, image: Image.Image) -> "RealisticLogits":
+        """The image is segmented at its own size."""
         model, image_processor = load_model(checkpoint)
-        inputs = image_processor(images=picture, do_resize=False, return_tensors="pt")
+        inputs = image_processor(images=image, do_resize=False, return_tensors="pt")
         return cls(model(**inputs).logits[0])
 
     def like(self, logits: torch.Tensor) -> torch.Tensor:
         """
         For logits (1, K, h, w) of any size: the trained classes', and for the rest values below all of theirs, as the
-        many classes have that are not in a picture.
+        many classes have that are not in an image.
         """
         others: Any = max(0, logits.shape[1] - len(self.logits))
         absent = self.logits.min(dim=0, keepdim=True).values - torch.rand(others, *self.logits.shape[1:])

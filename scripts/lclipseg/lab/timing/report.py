@@ -55,9 +55,9 @@ def predict_markdown(content: Mapping[str, Any], rows: Sequence[PredictRow]) -> 
     """The table of predictions, one part for every number of classes."""
     size = content["arguments"]["size"]
     lines = [
-        "# From a picture to its label map",
+        "# From an image to its label map",
         "",
-        f"A picture of {size}x{size} pixels in, the class of each of its pixels out. {_circumstances(content)} "
+        f"An image of {size}x{size} pixels in, the class of each of its pixels out. {_circumstances(content)} "
         "Medians over rounds in which the contestants take turns, with quartiles in brackets; ratios are medians of "
         "the rounds' own ratios to the first contestant, with 95 % intervals. Weights are random. Label maps are "
         "timed on the logits of a trained checkpoint for a photograph, of which "
@@ -105,7 +105,7 @@ def train_markdown(content: Mapping[str, Any], rows: Sequence[TrainRow]) -> str:
         "",
         f"Crops of {given['size']}x{given['size']} pixels, {given['batch_size']} a step, all in one loop: reading, "
         f"augmentation, forward, backward, AdamW. {_circumstances(content)} {given['num_workers']} processes read "
-        f"pictures, {_kept(given)}. Medians over steps, with "
+        f"images, {_kept(given)}. Medians over steps, with "
         "quartiles in brackets.",
         "",
         "| model | step, ms | images/s | waiting for data |",
@@ -211,7 +211,7 @@ def save_plot(rows: Sequence[PredictRow], path: Path) -> None:
         axis.barh(names, [row.total_ms.median for row in chosen], color="#4c78a8")
         for index, row in enumerate(chosen):
             axis.text(row.total_ms.median * 1.08, index, f"{row.total_ms.median:.0f}", va="center", fontsize=8)
-        axis.set(xscale="log", title=f"{num_classes} classes", xlabel="picture to label map, ms")
+        axis.set(xscale="log", title=f"{num_classes} classes", xlabel="image to label map, ms")
         axis.set_xlim(right=axis.get_xlim()[1] * 2.5)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0][0].invert_yaxis()

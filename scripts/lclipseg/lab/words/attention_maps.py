@@ -57,14 +57,14 @@ class Attention:
     segmentation: torch.Tensor  # (H, W), the class ids that the model gives
     image_to_text: torch.Tensor  # (K, h, w), how much a class attends to each cell; sums to 1 over h w
     text_to_image: torch.Tensor  # (K, h, w), how much a cell attends to each class; sums to 1 over K
-    picture: Size  # of the image in the padded input, of which it is the upper left
+    image_size: Size  # of the image in the padded input, of which it is the upper left
     stride: int  # side of a cell in pixels of the input
 
     def over_image(self, maps: torch.Tensor, mode: str) -> torch.Tensor:
         """Coarse maps (C, h, w) without the padding, at the image's size (C, H, W). `mode` is [`interpolate`]'s."""
         padded = interpolate(maps[None], scale_factor=self.stride, mode=mode)
-        picture = padded[..., : self.picture[0], : self.picture[1]]
-        return interpolate(picture, size=self.segmentation.shape, mode=mode)[0]
+        region = padded[..., : self.image_size[0], : self.image_size[1]]
+        return interpolate(region, size=self.segmentation.shape, mode=mode)[0]
 
     def largest_classes(self) -> list[int]:
         """The ids that the model gives most pixels, at most [`MAX_WORDS`]."""
@@ -102,8 +102,8 @@ def read_attention(model: Any, image_processor: Any, image: Image.Image) -> Atte
         (segmentation,) = segment_images(model, image_processor, [image])
     (affinity,) = caught  # (K, h, w)
     to_text, to_image = affinity.flatten(1).softmax(dim=1).view_as(affinity), affinity.softmax(dim=0)
-    picture = image_processor.sizing.resized(image.height, image.width)
-    return Attention(image, segmentation, to_text, to_image, picture, model.config.fusion_stride)
+    image_size = image_processor.sizing.resized(image.height, image.width)
+    return Attention(image, segmentation, to_text, to_image, image_size, model.config.fusion_stride)
 
 
 def chosen_classes(classes: str, id2label: dict[int, str]) -> list[int]:
@@ -177,10 +177,10 @@ def main(images: Sequence[str], args: AttentionArguments) -> Figure:
     id2label = dict(model.config.id2label)
     chosen = None if args.classes is None else chosen_classes(args.classes, id2label)
     try:
-        pictures = [to_rgb_image(open_image(path)) for path in images]
+        opened = [to_rgb_image(open_image(path)) for path in images]
     except ValueError as error:
         raise InputError(str(error)) from error
-    attentions = [read_attention(model, image_processor, picture) for picture in pictures]
+    attentions = [read_attention(model, image_processor, image) for image in opened]
     shown = [chosen or attention.largest_classes() for attention in attentions]
     figure = draw(attentions, shown, id2label)
     try:
