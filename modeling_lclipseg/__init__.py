@@ -10,7 +10,7 @@ from .outputs_lclipseg import LClipSegSemanticSegmenterOutput
 from .pipeline_lclipseg import LClipSegPipeline
 from .processing_lclipseg import LClipSegProcessor
 from .visualization_lclipseg import class_palette, draw_overlay
-from .vocabulary_lclipseg import find_class_vectors
+from .vocabulary_lclipseg import find_class_embeddings
 from .word_bank_lclipseg import WordBank
 
 AutoConfig.register("lclipseg", LClipSegConfig)
@@ -32,5 +32,5 @@ __all__ = [
     "WordBank",
     "class_palette",
     "draw_overlay",
-    "find_class_vectors",
+    "find_class_embeddings",
 ]

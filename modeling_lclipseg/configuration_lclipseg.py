@@ -1,4 +1,4 @@
-"""LClipSeg's configuration: which backbone, which guidance, where class vectors come from."""
+"""LClipSeg's configuration: which backbone, which guidance, where class embeddings come from."""
 
 import math
 
@@ -6,7 +6,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import CLIPTextConfig, PreTrainedConfig
 from transformers.models.auto import CONFIG_MAPPING, AutoConfig
 
-from .class_vectors_lclipseg import check_class_names, check_prompt_templates
+from .class_embeddings_lclipseg import check_class_names, check_prompt_templates
 
 GUIDANCES = ("fusion", "lseg", "denseclip", "none")
 # What would have timm load weights, from a pickle or the web, while a model is built.
@@ -28,16 +28,16 @@ class LClipSegConfig(PreTrainedConfig):
             `{"img_size": [512, 512]}` for backbones built for one image size. None that loads weights.
         text_config (`dict` or `CLIPTextConfig`, *optional*):
             The CLIP text tower inside this checkpoint; `None` (default) for a checkpoint without one, which segments
-            into the class vectors that it stores.
+            into the class embeddings that it stores.
         text_model_name_or_path (`str`, *optional*, defaults to `"openai/clip-vit-base-patch16"`):
-            The tower whose space the class vectors live in, and where it and its tokenizer are loaded from when
+            The tower whose space the class embeddings live in, and where it and its tokenizer are loaded from when
             words without a vector are asked for.
         class_embed_dim (`int`, *optional*, defaults to 512):
-            Width D of a class vector (CLIP's projection width).
+            Width D of a class embedding (CLIP's projection width).
         guidance (`str`, *optional*, defaults to `"fusion"`):
-            `"fusion"`: class vectors compared with the image at a coarse and at a fine map, and fused with it in
+            `"fusion"`: class embeddings compared with the image at a coarse and at a fine map, and fused with it in
             `num_fusion_layers` two-way blocks. Then, on the same backbone and decoder:
-            `"lseg"`: pixel embeddings compared with the class vectors, as LSeg does. `"denseclip"`: DenseCLIP's
+            `"lseg"`: pixel embeddings compared with the class embeddings, as LSeg does. `"denseclip"`: DenseCLIP's
             context-aware prompting, for a fixed class list. `"none"`: a plain per-pixel classifier, without text.
         hidden_size (`int`, *optional*, defaults to 128):
             Width d of the coarse map and the class tokens in the fusion module.

@@ -1,11 +1,12 @@
 """DenseCLIP's context-aware prompting on any backbone, as its authors describe it.
 
 *DenseCLIP: Language-Guided Dense Prediction with Context-Aware Prompting* (Rao et al., CVPR 2022). For a backbone
-without CLIP weights they add a CLIP-style attention pool, randomly initialised, on the last stage; class vectors read
-the pooled and the dense features through a small transformer decoder ("post-model prompting") and are shifted a little
-by what they read; pixels are compared with them, and the score map joins the features before the decoder.
+without CLIP weights they add a CLIP-style attention pool, randomly initialised, on the last stage; class embeddings
+read the pooled and the dense features through a small transformer decoder ("post-model prompting") and are shifted a
+little by what they read; pixels are compared with them, and the score map joins the features before the decoder.
 
-Notation: B batch, K classes, D width of a class vector, C width of the backbone's last map, h w its size, n = h * w.
+Notation: B batch, K classes, D width of a class embedding, C width of the backbone's last map, h w its size,
+n = h * w.
 """
 
 import math
@@ -24,7 +25,7 @@ INITIAL_SHIFT = 1e-4
 
 
 class LClipSegAttentionPool(LClipSegAttention):
-    """CLIP's attention pool as full self-attention over the map and its mean: both get the width of class vectors."""
+    """CLIP's attention pool as full self-attention over the map and its mean: both get the width D."""
 
     def __init__(self, config: LClipSegConfig, channels: int):
         super().__init__(config, channels, num_heads=channels // math.gcd(channels, 64))  # 64 wide, as CLIP's are
@@ -89,7 +90,7 @@ class LClipSegContextLayer(GradientCheckpointingLayer):
 
 
 class LClipSegContextDecoder(nn.Module):
-    """What every class vector should become, given this image."""
+    """What every class embedding should become, given this image."""
 
     def __init__(self, config: LClipSegConfig):
         super().__init__()
@@ -99,16 +100,16 @@ class LClipSegContextDecoder(nn.Module):
         self.layers = nn.ModuleList(LClipSegContextLayer(config) for _ in range(DEPTH))
         self.output = nn.Sequential(nn.LayerNorm(WIDTH), nn.Linear(WIDTH, width))
 
-    def forward(self, class_vectors: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
-        """`class_vectors` (B, K, D) and `context` (B, 1 + n, D) give (B, K, D)."""
-        memory, tokens = self.memory_projection(context), self.text_projection(class_vectors)
+    def forward(self, class_embeddings: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+        """`class_embeddings` (B, K, D) and `context` (B, 1 + n, D) give (B, K, D)."""
+        memory, tokens = self.memory_projection(context), self.text_projection(class_embeddings)
         for layer in self.layers:
             tokens = layer(tokens, memory)
         return self.output(tokens)
 
 
 class LClipSegContextPrompting(nn.Module):
-    """Context-aware prompting: the backbone's last map and the class vectors give a score map of raw cosines."""
+    """Context-aware prompting: the backbone's last map and the class embeddings give a score map of raw cosines."""
 
     def __init__(self, config: LClipSegConfig, channels: int):
         super().__init__()
@@ -116,14 +117,14 @@ class LClipSegContextPrompting(nn.Module):
         self.context_decoder = LClipSegContextDecoder(config)
         self.shift = nn.Parameter(torch.full((config.class_embed_dim,), INITIAL_SHIFT))
 
-    def forward(self, feature_map: torch.Tensor, class_vectors: torch.Tensor) -> torch.Tensor:
-        """`feature_map` (B, C, h, w) and `class_vectors` (K, D) give scores (B, K, h, w) in [-1, 1]."""
+    def forward(self, feature_map: torch.Tensor, class_embeddings: torch.Tensor) -> torch.Tensor:
+        """`feature_map` (B, C, h, w) and `class_embeddings` (K, D) give scores (B, K, h, w) in [-1, 1]."""
         context = self.pool(feature_map)  # (B, 1 + n, D)
-        class_vectors = class_vectors.expand(feature_map.shape[0], -1, -1)  # (B, K, D)
-        class_vectors = class_vectors + self.shift * self.context_decoder(class_vectors, context)
+        class_embeddings = class_embeddings.expand(feature_map.shape[0], -1, -1)  # (B, K, D)
+        class_embeddings = class_embeddings + self.shift * self.context_decoder(class_embeddings, context)
         pixels = nn.functional.normalize(context[:, 1:], dim=-1, eps=SMALLEST_LENGTH)
-        class_vectors = nn.functional.normalize(class_vectors, dim=-1, eps=SMALLEST_LENGTH)
-        scores = class_vectors @ pixels.transpose(1, 2)  # (B, K, n)
+        class_embeddings = nn.functional.normalize(class_embeddings, dim=-1, eps=SMALLEST_LENGTH)
+        scores = class_embeddings @ pixels.transpose(1, 2)  # (B, K, n)
         return scores.unflatten(2, feature_map.shape[-2:])
 
 

@@ -3,7 +3,7 @@
 Our reconstruction of the fusion module that *CLIP for Lightweight Semantic Segmentation* (Jin and Yang, PRCV 2023,
 arXiv 2310.07394) describes in its abstract: a CNN branch over image features in parallel with a transformer branch
 over text embeddings, joined by a two-way bridge. That is a block here, in the order of Mobile-Former (CVPR 2022) with
-class vectors where that has learned tokens. The default configuration has no block: over all our
+class embeddings where that has learned tokens. The default configuration has no block: over all our
 comparisons it scored as well without, at less cost (docs/lab-notes.md says where a block was better).
 
 The bridge is ours: one affinity, the scaled cosine between pixels and classes, computed once and crossed in both
@@ -121,7 +121,7 @@ class LClipSegFusionLayer(GradientCheckpointingLayer):
 
 
 class LClipSegFusion(nn.Module):
-    """The fusion module: class vectors become tokens, are compared with the coarse map, and L blocks fuse the two."""
+    """The fusion module: class embeddings become tokens, tokens meet the coarse map, and L blocks fuse the two."""
 
     def __init__(self, config: LClipSegConfig):
         super().__init__()
@@ -133,24 +133,24 @@ class LClipSegFusion(nn.Module):
         self.layers = nn.ModuleList(LClipSegFusionLayer(config) for _ in range(config.num_fusion_layers))
 
     def forward(
-        self, feature_map: torch.Tensor, class_vectors: torch.Tensor, **kwargs
+        self, feature_map: torch.Tensor, class_embeddings: torch.Tensor, **kwargs
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """
         Args:
             feature_map (`torch.Tensor` of shape `(batch_size, hidden_size, height, width)`): The coarse map.
-            class_vectors (`torch.Tensor` of shape `(num_classes, class_embed_dim)`): One vector a class.
+            class_embeddings (`torch.Tensor` of shape `(num_classes, class_embed_dim)`): One vector a class.
 
         Returns:
             The fused map, of the same shape; the fused class tokens of every image, a `torch.Tensor` of shape
-            `(batch_size, num_classes, hidden_size)`; and the affinity, scores of shape `(batch_size, num_classes,
+            `(batch_size, num_classes, hidden_size)`; and the affinity, of shape `(batch_size, num_classes,
             height, width)`.
         """
-        tokens = self.token_norm(self.token_projection(class_vectors))
+        tokens = self.token_norm(self.token_projection(class_embeddings))
         tokens = tokens.expand(feature_map.shape[0], -1, -1)  # (B, K, d)
-        scores = self.similarity(self.pixel_embedding(feature_map), self.token_embedding(tokens))  # (B, K, h, w)
+        affinity = self.similarity(self.pixel_embedding(feature_map), self.token_embedding(tokens))  # (B, K, h, w)
         for layer in self.layers:
-            feature_map, tokens = layer(feature_map, tokens, scores.flatten(2), **kwargs)
-        return feature_map, tokens, scores
+            feature_map, tokens = layer(feature_map, tokens, affinity.flatten(2), **kwargs)
+        return feature_map, tokens, affinity
 
 
 __all__ = ["LClipSegFusion", "LClipSegFusionLayer", "LClipSegImageToText", "LClipSegTextToImage"]

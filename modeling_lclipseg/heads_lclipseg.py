@@ -1,8 +1,8 @@
 """One head per guidance, behind one contract.
 
-`head(feature_maps, class_vectors) -> (logits, auxiliary_logits)`: four backbone maps (B, C_i, H_i, W_i) and the class
-vectors (K, D), or None for a head without text, give logits (B, K, H/4, W/4) and, where the head supervises its coarse
-map too, auxiliary logits (B, K, h, w), else None. `takes_text` says whether it uses class vectors at all, and
+`head(feature_maps, class_embeddings) -> (logits, auxiliary_logits)`: four backbone maps (B, C_i, H_i, W_i) and
+the class embeddings (K, D), or None for a head without text, give logits (B, K, H/4, W/4) and, where the head supervises its coarse
+map too, auxiliary logits (B, K, h, w), else None. `takes_text` says whether it uses class embeddings at all, and
 `open_vocabulary` whether they may be others than in training, of any number.
 
 A new method is a new class here and one word in the configuration.
@@ -37,9 +37,9 @@ class LClipSegHead(nn.Module):
 class LClipSegFusionHead(LClipSegHead):
     """Fusion at the coarse map, then classification by similarity to the class tokens.
 
-    A logit has three parts: the pixel's similarity to the class token (projected class vector, plus what the fusion
+    A logit has three parts: the pixel's similarity to the class token (projected class embedding, plus what the fusion
     made of it), the coarse score of the place, and a number for the class, which two-way blocks turn into evidence
-    that it is in the image at all. The coarse scores have a loss of their own.
+    that it is in the image at all. The affinity has a loss of their own.
     """
 
     takes_text = True
@@ -54,21 +54,21 @@ class LClipSegFusionHead(LClipSegHead):
         self.similarity = LClipSegSimilarity(config)
 
     def forward(
-        self, feature_maps: Sequence[torch.Tensor], class_vectors: torch.Tensor, **kwargs
+        self, feature_maps: Sequence[torch.Tensor], class_embeddings: torch.Tensor, **kwargs
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        coarse, tokens, scores = self.fusion(self.neck(feature_maps), class_vectors, **kwargs)
+        coarse, tokens, affinity = self.fusion(self.neck(feature_maps), class_embeddings, **kwargs)
         pixels = self.decoder(coarse, feature_maps)  # (B, c, H/4, W/4)
         # Presence joins before the enlargement, which keeps constants: fewer values to add it to.
-        evidence = scores + self.presence(tokens)[..., None]  # (B, K, h, w)
+        evidence = affinity + self.presence(tokens)[..., None]  # (B, K, h, w)
         # A copy, small as it is: the strides of one image alone do not tell the enlargement how it lies in memory.
         bias = resize_to(evidence.clone(memory_format=torch.channels_last), pixels)  # (B, K, H/4, W/4)
-        tokens = self.text_projection(class_vectors) + self.token_projection(tokens)  # (B, K, c)
-        return self.similarity(pixels, tokens, bias), scores
+        tokens = self.text_projection(class_embeddings) + self.token_projection(tokens)  # (B, K, c)
+        return self.similarity(pixels, tokens, bias), affinity
 
 
 class LClipSegLSegHead(LClipSegHead):
     """LSeg (Li et al., *Language-driven Semantic Segmentation*, ICLR 2022) on our decoder: pixel embeddings as wide as
-    the class vectors, compared with them as they are. Image and text meet in the loss alone."""
+    the class embeddings, compared with them as they are. Image and text meet in the loss alone."""
 
     takes_text = True
     open_vocabulary = True
@@ -78,10 +78,10 @@ class LClipSegLSegHead(LClipSegHead):
         self.similarity = LClipSegProjectedSimilarity(config)
 
     def forward(
-        self, feature_maps: Sequence[torch.Tensor], class_vectors: torch.Tensor, **kwargs
+        self, feature_maps: Sequence[torch.Tensor], class_embeddings: torch.Tensor, **kwargs
     ) -> tuple[torch.Tensor, None]:
         pixels = self.decoder(self.neck(feature_maps), feature_maps)
-        return self.similarity(pixels, class_vectors), None
+        return self.similarity(pixels, class_embeddings), None
 
 
 class LClipSegDenseCLIPHead(LClipSegHead):
@@ -100,9 +100,9 @@ class LClipSegDenseCLIPHead(LClipSegHead):
         self.classifier = nn.Conv2d(config.decoder_hidden_size, num_classes, 1)
 
     def forward(
-        self, feature_maps: Sequence[torch.Tensor], class_vectors: torch.Tensor, **kwargs
+        self, feature_maps: Sequence[torch.Tensor], class_embeddings: torch.Tensor, **kwargs
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        scores = self.prompting(feature_maps[-1], class_vectors)  # (B, K, H/32, W/32)
+        scores = self.prompting(feature_maps[-1], class_embeddings)  # (B, K, H/32, W/32)
         guided = [*feature_maps[:-1], torch.cat([feature_maps[-1], scores], dim=1)]
         pixels = self.decoder(self.neck(guided), feature_maps)
         return self.classifier(pixels), scores / SCORE_MAP_TEMPERATURE
@@ -119,7 +119,7 @@ class LClipSegPlainHead(LClipSegHead):
         self.classifier = nn.Conv2d(config.decoder_hidden_size, len(config.class_names), 1)
 
     def forward(
-        self, feature_maps: Sequence[torch.Tensor], class_vectors: None = None, **kwargs
+        self, feature_maps: Sequence[torch.Tensor], class_embeddings: None = None, **kwargs
     ) -> tuple[torch.Tensor, None]:
         pixels = self.decoder(self.neck(feature_maps), feature_maps)
         return self.classifier(pixels), None

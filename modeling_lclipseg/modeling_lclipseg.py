@@ -1,4 +1,4 @@
-"""LClipSeg for semantic segmentation: backbone, head, loss, and the life of the class vectors."""
+"""LClipSeg for semantic segmentation: backbone, head, loss, and the life of the class embeddings."""
 
 import math
 from collections.abc import Sequence
@@ -14,15 +14,15 @@ from transformers.utils import TransformersKwargs
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from .class_vectors_lclipseg import check_class_embeddings, check_class_names, check_same_tower
+from .class_embeddings_lclipseg import check_class_embeddings, check_class_names, check_same_tower
 from .configuration_lclipseg import LClipSegConfig
 from .decoder_lclipseg import STRIDES
 from .denseclip_lclipseg import INITIAL_SHIFT, LClipSegAttentionPool, LClipSegContextPrompting
-from .fuse_lclipseg import LClipSegFusible
+from .folding_lclipseg import LClipSegFoldable
 from .fusion_lclipseg import LClipSegFusionLayer, LClipSegImageToText, LClipSegTextToImage
 from .heads_lclipseg import HEADS, OPEN_GUIDANCES, LClipSegHead, LClipSegSimilarity
 from .outputs_lclipseg import LClipSegSemanticSegmenterOutput, record_fusion
-from .vocabulary_lclipseg import check_takes_classes, find_class_vectors, warn_of_unfamiliar
+from .vocabulary_lclipseg import check_takes_classes, find_class_embeddings, warn_of_unfamiliar
 from .word_bank_lclipseg import WordBank
 
 
@@ -72,12 +72,12 @@ class LClipSegPreTrainedModel(PreTrainedModel):
             init.zeros_(module.class_center)
 
 
-class LClipSegForSemanticSegmentation(LClipSegFusible, LClipSegPreTrainedModel):
+class LClipSegForSemanticSegmentation(LClipSegFoldable, LClipSegPreTrainedModel):
     """
     Semantic segmentation into classes given as text: a light backbone, and a head that fuses its features with one
     CLIP text vector per class.
 
-    The class vectors of a checkpoint are stored in it (buffer `class_embeddings`, `(num_labels, class_embed_dim)`), so
+    A checkpoint stores the embeddings of its classes (buffer `class_embeddings`, `(num_labels, class_embed_dim)`), so
     it segments into its own classes without a text tower. Other classes come per call (`class_embeddings` or
     `input_ids`) or for good ([`~LClipSegForSemanticSegmentation.set_classes`]).
 
@@ -157,11 +157,11 @@ class LClipSegForSemanticSegmentation(LClipSegFusible, LClipSegPreTrainedModel):
 
         Raises:
             ValueError: two sources of classes at once, text given to a head without text, `input_ids` without a tower,
-                vectors of another width, no class vectors at all, or a backbone of other strides than 4, 8, 16, 32.
+                vectors of another width, no class embeddings at all, or a backbone of other strides than 4, 8, 16, 32.
         """
-        class_vectors = self._class_vectors(input_ids, attention_mask, class_embeddings)
+        embeddings = self._centred_embeddings(input_ids, attention_mask, class_embeddings)
         feature_maps = self._feature_maps(pixel_values)
-        logits, auxiliary_logits = self.head(feature_maps, class_vectors, **kwargs)
+        logits, auxiliary_logits = self.head(feature_maps, embeddings, **kwargs)
         loss = None if labels is None else self._loss(logits, auxiliary_logits, labels)
         return LClipSegSemanticSegmenterOutput(loss=loss, logits=logits)
 
@@ -229,7 +229,7 @@ class LClipSegForSemanticSegmentation(LClipSegFusible, LClipSegPreTrainedModel):
         check_takes_classes(self, names)
         vectors: Any = embeddings
         if vectors is None or hasattr(vectors, "lookup"):  # not by its type: remote code has a WordBank of its own
-            vectors = find_class_vectors(self, names, word_bank=vectors, tokenizer=tokenizer)
+            vectors = find_class_embeddings(self, names, word_bank=vectors, tokenizer=tokenizer)
         vectors = check_class_embeddings(vectors, len(names), self.config.class_embed_dim)
         check_same_tower(vectors, names, self.class_center, self.config.text_model_name_or_path)
         warn_of_unfamiliar(self, names, vectors)
@@ -240,7 +240,7 @@ class LClipSegForSemanticSegmentation(LClipSegFusible, LClipSegPreTrainedModel):
 
     def set_class_center(self, embeddings: torch.Tensor) -> "LClipSegForSemanticSegmentation":
         """
-        Choose the common direction that is subtracted from every class vector: the mean of `embeddings`. Call it
+        Choose the common direction that is subtracted from every class embedding: the mean of `embeddings`. Call it
         before training, best with the vectors of a hundred words or more, and leave it alone afterwards.
 
         Args:
@@ -276,7 +276,7 @@ class LClipSegForSemanticSegmentation(LClipSegFusible, LClipSegPreTrainedModel):
                 )
         return feature_maps
 
-    def _class_vectors(self, input_ids, attention_mask, class_embeddings) -> torch.Tensor | None:
+    def _centred_embeddings(self, input_ids, attention_mask, class_embeddings) -> torch.Tensor | None:
         """The one source of classes, as centred vectors of unit length (K, D); None for a head without text."""
         given = [
             name
@@ -311,7 +311,7 @@ class LClipSegForSemanticSegmentation(LClipSegFusible, LClipSegPreTrainedModel):
         # Not inside a compiled or exported graph, which must not branch on values; nor on meta, where there are none.
         if not (torch.compiler.is_compiling() or self.class_embeddings.is_meta) and not self.class_embeddings.any():
             raise ValueError(
-                "This model has no class vectors yet: call `set_classes(names)`, or pass `class_embeddings` or "
+                "This model has no class embeddings yet: call `set_classes(names)`, or pass `class_embeddings` or "
                 "`input_ids`."
             )
         return self.class_embeddings

@@ -8,7 +8,7 @@ from PIL import Image
 from transformers import ImageSegmentationPipeline
 
 from .inputs_lclipseg import open_url, to_rgb_image
-from .vocabulary_lclipseg import find_class_vectors
+from .vocabulary_lclipseg import find_class_embeddings
 from .word_bank_lclipseg import WordBank
 
 
@@ -84,7 +84,7 @@ class LClipSegPipeline(ImageSegmentationPipeline):
             word_bank = WordBank(tuple(labels), class_embeddings)
         elif isinstance(word_bank, str):
             word_bank = WordBank.load(word_bank)
-        return find_class_vectors(self.model, labels, word_bank=word_bank, tokenizer=self.tokenizer)
+        return find_class_embeddings(self.model, labels, word_bank=word_bank, tokenizer=self.tokenizer)
 
     def preprocess(self, image: Any, timeout: float | None = None) -> dict[str, Any]:  # type: ignore[override]
         if isinstance(image, str) and image.startswith(("http://", "https://")):

@@ -29,7 +29,7 @@ class LClipSegProcessor(ProcessorMixin):
     """
     [`LClipSegImageProcessor`] for images and masks, CLIP's tokenizer for class names.
 
-    A checkpoint that stores its class vectors needs no tokenizer, and published ones carry none: `from_pretrained`
+    A checkpoint that stores its class embeddings needs no tokenizer, and published ones carry none: `from_pretrained`
     then gives a processor of images alone.
 
     Args:

@@ -1,6 +1,6 @@
-"""Comparing pixels with class vectors: scaled cosines, as CLIP compares images with texts.
+"""Comparing pixels with class embeddings: scaled cosines, as CLIP compares images with texts.
 
-Notation: B batch, K classes, D width of a class vector, c decoder width, n = h * w pixels.
+Notation: B batch, K classes, D width of a class embedding, c decoder width, n = h * w pixels.
 """
 
 import math
@@ -41,7 +41,7 @@ class LClipSegSimilarity(nn.Module):
 
 
 class LClipSegProjectedSimilarity(LClipSegSimilarity):
-    """The same cosine between pixels projected to the width of the class vectors, W p, and the class vectors t.
+    """The same cosine between pixels projected to the width of the class embeddings, W p, and the class embeddings t.
 
     The D-wide W p is never made: t . W p = (W^T t) . p and |W p|^2 = p . (W^T W) p, at the decoder's width.
     """
@@ -50,12 +50,14 @@ class LClipSegProjectedSimilarity(LClipSegSimilarity):
         super().__init__(config)
         self.projection = nn.Linear(config.decoder_hidden_size, config.class_embed_dim, bias=False)
 
-    def forward(self, pixels: torch.Tensor, class_vectors: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
-        """`pixels` (B, c, h, w) and `class_vectors` (K, D) give logits (B, K, h, w) in [-100, 100]."""
+    def forward(self, pixels: torch.Tensor, class_embeddings: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        """`pixels` (B, c, h, w) and `class_embeddings` (K, D) give logits (B, K, h, w) in [-100, 100]."""
         weight, flat = self.projection.weight, pixels.flatten(2)  # (D, c), (B, c, n)
         # In float32: a square leaves the range of half precision long before its root does.
         squared_lengths = (flat.float() * (weight.T @ weight @ flat).float()).sum(1, keepdim=True)  # (B, 1, n)
-        tokens = nn.functional.normalize(class_vectors, dim=-1, eps=SMALLEST_LENGTH) @ weight * self.scale()  # (K, c)
+        tokens = (
+            nn.functional.normalize(class_embeddings, dim=-1, eps=SMALLEST_LENGTH) @ weight * self.scale()
+        )  # (K, c)
         logits = (tokens @ flat).float() * squared_lengths.clamp(min=SMALLEST_LENGTH**2).rsqrt()
         return logits.to(pixels.dtype).unflatten(2, pixels.shape[-2:])
 

@@ -9,7 +9,7 @@ import torch
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 from transformers.utils import logging
 
-from .class_vectors_lclipseg import (
+from .class_embeddings_lclipseg import (
     FAMILIAR_COSINE,
     check_class_embeddings,
     check_class_names,
@@ -26,7 +26,7 @@ from .word_bank_lclipseg import WordBank
 logger = logging.get_logger(__name__)
 
 
-def find_class_vectors(
+def find_class_embeddings(
     model: Any,
     names: Sequence[str],
     prompts: Sequence[str] | None = None,
@@ -183,4 +183,4 @@ def _some(names: Sequence[str]) -> str:
     return quoted(names[:12]) + (f", ... {len(names)} in all" if len(names) > 12 else "")
 
 
-__all__ = ["check_takes_classes", "find_class_vectors", "warn_of_unfamiliar"]
+__all__ = ["check_takes_classes", "find_class_embeddings", "warn_of_unfamiliar"]

@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from .class_vectors_lclipseg import check_class_names, fold_name, quoted, unit_rows
+from .class_embeddings_lclipseg import check_class_names, fold_name, quoted, unit_rows
 
 BANK_SUFFIX = ".safetensors"
 DEFAULT_KEYS = ("words", "bank.single")

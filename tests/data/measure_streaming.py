@@ -3,7 +3,7 @@
     python tests/measure_streaming.py SCRATCH --rows 50000
 
 Writes parquet files with that many windows of the photograph in docs/demo (320x240, JPEG of quality 85, and a PNG mask
-of brightness classes) into SCRATCH unless they are there, trains a small network on one pass of them, and prints the
+of brightness classes) into SCRATCH unless they are there, trains a small network for one epoch on them, and prints the
 memory of the training process on the way. 50,000 rows take 0.9 GB.
 """
 
@@ -63,7 +63,7 @@ def _encoded(pixels: np.ndarray, kind: str, **options: int) -> bytes:
 
 
 def measure(folder: Path, output: Path, rows: int, options: list[str]) -> None:
-    """Train one pass in a process of its own and print its resident memory, in MB of 10^6 bytes."""
+    """Train one epoch in a process of its own and print its resident memory, in MB of 10^6 bytes."""
     command = [
         sys.executable,
         str(ROOT / "scripts" / "train.py"),

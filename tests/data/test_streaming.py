@@ -1,4 +1,4 @@
-"""Training from a table row by row: every row once a pass, exact resume, the same scores, damaged rows left out."""
+"""Training from a table row by row: every row once an epoch, exact resume, the same scores, damaged rows left out."""
 
 import json
 from itertools import chain
@@ -90,7 +90,7 @@ def test_read_passes_are_not_read_again(tables, monkeypatch):
     resumed = samples(tables)
     resumed.load_state(stream.state())
     next(resumed.batches(4, 7, 0, 1))
-    assert read[3:] == read[2:3]  # of three passes the third alone
+    assert read[3:] == read[2:3]  # of three epochs the third alone
 
 
 def test_stream_scores_like_the_indexed_table(two_classes, tmp_path, workspace):
@@ -134,7 +134,7 @@ def test_damaged_row_is_named_left_out_and_counted(workspace, tables, tmp_path, 
     options = ("--streaming", "true", "--max_unreadable", "0.4", "--num_workers", workers, "--batch_size", "3")
     with caplog.at_level("WARNING", logger="lclipseg"):
         scores = run(workspace, tmp_path / "run", "--data", str(data), *options, "--warmup_steps", "0")
-    assert scores["unreadable_samples"] == 2  # once in each of two passes
+    assert scores["unreadable_samples"] == 2  # once in each of two epochs
     assert "image': damaged or cut short" in caplog.text
 
 

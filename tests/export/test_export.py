@@ -182,7 +182,7 @@ def test_record_of_a_model_on_the_hub_keeps_its_name(checkpoint, open_graph, tmp
     assert (record.model, record.weights_sha256) == ("owner/name", None)
 
 
-def test_class_vectors_beside_an_open_graph_are_a_word_bank(checkpoint, open_graph):
+def test_class_embeddings_beside_an_open_graph_are_a_word_bank(checkpoint, open_graph):
     expected = torch.nn.functional.normalize(load_model(checkpoint)[0].class_embeddings, dim=1)
     torch.testing.assert_close(WordBank.load(open_graph / BANK_FILE).lookup(NAMES), expected)
 
@@ -304,12 +304,12 @@ def test_closed_guidance_has_no_open_vocabulary(tmp_path, guidance):
         exported(save_checkpoint(tmp_path / "checkpoint", guidance=guidance), tmp_path / "out")
 
 
-def test_checkpoint_without_class_vectors_is_refused(tmp_path):
+def test_checkpoint_without_class_embeddings_is_refused(tmp_path):
     model = tiny_model()
     model.class_embeddings.zero_()
     model.save_pretrained(tmp_path / "checkpoint")
     PROCESSOR.save_pretrained(tmp_path / "checkpoint")
-    with pytest.raises(InputError, match="has no class vectors"):
+    with pytest.raises(InputError, match="has no class embeddings"):
         exported(tmp_path / "checkpoint", tmp_path / "out")
 
 

@@ -1,4 +1,4 @@
-"""transformers' ModelTesterMixin on LClipSegForSemanticSegmentation: every head, and every source of class vectors."""
+"""transformers' ModelTesterMixin on LClipSegForSemanticSegmentation: every head, every source of class embeddings."""
 
 import unittest
 from unittest.mock import patch
@@ -15,7 +15,7 @@ CELLS = (SIDE // 16) ** 2  # of the coarse map
 
 
 class StoredVectorsForSemanticSegmentation(LClipSegForSemanticSegmentation):
-    """Born with class vectors, as `set_classes` leaves them: the common tests build models and run them at once."""
+    """Born with class embeddings, as `set_classes` leaves them: the common tests build models and run them at once."""
 
     def __init__(self, config):
         super().__init__(config)
@@ -34,7 +34,7 @@ class LClipSegModelTester:
 
     Args:
         parent (`unittest.TestCase`): The suite.
-        inputs (`str`): Where the class vectors come from: `"input_ids"`, `"class_embeddings"` or `"checkpoint"`.
+        inputs (`str`): Where the class embeddings come from: `"input_ids"`, `"class_embeddings"` or `"checkpoint"`.
         guidance (`str`): The head.
     """
 
@@ -133,7 +133,7 @@ class LClipSegSuite(ModelTesterMixin):
 
 
 class LClipSegFusionTest(LClipSegSuite, unittest.TestCase):
-    """The head of the default configuration, with class vectors as they come from a word bank."""
+    """The head of the default configuration, with class embeddings as they come from a word bank."""
 
     guidance = "fusion"
     inputs = "class_embeddings"

@@ -152,7 +152,7 @@ def to_image_processor(given: Given) -> None:
 
 def to_segment(given: Given, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     monkeypatch.setattr(segment, "load_runnable", lambda source, revision: (MODEL, PROCESSOR))
-    monkeypatch.setattr(segment, "_fused", lambda model, source: model)  # saves a second in all
+    monkeypatch.setattr(segment, "_folded", lambda model, source: model)  # saves a second in all
     out = given.folder / "out"
     status = segment.main([str(given.file)], segment.SegmentArguments(model="tiny", out=str(out)))
     errors = capsys.readouterr().err

@@ -17,9 +17,14 @@ def imported(tmp_path_factory) -> dict:
     """What quiet_imports.py reports, from a home of its own."""
     home = tmp_path_factory.mktemp("home")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "PYTHON", "XDG_"))}
-    surroundings = {"HOME": str(home), "TMPDIR": str(home), "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    surroundings = {
+        "HOME": str(home),
+        "TMPDIR": str(home),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "scripts")]),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
     done = subprocess.run(
-        [sys.executable, str(ROOT / "tests" / "quiet_imports.py"), str(ROOT)],
+        [sys.executable, str(ROOT / "tests" / "support" / "quiet_imports.py"), str(ROOT)],
         env={**kept, **surroundings, "OMP_NUM_THREADS": "1"},
         cwd=home,
         capture_output=True,
@@ -34,13 +39,16 @@ def test_no_import_connects_runs_a_program_or_changes_a_file(imported):
 
 
 def test_every_module_was_imported(imported):
-    packages = ("modeling_lclipseg", "scripts", "scripts/toolkit")
-    files = {f"{folder.replace('/', '.')}.{path.stem}" for folder in packages for path in (ROOT / folder).glob("*.py")}
-    assert {name for name in files if not name.endswith("__init__")} <= set(imported["imported"])
+    files = {
+        ".".join(path.relative_to(folder).with_suffix("").parts)
+        for folder, package in ((ROOT, "modeling_lclipseg"), (ROOT / "scripts", "lclipseg"))
+        for path in (folder / package).rglob("*.py")
+    }
+    assert {name for name in files if not name.endswith(("__init__", "__main__"))} <= set(imported["imported"])
 
 
 def test_watch_sees_what_it_should(tmp_path):
-    spec = importlib.util.spec_from_file_location("quiet_imports", ROOT / "tests" / "quiet_imports.py")
+    spec = importlib.util.spec_from_file_location("quiet_imports", ROOT / "tests" / "support" / "quiet_imports.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

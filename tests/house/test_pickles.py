@@ -12,7 +12,7 @@ from lclipseg.networks.backbones import load_backbone_weights
 from lclipseg.prediction.segment import load_runnable
 from lclipseg.publishing.run import check_weights
 from modeling_lclipseg import LClipSegImageProcessor, WordBank
-from modeling_lclipseg.class_vectors_lclipseg import load_text_tower
+from modeling_lclipseg.class_embeddings_lclipseg import load_text_tower
 
 
 class LeavesFile:

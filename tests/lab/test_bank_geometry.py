@@ -1,4 +1,4 @@
-"""The geometry of class vectors against cases worked out by hand."""
+"""The geometry of class embeddings against cases worked out by hand."""
 
 import math
 

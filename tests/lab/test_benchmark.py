@@ -84,7 +84,7 @@ def test_stopwatch_counts_what_is_inside():
     assert watch.milliseconds > 0
 
 
-@pytest.mark.parametrize("name", ["lclipseg-mbv3s", "lclipseg-mbv3s:none", "lclipseg-mbv3s:unfused", "segformer-b0"])
+@pytest.mark.parametrize("name", ["lclipseg-mbv3s", "lclipseg-mbv3s:none", "lclipseg-mbv3s:unfolded", "segformer-b0"])
 @torch.inference_mode()
 def test_contestant_labels_every_pixel(name):
     contestant = build_contestant(name, SMALL)
@@ -124,8 +124,8 @@ def test_presets_are_fused_but_not_for_training():
 
 
 def test_parameters_are_those_of_the_network_as_trained():
-    fused, plain = (build_contestant(f"lclipseg-mbv3s{variant}", SMALL) for variant in ("", ":unfused"))
-    assert fused.parameters == plain.parameters
+    folded, plain = (build_contestant(f"lclipseg-mbv3s{variant}", SMALL) for variant in ("", ":unfolded"))
+    assert folded.parameters == plain.parameters
 
 
 @pytest.mark.slow

@@ -319,7 +319,7 @@ def test_schedule_machine_and_dates_come_from_the_lines(tmp_path):
     page = write(tmp_path, lines)
     assert "[toy-cpu.yaml](../recipes/toy-cpu.yaml)" in page
     assert "crops of 192x256 pixels" in page
-    assert "12 passes (552 steps) in batches of 8" in page
+    assert "12 epochs (552 steps) in batches of 8" in page
     machine = "a processor, 2 cores, 1 thread a run, no GPU"
     assert f"| {machine} | python 3.12.1, torch 2.9.0 | 2026-11-20 to 2026-11-22 | 7 | 6.0 |" in page
 

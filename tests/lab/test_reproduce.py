@@ -89,7 +89,7 @@ def test_a_cell_is_run_once_and_leaves_a_whole_line(workspace, capsys):
     (line,) = lines(workspace)
     cell = grid.Table.load("toy").cells("cpu")[0]
     assert (line["hash"], line["options"], line["seed"]) == (cell.hash, {"guidance": "fusion"}, 0)
-    assert line["steps"] == 2  # 3 images in batches of 2, one pass
+    assert line["steps"] == 2  # 3 images in batches of 2, one epoch
     assert 0 <= line["scores"]["mean_iou"] <= 1
     assert set(line["scores"]["per_class"]) == {"sky", "road", "car"}
     assert line["parameters"] > 0 and line["macs"] > 0 and line["latency_ms"] > 0 and "torch" in line["versions"]

@@ -26,7 +26,7 @@ def test_auto_classes_build_the_model():
         assert isinstance(auto_class.from_config(tiny_config()), LClipSegForSemanticSegmentation)
 
 
-def test_text_config_decides_the_width_of_class_vectors():
+def test_text_config_decides_the_width_of_class_embeddings():
     assert tiny_config(text_config=TINY_TEXT, class_embed_dim=99).class_embed_dim == TINY_TEXT["projection_dim"]
 
 

@@ -15,7 +15,7 @@ from modeling_lclipseg.denseclip_lclipseg import (
 from modeling_lclipseg.heads_lclipseg import LClipSegDenseCLIPHead
 
 CHANNELS = (8, 12, 20, 24)
-WIDTH = 32  # of the class vectors of a tiny model
+WIDTH = 32  # of the class embeddings of a tiny model
 
 
 def randomized(module: nn.Module) -> nn.Module:
@@ -148,10 +148,10 @@ def test_dropout_works_in_training_alone(vectors):
 # ---------------------------------------------------------------------------------------------------------- score map
 
 
-def cosines(pool: LClipSegAttentionPool, features: torch.Tensor, class_vectors: torch.Tensor) -> torch.Tensor:
-    """`class_vectors` (B, K, D) and the pooled pixels give (B, K, h, w)."""
+def cosines(pool: LClipSegAttentionPool, features: torch.Tensor, class_embeddings: torch.Tensor) -> torch.Tensor:
+    """`class_embeddings` (B, K, D) and the pooled pixels give (B, K, h, w)."""
     pixels = pool(features)[:, 1:]  # (B, n, D)
-    compared = torch.cosine_similarity(class_vectors[:, :, None], pixels[:, None], dim=-1)
+    compared = torch.cosine_similarity(class_embeddings[:, :, None], pixels[:, None], dim=-1)
     return compared.reshape(*compared.shape[:2], *features.shape[2:])
 
 
@@ -162,10 +162,10 @@ def test_score_map_without_shift_is_the_raw_cosine(prompting, vectors):
     assert scores.abs().max() <= 1 + 1e-6
 
 
-def test_class_vectors_are_shifted_by_what_they_read(prompting, vectors):
-    class_vectors = vectors.expand(2, -1, -1)
-    read = prompting.context_decoder(class_vectors, prompting.pool(feature_map()))  # the whole image and its pixels
-    expected = cosines(prompting.pool, feature_map(), class_vectors + prompting.shift * read)
+def test_class_embeddings_are_shifted_by_what_they_read(prompting, vectors):
+    class_embeddings = vectors.expand(2, -1, -1)
+    read = prompting.context_decoder(class_embeddings, prompting.pool(feature_map()))  # the whole image and its pixels
+    expected = cosines(prompting.pool, feature_map(), class_embeddings + prompting.shift * read)
     torch.testing.assert_close(prompting(feature_map(), vectors), expected, atol=1e-5, rtol=1e-4)
 
 
@@ -193,7 +193,7 @@ def test_score_map_joins_the_coarsest_map(vectors):
     assert module.neck.projections[-1][0].in_channels == CHANNELS[-1] + len(NAMES)
 
 
-def test_class_vectors_reach_the_logits_through_the_score_map_alone(vectors):
+def test_class_embeddings_reach_the_logits_through_the_score_map_alone(vectors):
     module, others = head(), torch.randn(3, WIDTH)
     logits, auxiliary = module(maps(), vectors)
     other_logits, other_auxiliary = module(maps(), others)

@@ -100,7 +100,7 @@ def test_lseg_logits_equal_scaled_cosines_of_projected_pixels():
     torch.testing.assert_close(head(maps(), vectors)[0], torch.stack(cosines, dim=1) / 0.07, atol=1e-4, rtol=1e-4)
 
 
-def test_lseg_ignores_the_length_of_class_vectors():
+def test_lseg_ignores_the_length_of_class_embeddings():
     head, vectors = build("lseg"), torch.randn(3, 32)
     lengths = torch.tensor([0.01, 1, 100])[:, None]
     torch.testing.assert_close(head(maps(), lengths * vectors)[0], head(maps(), vectors)[0], atol=1e-4, rtol=1e-4)

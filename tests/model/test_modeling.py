@@ -66,7 +66,7 @@ def test_a_single_class_works(guidance, pixel_values):
 
 
 @pytest.mark.parametrize("guidance", OPEN_VOCABULARY)
-def test_length_of_class_vectors_does_not_matter(guidance, pixel_values):
+def test_length_of_class_embeddings_does_not_matter(guidance, pixel_values):
     model = tiny_model(guidance=guidance)
     vectors = torch.randn(3, 32)
     torch.testing.assert_close(
@@ -89,7 +89,7 @@ def test_loss_equals_cross_entropy_of_both_score_maps(guidance, pixel_values):
     labels = torch.randint(0, 3, (2, 64, 96))
     labels[:, :8] = 255
     feature_maps = model.backbone(pixel_values).feature_maps
-    both = model.head(feature_maps, model._class_vectors(None, None, None))
+    both = model.head(feature_maps, model._centred_embeddings(None, None, None))
     expected = [
         torch.nn.functional.cross_entropy(
             torch.nn.functional.interpolate(logits, (64, 96), mode="bilinear"), labels, ignore_index=255
@@ -160,7 +160,7 @@ def test_vectors_of_another_width_are_refused(model, pixel_values):
         model(pixel_values, class_embeddings=torch.randn(2, 31))
 
 
-def test_model_without_class_vectors_says_so(pixel_values):
+def test_model_without_class_embeddings_says_so(pixel_values):
     with pytest.raises(ValueError, match="set_classes"):
         LClipSegForSemanticSegmentation(tiny_config())(pixel_values)
 
@@ -193,7 +193,7 @@ def test_set_classes_through_the_tower_equals_the_prompts_vectors(pixel_values):
         ([], torch.randn(0, 32), "empty"),
         (["sky", " "], torch.randn(2, 32), "Class name 2"),
         (["sky", "Sky "], torch.randn(2, 32), "Duplicate"),
-        (["sky"], torch.randn(2, 32), "2 class vectors for 1"),
+        (["sky"], torch.randn(2, 32), "2 class embeddings for 1"),
         (["sky"], torch.randn(1, 31), "31 wide"),
         (["sky"], torch.full((1, 32), torch.nan), "NaN"),
         (["tree"], None, "text_model_name_or_path` names none"),
@@ -218,7 +218,7 @@ def test_closed_vocabulary_model_refuses_other_classes(pixel_values):
 def test_common_direction_is_removed(model, pixel_values):
     words = torch.randn(50, 32) * 0.1 + torch.ones(32)
     model.set_class_center(words)
-    vectors = model._class_vectors(None, None, words[:3])
+    vectors = model._centred_embeddings(None, None, words[:3])
     unit = torch.nn.functional.normalize(words, dim=-1)
     expected = torch.nn.functional.normalize(unit[:3] - unit.mean(0), dim=-1)
     torch.testing.assert_close(vectors, expected, atol=1e-5, rtol=1e-4)

@@ -1,14 +1,14 @@
-"""Where class vectors come from: bank, checkpoint, tower; and which of them a checkpoint refuses."""
+"""Where class embeddings come from: bank, checkpoint, tower; and which of them a checkpoint refuses."""
 
 import pytest
 import torch
 from tiny_model import NAMES, TINY_TEXT, tiny_model
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
 
-from modeling_lclipseg import WordBank, find_class_vectors, vocabulary_lclipseg
-from modeling_lclipseg.class_vectors_lclipseg import check_same_tower, embed_class_names
+from modeling_lclipseg import WordBank, find_class_embeddings, vocabulary_lclipseg
+from modeling_lclipseg.class_embeddings_lclipseg import check_same_tower, embed_class_names
 
-WIDTH = 32  # of the tiny model's class vectors
+WIDTH = 32  # of the tiny model's class embeddings
 TOWER = "openai/clip-vit-base-patch16"
 
 
@@ -47,20 +47,20 @@ def warnings(monkeypatch) -> list[str]:
 
 def test_bank_comes_before_the_checkpoint(model):
     words = bank("tree", "road")
-    vectors = find_class_vectors(model, ["ROAD", "Sky"], word_bank=words)
+    vectors = find_class_embeddings(model, ["ROAD", "Sky"], word_bank=words)
     assert torch.equal(vectors[0], words.lookup(["road"])[0])
     assert torch.equal(vectors[1], model.class_embeddings[NAMES.index("sky")])
 
 
 def test_prompts_stand_for_the_names_in_the_bank(model):
     words = bank("tree", "a tall tree")
-    vectors = find_class_vectors(model, ["tree"], ["a tall tree"], words)
+    vectors = find_class_embeddings(model, ["tree"], ["a tall tree"], words)
     assert torch.equal(vectors, words.lookup(["a tall tree"]))
 
 
 def test_finding_leaves_the_model_alone(model):
     before = model.class_embeddings.clone()
-    find_class_vectors(model, ["tree", "car"], word_bank=bank("tree"))
+    find_class_embeddings(model, ["tree", "car"], word_bank=bank("tree"))
     assert torch.equal(model.class_embeddings, before)
     assert list(model.config.id2label.values()) == NAMES
 
@@ -68,7 +68,7 @@ def test_finding_leaves_the_model_alone(model):
 def test_words_in_neither_go_through_the_text_tower(tower):
     text_model, tokenizer, folder = tower
     model = tiny_model(text_model_name_or_path=folder, prompt_templates=["{}"])
-    vectors = find_class_vectors(model, ["bad", "car"])
+    vectors = find_class_embeddings(model, ["bad", "car"])
     torch.testing.assert_close(vectors[:1], embed_class_names(["bad"], text_model, tokenizer, ["{}"]))
     assert torch.equal(vectors[1], model.class_embeddings[NAMES.index("car")])
 
@@ -83,7 +83,7 @@ def test_tower_is_loaded_once_for_all_calls(tower, monkeypatch):
     monkeypatch.setattr(vocabulary_lclipseg, "load_text_tower", load)
     vocabulary_lclipseg._text_tower.cache_clear()
     for words in (["bad"], ["cab", "fad"]):
-        find_class_vectors(tiny_model(text_model_name_or_path=tower[2], prompt_templates=["{}"]), words)
+        find_class_embeddings(tiny_model(text_model_name_or_path=tower[2], prompt_templates=["{}"]), words)
     assert loaded == [tower[2]]
     vocabulary_lclipseg._text_tower.cache_clear()
 
@@ -91,7 +91,7 @@ def test_tower_is_loaded_once_for_all_calls(tower, monkeypatch):
 def test_tower_is_not_loaded_without_need(model, monkeypatch):
     monkeypatch.setattr(vocabulary_lclipseg, "_text_tower", lambda name: pytest.fail(f"loaded {name}"))
     model.config.text_model_name_or_path = TOWER
-    find_class_vectors(model, ["tree", "car"], word_bank=bank("tree"))
+    find_class_embeddings(model, ["tree", "car"], word_bank=bank("tree"))
     model.set_classes(["road", "sky"])
 
 
@@ -106,18 +106,18 @@ def test_classes_set_from_a_bank_are_saved_and_used_without_it(model, tmp_path, 
 
 def test_word_without_a_vector_is_named_with_its_closest(model):
     with pytest.raises(ValueError, match=r"no vector for 'skye', 'dog'.*did you mean 'sky'"):
-        find_class_vectors(model, ["skye", "dog", "car"], word_bank=bank("tree"))
+        find_class_embeddings(model, ["skye", "dog", "car"], word_bank=bank("tree"))
 
 
 def test_model_that_never_had_classes_stores_no_vectors(model):
     model.class_embeddings.zero_()
     with pytest.raises(ValueError, match="no vector for 'car'"):
-        find_class_vectors(model, ["car"])
+        find_class_embeddings(model, ["car"])
 
 
 def test_every_class_has_one_prompt(model):
     with pytest.raises(ValueError, match="1 prompts for 2 classes"):
-        find_class_vectors(model, ["sky", "tree"], ["a tree"])
+        find_class_embeddings(model, ["sky", "tree"], ["a tree"])
 
 
 # ------------------------------------------------------------------------------------------------------- another tower
@@ -168,18 +168,18 @@ def test_towers_of_clip_are_told_apart(real_data):
 def test_without_a_centre_the_names_decide(model):
     model.config.text_model_name_or_path = TOWER
     with pytest.raises(ValueError, match=r"openai/clip-vit-base-patch32.*openai/clip-vit-base-patch16"):
-        find_class_vectors(model, ["tree"], word_bank=bank("tree", text_model="openai/clip-vit-base-patch32"))
+        find_class_embeddings(model, ["tree"], word_bank=bank("tree", text_model="openai/clip-vit-base-patch32"))
 
 
 def test_bank_of_a_local_copy_of_the_tower_is_taken(model):
     model.config.text_model_name_or_path = TOWER
     words = bank("tree", text_model="/data/CLIP-ViT-Base-Patch16/")
-    assert torch.equal(find_class_vectors(model, ["tree"], word_bank=words), words.lookup(["tree"]))
+    assert torch.equal(find_class_embeddings(model, ["tree"], word_bank=words), words.lookup(["tree"]))
 
 
 def test_bank_of_another_width_is_refused(model):
     with pytest.raises(ValueError, match="16 wide, but this checkpoint takes 32"):
-        find_class_vectors(model, ["tree"], word_bank=bank("tree", width=16))
+        find_class_embeddings(model, ["tree"], word_bank=bank("tree", width=16))
 
 
 def test_what_is_neither_vectors_nor_a_bank_is_refused(model):

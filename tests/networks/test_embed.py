@@ -12,7 +12,7 @@ from lclipseg.commands import embed
 from lclipseg.commands.embed import EmbedArguments, read_words, summarise_cosines
 from lclipseg.console.errors import InputError
 from modeling_lclipseg import WordBank
-from modeling_lclipseg.class_vectors_lclipseg import embed_class_names
+from modeling_lclipseg.class_embeddings_lclipseg import embed_class_names
 
 
 @pytest.fixture(scope="module")

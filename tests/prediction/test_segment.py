@@ -13,10 +13,10 @@ from tiny_model import NAMES, tiny_model
 from lclipseg.commands import segment
 from lclipseg.console.errors import InputError
 from lclipseg.prediction.segment import load_model
-from modeling_lclipseg import LClipSegImageProcessor, WordBank, fuse_lclipseg
+from modeling_lclipseg import LClipSegImageProcessor, WordBank, folding_lclipseg
 from modeling_lclipseg.visualization_lclipseg import class_palette
 
-WIDTH = 32  # of the tiny model's class vectors
+WIDTH = 32  # of the tiny model's class embeddings
 
 
 def save_photo(path, size=(40, 30), seed=0):
@@ -263,12 +263,12 @@ def test_missing_bank_is_named(run, tmp_path):
         run(save_photo(tmp_path / "a.png"), "--classes", "tree", "--bank", tmp_path / "gone.safetensors")
 
 
-def test_checkpoint_without_class_vectors_says_what_to_give(run, loaded, tmp_path, monkeypatch):
+def test_checkpoint_without_class_embeddings_says_what_to_give(run, loaded, tmp_path, monkeypatch):
     model = copy.deepcopy(loaded[0])
     model.class_embeddings.zero_()
     monkeypatch.setattr(segment, "load_runnable", lambda source, revision: (model, loaded[1]))
     photo = save_photo(tmp_path / "a.png")
-    with pytest.raises(InputError, match="no class vectors; give --classes"):
+    with pytest.raises(InputError, match="no class embeddings; give --classes"):
         run(photo)
     assert run(photo, "--classes", "tree", "--bank", bank(tmp_path, ["tree"])) == 0
 
@@ -277,7 +277,7 @@ def test_model_that_cannot_be_fused_is_used_as_it_is(run, tmp_path, monkeypatch,
     photo = save_photo(tmp_path / "a.png")
     run(photo)
     expected = np.array(Image.open(tmp_path / "out" / "a_mask.png"))
-    monkeypatch.setattr(fuse_lclipseg, "TOLERANCE", -1.0)  # no error is small enough
+    monkeypatch.setattr(folding_lclipseg, "TOLERANCE", -1.0)  # no error is small enough
     assert run(photo) == 0
     assert "cannot be fused" in caplog.text
     assert (np.array(Image.open(tmp_path / "out" / "a_mask.png")) == expected).mean() > 0.99

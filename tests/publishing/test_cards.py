@@ -185,7 +185,7 @@ def test_closed_head_is_not_called_open(tmp_path):
     run, model = tiny_run(tmp_path), tiny_model(guidance="none")
     card = trained_card(run, model, load_preset("lclipseg-mbv3"), Facts(), Place("some-org/street", "main"))
     assert "The classes are fixed" in card.text and "candidate_labels" not in card.text
-    assert "class vectors" not in card.text
+    assert "class embeddings" not in card.text
 
 
 def test_base_models_are_those_on_the_hub_only(tmp_path):

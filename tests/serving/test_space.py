@@ -26,7 +26,7 @@ from checkpoint import Checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 SPACE = ROOT / "scripts" / "space"
-WIDTH = 32  # of the tiny model's class vectors
+WIDTH = 32  # of the tiny model's class embeddings
 OWN = ", ".join(NAMES)
 
 
@@ -143,7 +143,7 @@ def test_large_image_is_scaled_down(demo, tmp_path):
 
 def test_every_stage_is_timed(demo, photo):
     seconds = demo.segment(photo, OWN).seconds
-    assert list(seconds) == ["reading", "class vectors", "preparing", "network", "label map"]
+    assert list(seconds) == ["reading", "class embeddings", "preparing", "network", "label map"]
     assert all(taken >= 0 for taken in seconds.values())
 
 

@@ -26,7 +26,13 @@ LIBRARIES = (
     "torchvision.transforms.v2",
     "transformers.models.auto.modeling_auto",
 )
-BY_PATH = ("endpoint/handler.py", "mean_iou/mean_iou.py", "space/checkpoint.py", "space/demo.py", "space/markup.py")
+BY_PATH = (
+    "lclipseg/endpoint/handler.py",
+    "mean_iou/mean_iou.py",
+    "space/checkpoint.py",
+    "space/demo.py",
+    "space/markup.py",
+)
 WRITING = 0o3 | 0o100 | 0o1000 | 0o2000  # O_ACCMODE, O_CREAT, O_TRUNC, O_APPEND
 
 tried: list[str] = []
@@ -47,15 +53,14 @@ def main(root: Path) -> None:
     for name in LIBRARIES:
         importlib.import_module(name)
     sys.addaudithook(watch)
+    import lclipseg
     import modeling_lclipseg
-    import scripts
 
     sys.path.insert(0, str(root / "scripts" / "space"))  # whose files import each other as they do in a Space
     names = [
         found.name
-        for package in (modeling_lclipseg, scripts)
+        for package in (modeling_lclipseg, lclipseg)
         for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
-        if found.name.count(".") == 1 or found.name.startswith("scripts.toolkit.")
     ]
     for name in names:
         importlib.import_module(name)

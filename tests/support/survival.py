@@ -7,7 +7,7 @@ from tiny_run import run
 from lclipseg.training.folder import checksums
 from lclipseg.training.loop import TrainingRun
 
-# Twelve steps; validations in the middle of a pass, and checkpoints besides.
+# Twelve steps; validations in the middle of an epoch, and checkpoints besides.
 OPTIONS = ("--epochs", "4", "--eval_every", "1.7", "--save_every", "0.7", "--vector_noise", "0.1")
 WAYS = {
     "alone": (),

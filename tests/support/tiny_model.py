@@ -34,7 +34,7 @@ def tiny_config(**overrides) -> LClipSegConfig:
 
 
 def tiny_model(**overrides) -> LClipSegForSemanticSegmentation:
-    """In eval mode, with random weights and class vectors."""
+    """In eval mode, with random weights and class embeddings."""
     torch.manual_seed(0)
     model = LClipSegForSemanticSegmentation(tiny_config(**overrides)).eval()
     if model.head.takes_text:

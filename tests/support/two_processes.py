@@ -85,7 +85,7 @@ def score(workspace: Path) -> dict[str, Any]:
 
 
 def streamed(workspace: Path, folder: str) -> list[list[int]]:
-    """The numbers of the rows that this process takes in each of two passes."""
+    """The numbers of the rows that this process takes in each of two epochs."""
     accelerator = Accelerator()
     data = stream_segmentation_data(workspace / folder, "train")
     samples = StreamedSamples(data, None, seed=0)

@@ -1,18 +1,20 @@
-"""What comparisons take away: parts of the fusion module, and the meaning of class vectors."""
+"""What comparisons take away: parts of the fusion module, and the meaning of class embeddings."""
 
 import pytest
 import torch
 from tiny_model import NAMES, tiny_model
 
 from lclipseg.console.errors import InputError
-from lclipseg.networks.build import ClassVectors
+from lclipseg.networks.build import ClassEmbeddings
 from lclipseg.training.ablations import ABLATIONS, VECTORS, ablate, control_vectors, learn_vectors
 
 IMAGE = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(1))
 
 
-def vectors(count: int = 5) -> ClassVectors:
-    return ClassVectors(torch.nn.functional.normalize(torch.randn(count, 32), dim=-1), torch.randn(9, 32), "tower", ())
+def vectors(count: int = 5) -> ClassEmbeddings:
+    return ClassEmbeddings(
+        torch.nn.functional.normalize(torch.randn(count, 32), dim=-1), torch.randn(9, 32), "tower", ()
+    )
 
 
 def outputs(model) -> dict[str, torch.Tensor]:

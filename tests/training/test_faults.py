@@ -220,7 +220,7 @@ def test_damaged_image_is_named_left_out_and_counted(workspace, tmp_path, caplog
     data = damaged_data(workspace, tmp_path / "data")
     options = ("--data", str(data), "--max_unreadable", "0.2", "--num_workers", workers)
     with caplog.at_level("WARNING", logger="lclipseg"):
-        assert run(workspace, tmp_path / "run", *options)["unreadable_samples"] == 2  # once in each of two passes
+        assert run(workspace, tmp_path / "run", *options)["unreadable_samples"] == 2  # once in each of two epochs
     assert caplog.text.count("3.png: damaged or cut short") == 1
 
 

@@ -1,4 +1,4 @@
-"""Shaken class vectors and competing words in training."""
+"""Shaken class embeddings and competing words in training."""
 
 import pytest
 import torch

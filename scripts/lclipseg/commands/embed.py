@@ -22,7 +22,7 @@ from lclipseg.console import arguments
 from lclipseg.console.errors import InputError
 from lclipseg.console.frame import run_command
 from lclipseg.data.class_list import ClassList
-from modeling_lclipseg.class_vectors_lclipseg import (
+from modeling_lclipseg.class_embeddings_lclipseg import (
     check_class_names,
     check_prompt_templates,
     embed_class_names,

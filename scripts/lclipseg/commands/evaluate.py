@@ -30,7 +30,7 @@ from lclipseg.console.processes import check_processes
 from lclipseg.data.class_list import ClassList
 from lclipseg.data.labelled import SegmentationData
 from lclipseg.data.open import load_segmentation_data
-from lclipseg.networks.class_embeddings import resolve_class_vectors
+from lclipseg.networks.class_embeddings import resolve_class_embeddings
 from lclipseg.networks.weights import weights_sha256
 from lclipseg.prediction.evaluate import evaluate_model
 from lclipseg.prediction.metrics import ConfusionMatrix, SegmentationScores, percent
@@ -72,7 +72,7 @@ class EvaluateArguments:
         },
     )
     bank: str | None = field(
-        default=None, metadata={"help": "Class vectors for --classes-from data: FILE.safetensors or FILE#KEY."}
+        default=None, metadata={"help": "Class embeddings for --classes-from data: FILE.safetensors or FILE#KEY."}
     )
     expected_processes: int | None = field(
         default=None, metadata={"help": "Fail unless so many processes run (launchers may silently start one)."}
@@ -184,13 +184,13 @@ def take_classes(model: Any, classes: ClassList, bank: str | None) -> None:
     Args:
         model ([`LClipSegForSemanticSegmentation`]): its classes are replaced in place.
         classes ([`ClassList`]): names of the classes, and the words that stand for them.
-        bank (`str`, *optional*): word bank, see [`resolve_class_vectors`].
+        bank (`str`, *optional*): word bank, see [`resolve_class_embeddings`].
 
     Raises:
         InputError: the model is bound to its own classes, or a word has no vector.
     """
     try:
-        vectors = resolve_class_vectors(model, classes.names, classes.prompts, bank)
+        vectors = resolve_class_embeddings(model, classes.names, classes.prompts, bank)
         model.set_classes(classes.names, embeddings=vectors)
     except ValueError as error:
         raise InputError(f"--classes-from data: {error}") from error

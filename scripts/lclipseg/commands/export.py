@@ -4,9 +4,9 @@
     python scripts/segment.py photos/ --model exported
 
 By default the graph takes prepared pixel values and gives logits; with --label_map it takes an image (uint8 RGB, any
-size) and gives the class of every pixel. An open vocabulary makes the class vectors an input of the graph, a baked one
-puts the checkpoint's own, or those of --classes, into it. --int8 halves the file. What the folder holds stands at the
-head of scripts/toolkit/export_record.py.
+size) and gives the class of every pixel. An open vocabulary makes the class embeddings an input of the graph, a baked
+one puts the checkpoint's own, or those of --classes, into it. --int8 halves the file. What the folder holds stands at
+the head of networks/export_record.py.
 """
 
 import logging
@@ -35,7 +35,7 @@ class ExportArguments:
         default=None, metadata={"help": "Word bank with vectors of further words: FILE.safetensors or FILE#KEY."}
     )
     vocabulary: Literal["open", "baked"] = field(
-        default="open", metadata={"help": "Class vectors as an input of the graph, or the classes fixed inside."}
+        default="open", metadata={"help": "Class embeddings as an input of the graph, or the classes fixed inside."}
     )
     label_map: bool = field(
         default=False, metadata={"help": "Pre- and post-processing inside: from a uint8 RGB image to a label map."}

@@ -19,7 +19,7 @@ import torch
 from lclipseg.console import arguments
 from lclipseg.console.errors import InputError
 from lclipseg.console.frame import run_command
-from modeling_lclipseg.class_vectors_lclipseg import check_prompt_templates
+from modeling_lclipseg.class_embeddings_lclipseg import check_prompt_templates
 from modeling_lclipseg.word_bank_lclipseg import WordBank, check_bank_path, fold_name
 
 logger = logging.getLogger("lclipseg")

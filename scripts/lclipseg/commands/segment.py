@@ -28,8 +28,8 @@ from lclipseg.console import arguments
 from lclipseg.console import errors as cli
 from lclipseg.console.errors import InputError
 from lclipseg.console.frame import run_command
-from lclipseg.networks.class_embeddings import resolve_class_vectors
-from lclipseg.prediction.segment import InferenceMode, check_class_vectors, load_runnable, segment_images
+from lclipseg.networks.class_embeddings import resolve_class_embeddings
+from lclipseg.prediction.segment import InferenceMode, check_has_classes, load_runnable, segment_images
 from modeling_lclipseg.inputs_lclipseg import DEFAULT_MAX_PIXELS, open_image, to_rgb_image
 from modeling_lclipseg.visualization_lclipseg import ClassShare, class_shares, draw_overlay, to_indexed_image
 
@@ -124,8 +124,8 @@ def main(inputs: Sequence[str], args: SegmentArguments) -> int:
     model, image_processor = load_runnable(args.model, args.revision)
     if args.classes is not None:
         take_classes(model, args.classes, args.bank)
-    check_class_vectors(model)
-    model = _fused(model, args.model).to("cuda" if torch.cuda.is_available() else "cpu")
+    check_has_classes(model)
+    model = _folded(model, args.model).to("cuda" if torch.cuda.is_available() else "cpu")
     _make_folder(out)
 
     done = 0
@@ -154,22 +154,22 @@ def take_classes(model: Any, classes: str, bank: str | None) -> None:
     Args:
         model ([`LClipSegForSemanticSegmentation`]): its classes are replaced in place.
         classes (`str`): names, separated by commas.
-        bank (`str`, *optional*): word bank, see [`resolve_class_vectors`].
+        bank (`str`, *optional*): word bank, see [`resolve_class_embeddings`].
 
     Raises:
-        InputError: see [`resolve_class_vectors`].
+        InputError: see [`resolve_class_embeddings`].
     """
     names = [name.strip() for name in classes.split(",")]
     try:
-        model.set_classes(names, embeddings=resolve_class_vectors(model, names, bank=bank))
+        model.set_classes(names, embeddings=resolve_class_embeddings(model, names, bank=bank))
     except ValueError as error:
         raise InputError(f"--classes {classes!r}: {error}") from error
 
 
-def _fused(model: Any, source: str) -> Any:
+def _folded(model: Any, source: str) -> Any:
     """A copy that takes less time, or the model itself where its backbone allows none."""
     try:
-        return model.fuse()
+        return model.fold()
     except ValueError as error:
         logger.warning(f"{source} runs as it is, in more time: {error}")
         return model

@@ -4,7 +4,7 @@
     python scripts/train.py configuration/recipes/camvid-mbv3s-fusion.yaml --data camvid --output_dir runs/1
     accelerate launch --config_file configuration/accelerate/multi_gpu.yaml scripts/train.py ... --expected_processes 2
 
-A folder holds images/, masks/ (same stems, class indices) and classes.json; see scripts/toolkit/data.py. A recipe is a
+A folder holds images/, masks/ (same stems, class indices) and classes.json; see lclipseg/data/labelled.py. A recipe is a
 YAML file of the fields below; what stands on the command line wins.
 """
 
@@ -42,7 +42,7 @@ from lclipseg.training.signals import StopRequest
 from lclipseg.training.steps import Training
 from lclipseg.training.vector_augmentation import VectorAugmentation
 from modeling_lclipseg import WordBank
-from modeling_lclipseg.class_vectors_lclipseg import fold_name
+from modeling_lclipseg.class_embeddings_lclipseg import fold_name
 
 if TYPE_CHECKING:
     from lclipseg.data.tables import StreamedData

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lclipseg.console.errors import InputError
-from modeling_lclipseg.class_vectors_lclipseg import check_class_names
+from modeling_lclipseg.class_embeddings_lclipseg import check_class_names
 
 CLASSES_FILE = "classes.json"
 IGNORE_INDEX = 255

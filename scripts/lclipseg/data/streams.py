@@ -18,7 +18,7 @@ from lclipseg.data.tables import StreamedData
 
 class StreamedSamples(Samples):
     """
-    Samples of a stream that begins again, shuffled anew, when it ends. Every row of a pass goes to one process.
+    Samples of a stream that begins again, shuffled anew, when it ends. Every row of an epoch goes to one process.
 
     Args:
         data ([`StreamedData`]): The rows.
@@ -30,7 +30,7 @@ class StreamedSamples(Samples):
         super().__init__(transform, seed)
         self.data = data
         self._images_per_epoch = images_per_epoch or data.num_rows
-        self.epoch_lengths: list[int] = []  # of the passes that this process has read to their end
+        self.epoch_lengths: list[int] = []  # of the epochs that this process has read to their end
 
     @property
     def images_per_epoch(self) -> int | None:
@@ -57,7 +57,7 @@ class StreamedSamples(Samples):
         return self._augmented(*self._tensors(sample), position)
 
     def _rows(self, skipped: int, process: int, num_processes: int) -> Iterator[dict]:
-        """The rows of one process, pass after pass, without the first `skipped`."""
+        """The rows of one process, epoch after epoch, without the first `skipped`."""
         for number in count():
             known = self.epoch_lengths[number] if number < len(self.epoch_lengths) else None
             if known is not None and skipped >= known:

@@ -11,7 +11,7 @@ from lclipseg.console.errors import InputError
 from lclipseg.console.files import read_yaml
 from lclipseg.data.class_list import IGNORE_INDEX, ClassList
 from lclipseg.data.labelled import Sample, SegmentationData
-from modeling_lclipseg.class_vectors_lclipseg import fold_name
+from modeling_lclipseg.class_embeddings_lclipseg import fold_name
 
 
 class ClassSubset(SegmentationData):

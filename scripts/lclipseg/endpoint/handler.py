@@ -46,7 +46,7 @@ class EndpointHandler:
         self.segment = pipeline("image-segmentation", model=folder, trust_remote_code=True, device=device)
         model: Any = self.segment.model
         with contextlib.suppress(ValueError):  # an unusual backbone is served as it is
-            self.segment.model = model.fuse()
+            self.segment.model = model.fold()
         self.open_image = get_class_from_dynamic_module("inputs_lclipseg.open_image", folder)
 
     def __call__(self, data: Mapping[str, Any]) -> list[dict[str, Any]]:

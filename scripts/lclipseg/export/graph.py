@@ -22,7 +22,7 @@ from lclipseg.networks.export_record import (
     MODEL_FILE,
     ExportRecord,
 )
-from lclipseg.prediction.segment import PICKLE_SUFFIXES, check_class_vectors
+from lclipseg.prediction.segment import PICKLE_SUFFIXES, check_has_classes
 from modeling_lclipseg import WordBank
 from modeling_lclipseg.heads_lclipseg import OPEN_GUIDANCES
 
@@ -39,7 +39,7 @@ def export_network(model: Any, vocabulary: Vocabulary) -> onnx.ModelProto:
 
     Args:
         model ([`LClipSegForSemanticSegmentation`]): in eval mode, on the CPU; it is not changed.
-        vocabulary (`str`): `"open"`: the class vectors are an input. `"baked"`: the model's own are in the graph.
+        vocabulary (`str`): `"open"`: the class embeddings are an input. `"baked"`: the model's own are in the graph.
 
     Returns:
         `onnx.ModelProto`: input `pixel_values` (batch, 3, height, width), float32, and for an open vocabulary
@@ -47,7 +47,7 @@ def export_network(model: Any, vocabulary: Vocabulary) -> onnx.ModelProto:
         `logits` (batch, num_classes, height / 4, width / 4), rounded up. Every side but 3 and class_embed_dim is free.
 
     Raises:
-        [`InputError`]: a vocabulary that the model cannot have, or a model without class vectors.
+        [`InputError`]: a vocabulary that the model cannot have, or a model without class embeddings.
     """
     _check_vocabulary(model, vocabulary)
     inputs = {PIXEL_VALUES: torch.zeros(EXAMPLE_SHAPE)}
@@ -81,7 +81,7 @@ def _check_vocabulary(model: Any, vocabulary: Vocabulary) -> None:
             f"--vocabulary open: guidance={guidance!r} is bound to the classes it was trained on; give "
             f"--vocabulary baked, or a checkpoint with guidance={OPEN_GUIDANCES}"
         )
-    check_class_vectors(model)
+    check_has_classes(model)
 
 
 def _onnx_same_padding() -> AbstractContextManager:
@@ -113,7 +113,7 @@ def _onnx_same_padding() -> AbstractContextManager:
 
 def check_out(folder: Path) -> None:
     """
-    Refuse a place where an export would spoil something: its config.json and its class vectors are not those that a
+    Refuse a place where an export would spoil something: its config.json and its class embeddings are not those that a
     checkpoint's weights need.
 
     Raises:

@@ -71,7 +71,7 @@ def calibration_feeds(source: str, model: Any, image_processor: Any, vocabulary:
 
     Args:
         source (`str`): a folder of images, or data, of which the split "train" is taken.
-        model ([`LClipSegForSemanticSegmentation`]): for its class vectors.
+        model ([`LClipSegForSemanticSegmentation`]): for its class embeddings.
         image_processor ([`LClipSegImageProcessor`]): prepares the images.
         vocabulary (`str`): `"open"` or `"baked"`.
 

@@ -1,4 +1,4 @@
-"""From a preset, a class list and class vectors to a model and an image processor ready for training."""
+"""From a preset, a class list and class embeddings to a model and an image processor ready for training."""
 
 import difflib
 import logging
@@ -16,7 +16,7 @@ from lclipseg.data.class_list import ClassList
 from lclipseg.networks.backbones import load_backbone_weights
 from lclipseg.networks.presets import Preset
 from modeling_lclipseg import LClipSegConfig, LClipSegForSemanticSegmentation, LClipSegImageProcessor, WordBank
-from modeling_lclipseg.class_vectors_lclipseg import embed_class_names, load_text_tower
+from modeling_lclipseg.class_embeddings_lclipseg import embed_class_names, load_text_tower
 
 logger = logging.getLogger("lclipseg")
 
@@ -25,7 +25,7 @@ COMMON_WORDS = configuration("common_words.txt")
 
 
 @dataclass(frozen=True)
-class ClassVectors:
+class ClassEmbeddings:
     """
     Where a model's text side starts.
 
@@ -42,7 +42,7 @@ class ClassVectors:
     text_model: str | None
     prompt_templates: tuple[str, ...]
 
-    def centred_by(self, center: str) -> "ClassVectors":
+    def centred_by(self, center: str) -> "ClassEmbeddings":
         """The same with another centre: the mean of `"words"`, of the `"classes"` themselves, or `"none"`."""
         choices = {"words": self.words, "classes": self.classes, "none": None}
         if center not in choices:
@@ -50,7 +50,7 @@ class ClassVectors:
         return replace(self, words=choices[center])
 
 
-def vectors_from_bank(classes: ClassList, bank: str, text_model: str | None) -> ClassVectors:
+def vectors_from_bank(classes: ClassList, bank: str, text_model: str | None) -> ClassEmbeddings:
     """
     Look the classes' words up in a word bank (`FILE.safetensors` or `FILE.safetensors#key`). `text_model` names the
     tower that made it, for banks that do not say so themselves.
@@ -69,15 +69,15 @@ def vectors_from_bank(classes: ClassList, bank: str, text_model: str | None) -> 
             f"word bank {bank} does not say which text tower made it, so that the model will refuse words without a "
             "vector; name the tower by --text_model if you know it"
         )
-    return ClassVectors(vectors, words.embeddings, words.text_model or text_model, words.prompt_templates)
+    return ClassEmbeddings(vectors, words.embeddings, words.text_model or text_model, words.prompt_templates)
 
 
-def vectors_from_tower(classes: ClassList, text_model: str, prompt_templates: Sequence[str]) -> ClassVectors:
+def vectors_from_tower(classes: ClassList, text_model: str, prompt_templates: Sequence[str]) -> ClassEmbeddings:
     """Put the classes' words, and the common words, through a CLIP text tower (Hub name or folder)."""
     words = COMMON_WORDS.read_text(encoding="utf-8").split("\n")
     try:
         tower, tokenizer = load_text_tower(text_model)
-        return ClassVectors(
+        return ClassEmbeddings(
             embed_class_names(classes.prompts, tower, tokenizer, prompt_templates),
             embed_class_names([word for word in words if word], tower, tokenizer, prompt_templates),
             text_model,
@@ -94,7 +94,7 @@ def build_model(
     preset: Preset,
     config: Mapping[str, Any],
     classes: ClassList,
-    vectors: ClassVectors | None,
+    vectors: ClassEmbeddings | None,
     backbone_weights: str,
 ) -> LClipSegForSemanticSegmentation:
     """
@@ -104,7 +104,7 @@ def build_model(
         preset ([`Preset`]): Backbone and sizes.
         config (`dict`): Fields of [`LClipSegConfig`] over the preset's own, such as `guidance`.
         classes ([`ClassList`]): The classes, in the order of their ids.
-        vectors ([`ClassVectors`], *optional*): Their vectors and centre; none for a guidance without text.
+        vectors ([`ClassEmbeddings`], *optional*): Their vectors and centre; none for a guidance without text.
         backbone_weights (`str`): File or Hub name of the backbone's weights, or `"none"` for random ones.
     """
     overrides: dict[str, Any] = {**config, "id2label": classes.id2label}

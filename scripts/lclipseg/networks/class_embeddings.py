@@ -1,4 +1,4 @@
-"""Class vectors for the commands: what the model package finds, with a word bank that is named by its file."""
+"""Class embeddings for the commands: what the model package finds, with a word bank that is named by its file."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,14 +7,14 @@ import torch
 
 from lclipseg.console.errors import InputError
 from lclipseg.networks.exported import OnnxModel
-from modeling_lclipseg import WordBank, find_class_vectors
+from modeling_lclipseg import WordBank, find_class_embeddings
 
 
-def resolve_class_vectors(
+def resolve_class_embeddings(
     model: Any, names: Sequence[str], prompts: Sequence[str] | None = None, bank: str | None = None
 ) -> torch.Tensor:
     """
-    The vector of every class, as [`find_class_vectors`] finds it.
+    The vector of every class, as [`find_class_embeddings`] finds it.
 
     Args:
         model ([`LClipSegForSemanticSegmentation`] or [`OnnxModel`]): with an open vocabulary; it is not changed.
@@ -33,7 +33,7 @@ def resolve_class_vectors(
     if isinstance(model, OnnxModel):
         model.check_open()
     try:
-        return find_class_vectors(model, names, prompts, None if bank is None else WordBank.load(bank))
+        return find_class_embeddings(model, names, prompts, None if bank is None else WordBank.load(bank))
     except ValueError as error:
         where = f" (--bank {bank})" if bank is not None else " (a word bank is given by --bank FILE.safetensors#KEY)"
         raise InputError(f"{error}{where}") from error

@@ -64,7 +64,7 @@ def time_forward(
 ) -> list[list[float]]:
     """
     Milliseconds of the forward pass from one image to its logits at stride 4, networks taking turns so that what else
-    the machine does meets them all alike. Weights and class vectors are random; the networks are fused, as for use.
+    the machine does meets them all alike. Weights and class embeddings are random; the networks are folded.
 
     Args:
         networks (sequence of `(preset, config fields, number of classes)`): What is timed.
@@ -76,7 +76,7 @@ def time_forward(
         `list[list[float]]`: for every network the times of its passes.
     """
     image = torch.rand(1, 3, size, size, device=device)
-    models: list[Any] = [_build(*network).fuse().to(device) for network in networks]
+    models: list[Any] = [_build(*network).fold().to(device) for network in networks]
 
     def timed(model: Any) -> float:
         with Stopwatch(device) as watch:

@@ -24,7 +24,7 @@ class ExportRecord:
 
     Args:
         format (`str`): `"onnx"`.
-        vocabulary (`str`): `"open"`: class vectors are an input. `"baked"`: the classes are those in config.json.
+        vocabulary (`str`): `"open"`: class embeddings are an input. `"baked"`: the classes are those in config.json.
         label_map (`bool`): whether the graph takes an image and gives a label map, or pixel values and logits.
         int8 (`bool`): whether it is quantised.
         inputs, outputs (`dict`): for each name its type and shape; sides that may vary have names.

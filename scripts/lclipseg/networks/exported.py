@@ -57,12 +57,12 @@ class OnnxModel(nn.Module):
         LClipSegForSemanticSegmentation.set_classes(self, names, embeddings)  # type: ignore[arg-type]
         return self
 
-    def fuse(self) -> "OnnxModel":
+    def fold(self) -> "OnnxModel":
         """Itself: the normalisations of a graph have been folded."""
         return self
 
     def run(self, values: np.ndarray, class_embeddings: torch.Tensor | None) -> torch.Tensor:
-        """The graph's output for its first input, with the class vectors given, or else its own."""
+        """The graph's output for its first input, with the class embeddings given, or else its own."""
         feed = {self.session.get_inputs()[0].name: values}
         if self.open_vocabulary:
             vectors = self.class_embeddings if class_embeddings is None else class_embeddings

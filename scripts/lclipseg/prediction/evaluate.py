@@ -13,7 +13,7 @@ from lclipseg.data.class_list import IGNORE_INDEX, ClassList
 from lclipseg.data.labelled import Sample, SegmentationData
 from lclipseg.prediction.metrics import ConfusionMatrix, SegmentationScores
 from lclipseg.prediction.segment import InferenceMode, segment_images
-from modeling_lclipseg.class_vectors_lclipseg import fold_name
+from modeling_lclipseg.class_embeddings_lclipseg import fold_name
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -318,11 +318,11 @@ def load_runnable(path_or_repo: str | Path, revision: str | None = None) -> tupl
         return load_exported(folder).eval(), AutoImageProcessor.from_pretrained(source)
 
 
-def check_class_vectors(model: Any) -> None:
+def check_has_classes(model: Any) -> None:
     """An [`InputError`] for a model that was saved before it had classes. An exported one always has them."""
     if not isinstance(model, OnnxModel) and model.head.takes_text and not model.class_embeddings.any():
         raise InputError(
-            "the checkpoint has no class vectors; give --classes (and --bank), or save it after set_classes(names)"
+            "the checkpoint has no class embeddings; give --classes (and --bank), or save it after set_classes(names)"
         )
 
 

@@ -223,7 +223,7 @@ def _sources(run: TrainedRun, model: Any, preset: Preset, facts: Facts) -> list[
         kind = run.arguments.get("vectors", "clip")
         control = "" if kind == "clip" else f"{plain(kind)} ones, for a comparison, instead of those of "
         vectors = Source(f"{control}{tower}, prompts {prompts}", UNKNOWN)
-        found.append(("class vectors", facts.class_vectors or vectors))
+        found.append(("class embeddings", facts.class_embeddings or vectors))
     return [{"role": role, "what": source.what, "licence": source.licence} for role, source in found]
 
 

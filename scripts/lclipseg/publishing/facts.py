@@ -39,7 +39,7 @@ class Facts:
         name (`str`): The data set's name.
         licence (`str`): The Hub's identifier of the licence that the weights are under, for example `cc-by-nc-4.0`.
         summary (`str`): The card's first sentence.
-        training_data, initial_weights, class_vectors ([`Source`]): What went in: `{what: ..., licence: ...}`.
+        training_data, initial_weights, class_embeddings ([`Source`]): What went in: `{what: ..., licence: ...}`.
         purpose, not_for (`str`): Ends of the sentences "For ..." and "Not for ...".
         limits, notes (`list[str]`): Items of the limits, and remarks on the training.
         base_model, datasets (`list[str]`): Names on the Hub.
@@ -53,7 +53,7 @@ class Facts:
     summary: str | None = None
     training_data: Source | None = None
     initial_weights: Source | None = None
-    class_vectors: Source | None = None
+    class_embeddings: Source | None = None
     purpose: str | None = None
     not_for: str | None = None
     limits: list[str] = field(default_factory=list)
@@ -116,7 +116,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _checked(path: Path, name: str, value: Any) -> Any:
     """The value, of the kind that the field has."""
     default = getattr(Facts(), name)
-    if name in ("training_data", "initial_weights", "class_vectors"):
+    if name in ("training_data", "initial_weights", "class_embeddings"):
         if not isinstance(value, Mapping) or set(value) != {"what", "licence"}:
             raise InputError(f"{path}: {name} must be {{what: ..., licence: ...}}, not {value!r}")
         return Source(**value)

@@ -49,7 +49,7 @@ BRANCH = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*")
 
 NOTICE = """\
 Code (the files *.py): LClipSeg, Apache License 2.0, see LICENSE.
-Weights and class vectors (model.safetensors, onnx/): {weights}
+Weights and class embeddings (model.safetensors, onnx/): {weights}
 What they were made from, and under which licences, is in README.md.
 """
 

@@ -192,7 +192,7 @@ def _check_whole(source: Path, result: Mapping[str, Any], command: str) -> None:
         )
     if result.get("classes_from", "checkpoint") != "checkpoint":
         raise InputError(
-            f"the results in {source} are of other class vectors than the checkpoint's own (--classes_from "
+            f"the results in {source} are of other class embeddings than the checkpoint's own (--classes_from "
             f"{result['classes_from']}). Measure its own: {command}"
         )
 

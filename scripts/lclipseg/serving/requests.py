@@ -11,10 +11,10 @@ import torch
 
 from lclipseg.console.errors import InputError
 from lclipseg.endpoint.handler import encode_segments, read_request
-from lclipseg.prediction.segment import check_class_vectors, load_model
+from lclipseg.prediction.segment import check_has_classes, load_model
 from lclipseg.serving.batcher import Job
-from modeling_lclipseg import WordBank, find_class_vectors
-from modeling_lclipseg.class_vectors_lclipseg import check_class_names, fold_name
+from modeling_lclipseg import WordBank, find_class_embeddings
+from modeling_lclipseg.class_embeddings_lclipseg import check_class_names, fold_name
 from modeling_lclipseg.inputs_lclipseg import open_image, to_rgb_image
 from modeling_lclipseg.pipeline_lclipseg import LClipSegPipeline
 
@@ -58,17 +58,17 @@ class RequestSegmenter:
 
     def __init__(self, model: str, revision: str | None = None, bank: str | None = None, text_tower: bool = False):
         network, self.image_processor = load_model(model, revision)
-        check_class_vectors(network)
+        check_has_classes(network)
         self._bank = _load_bank(bank, network)
         if text_tower:
-            _named("--text_tower true", lambda: find_class_vectors(network, ["a word"]))
+            _named("--text_tower true", lambda: find_class_embeddings(network, ["a word"]))
         else:
             network.drop_text_model()  # which the checkpoint may hold
             network.config.text_model_name_or_path = None
         words = () if self._bank is None else self._bank.names
         self._known_words = None if text_tower else {fold_name(word) for word in (*network.config.class_names, *words)}
         with contextlib.suppress(ValueError):  # an unusual backbone is served as it is
-            network = network.fuse()
+            network = network.fold()
         if torch.cuda.is_available():
             network = network.to("cuda")
         self.network: Any = network
@@ -118,7 +118,7 @@ class RequestSegmenter:
                 f"this server has no vector for {', '.join(map(repr, unknown[:5]))}; it knows the model's classes and "
                 "the words of its bank"
             )
-        return find_class_vectors(self.network, labels, word_bank=self._bank)
+        return find_class_embeddings(self.network, labels, word_bank=self._bank)
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def _load_bank(bank: str | None, model: Any) -> WordBank | None:
 
     def load() -> WordBank:
         words = WordBank.load(bank)
-        find_class_vectors(model, words.names[:1], word_bank=words)
+        find_class_embeddings(model, words.names[:1], word_bank=words)
         return words
 
     return _named(f"--bank {bank}", load)

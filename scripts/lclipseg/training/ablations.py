@@ -1,4 +1,4 @@
-"""What a comparison takes away: a part of the fusion module, or the meaning of the class vectors.
+"""What a comparison takes away: a part of the fusion module, or the meaning of the class embeddings.
 
 A part is taken away by holding the weights through which it acts at zero. The network, its files and its cost stay
 those of the whole module, and a checkpoint of an ablated run loads like any other.
@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from lclipseg.console.errors import InputError
-from lclipseg.networks.build import ClassVectors
+from lclipseg.networks.build import ClassEmbeddings
 from modeling_lclipseg import LClipSegForSemanticSegmentation
 from modeling_lclipseg.heads_lclipseg import LClipSegFusionHead
 
@@ -87,12 +87,12 @@ def ablate(model: LClipSegForSemanticSegmentation, part: str) -> None:
     ABLATIONS[part](model.head)
 
 
-def control_vectors(vectors: ClassVectors, kind: str, seed: int) -> ClassVectors:
+def control_vectors(vectors: ClassEmbeddings, kind: str, seed: int) -> ClassEmbeddings:
     """
-    Class vectors without CLIP's meaning, to see what the meaning is worth.
+    Class embeddings without CLIP's meaning, to see what the meaning is worth.
 
     Args:
-        vectors ([`ClassVectors`]): The right ones.
+        vectors ([`ClassEmbeddings`]): The right ones.
         kind (`str`): `"clip"`: these. `"shuffled"`: every class gets the vector of another one. `"random"` and
             `"learned"`: random unit vectors, and nothing subtracted from them; for `"learned"` see [`learn_vectors`].
         seed (`int`): Seed of what is random.
@@ -112,7 +112,7 @@ def control_vectors(vectors: ClassVectors, kind: str, seed: int) -> ClassVectors
 
 
 def learn_vectors(model: LClipSegForSemanticSegmentation) -> None:
-    """Make the class vectors weights that training changes. They are saved under the same name as before."""
+    """Make the class embeddings weights that training changes. They are saved under the same name as before."""
     vectors = model.class_embeddings.clone()
     del model.class_embeddings
     model.class_embeddings = nn.Parameter(vectors)

@@ -44,8 +44,8 @@ class ModelArguments:
     center: str = field(
         default="words",
         metadata={
-            "help": "What is subtracted from every class vector: the mean of many words (the bank, or common ones), "
-            "of the classes, or none."
+            "help": "What is subtracted from every class embedding: the mean of many words (the bank, or common "
+            "ones), of the classes, or none."
         },
     )
     vectors: str = field(
@@ -56,7 +56,7 @@ class ModelArguments:
         },
     )
     vector_noise: float = field(
-        default=0.0, metadata={"help": "Length of the noise added to class vectors (of length 1) in every step."}
+        default=0.0, metadata={"help": "Length of the noise added to class embeddings (of length 1) in every step."}
     )
     negative_words: int = field(
         default=0, metadata={"help": "Other words of the bank that compete with the classes in every step."}
@@ -167,8 +167,8 @@ class RunArguments:
         default=False, metadata={"help": "Keep kernels channels-last, which is faster on most processors."}
     )
     seed: int = field(default=0, metadata={"help": "Seed of weights, order and augmentation."})
-    eval_every: float = field(default=10, metadata={"help": "Passes between validations (and checkpoints)."})
-    save_every: float = field(default=0, metadata={"help": "Passes between checkpoints besides; 0: none."})
+    eval_every: float = field(default=10, metadata={"help": "Epochs between validations (and checkpoints)."})
+    save_every: float = field(default=0, metadata={"help": "Epochs between checkpoints besides; 0: none."})
     accept_changed_data: bool = field(
         default=False, metadata={"help": "Resume although images or masks are not those the run began with."}
     )

@@ -126,7 +126,7 @@ class Training:
         schedule ([`Schedule`]): How to optimise.
         num_workers (`int`): Processes that read and augment; 0 does it between the steps.
         max_unreadable (`float`, *optional*, defaults to 0): Share of images that may be impossible to decode, of
-            those drawn so far or, at the beginning, of a pass (1,000 images of one that is longer).
+            those drawn so far or, at the beginning, of an epoch (1,000 images of one that is longer).
     """
 
     def __init__(

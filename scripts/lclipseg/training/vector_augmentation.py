@@ -1,4 +1,4 @@
-"""Class vectors made harder in training, so that words not seen there transfer better."""
+"""Class embeddings made harder in training, so that words not seen there transfer better."""
 
 from typing import Any
 
@@ -11,13 +11,13 @@ from modeling_lclipseg import LClipSegForSemanticSegmentation
 
 class VectorAugmentation:
     """
-    In every training step, shaken class vectors, and other words that compete with the classes.
+    In every training step, shaken class embeddings, and other words that compete with the classes.
 
     Noise keeps the network from tying a class to one exact direction. Other words, drawn anew in each step, are never
     right: they take the room around the classes that none of them should fill. A validation sees neither.
 
     Args:
-        noise (`float`): Length of the random vector that is added to every unit class vector, 0 for none.
+        noise (`float`): Length of the random vector that is added to every unit class embedding, 0 for none.
         num_words (`int`): Number of other words a step, 0 for none.
         words (`torch.Tensor` of shape `(num_words_in_all, class_embed_dim)`): Vectors to draw them from, without those
             of any class, seen or unseen.

@@ -36,7 +36,11 @@ class Kind(Enum):
     fix: str
 
     CLASS_NAMES = ("error", "class names that cannot be used", f"give every class a name of its own in {CLASSES_FILE}")
-    UNUSABLE_SPLIT = ("error", "splits that cannot be used", "see the layouts at the head of scripts/toolkit/data.py")
+    UNUSABLE_SPLIT = (
+        "error",
+        "splits that cannot be used",
+        "see the layouts at the head of lclipseg/data/labelled.py",
+    )
     UNKNOWN_STEM = ("error", "stems in a list that no image has", "take them off the list, or add the images")
     NO_MASK = ("error", "images without a mask of the same stem", "add the masks, or take the images away")
     SAME_STEM = ("error", "files with the stem of another one", "rename all but one: only one can have a mask")

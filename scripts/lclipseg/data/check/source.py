@@ -25,7 +25,7 @@ from lclipseg.data.layout import (
     split_names,
 )
 from lclipseg.data.open import load_segmentation_data, table_module
-from modeling_lclipseg.class_vectors_lclipseg import check_class_names
+from modeling_lclipseg.class_embeddings_lclipseg import check_class_names
 
 LOSSY_SUFFIXES = frozenset({".jpeg", ".jpg", ".webp"})
 

@@ -162,7 +162,7 @@ class _Page:
         height, width = options["crop_size"]
         return (
             f"Schedule for {data} ([{recipe.name}]({self.link(recipe)})): crops of {height}x{width} pixels (height x "
-            f"width) from images with a shorter side of {options['shortest_edge']}, {options['epochs']:g} passes "
+            f"width) from images with a shorter side of {options['shortest_edge']}, {options['epochs']:g} epochs "
             f"({line['steps']} steps) in batches of {options['batch_size']}, AdamW with a peak learning rate of "
             f"{options['learning_rate']:g}, {options['backbone_lr_scale']:g} times that for the backbone."
         )

@@ -50,8 +50,8 @@ logger = logging.getLogger("lclipseg")
 PREDICT_MODELS = [
     "lclipseg-mbv3",
     "lclipseg-mbv3:none",
-    "lclipseg-mbv3:unfused",
-    "lclipseg-mbv3:none-unfused",
+    "lclipseg-mbv3:unfolded",
+    "lclipseg-mbv3:none-unfolded",
     "lclipseg-mbv3:onnx",
     "lclipseg-mbv3:int8",
     "lclipseg-mbv3s",

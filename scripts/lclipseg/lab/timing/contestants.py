@@ -111,7 +111,7 @@ class Network(Contestant):
 
 class Preset(Network):
     """
-    One of our presets, with random class vectors that stand for the classes' words.
+    One of our presets, with random class embeddings that stand for the classes' words.
 
     Args:
         name (`str`): Which one.
@@ -133,11 +133,11 @@ class Preset(Network):
         self.parameters = sum(parameter.numel() for parameter in model.parameters())  # before they are folded
 
 
-def _fused(model: Any, processor: Any) -> Any:
-    return model.fuse()
+def _folded(model: Any, processor: Any) -> Any:
+    return model.fold()
 
 
-def _unfused(model: Any, processor: Any) -> Any:
+def _unfolded(model: Any, processor: Any) -> Any:
     return model
 
 
@@ -235,11 +235,11 @@ PEERS: dict[str, Callable[[Setting], Contestant]] = {
     "clipseg-once": ClipSegOnce,
 }
 VARIANTS: dict[str, tuple[Mapping[str, Any], Callable[[Any, Any], Any]]] = {
-    "fusion": ({"guidance": "fusion"}, _fused),
-    "one-block": ({"guidance": "fusion", "num_fusion_layers": 1}, _fused),
-    "none": ({"guidance": "none"}, _fused),
-    "unfused": ({"guidance": "fusion"}, _unfused),
-    "none-unfused": ({"guidance": "none"}, _unfused),
+    "fusion": ({"guidance": "fusion"}, _folded),
+    "one-block": ({"guidance": "fusion", "num_fusion_layers": 1}, _folded),
+    "none": ({"guidance": "none"}, _folded),
+    "unfolded": ({"guidance": "fusion"}, _unfolded),
+    "none-unfolded": ({"guidance": "none"}, _unfolded),
     "onnx": ({"guidance": "fusion"}, _exported),
     "int8": ({"guidance": "fusion"}, _int8),
 }
@@ -252,7 +252,7 @@ def build_contestant(name: str, setting: Setting) -> Contestant:
 
     Args:
         name (`str`): A peer, or `PRESET` or `PRESET:VARIANT` with one of our presets: `fusion` (the default) or
-            `none` (no guidance), both also `unfused`, as they are trained; `one-block` (fusion with a two-way block);
+            `none` (no guidance), both also `unfolded`, as they are trained; `one-block` (fusion with a two-way block);
             `onnx` and `int8`, run by onnxruntime.
         setting ([`Setting`]): What it is built for.
 

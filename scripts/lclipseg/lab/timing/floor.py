@@ -14,7 +14,7 @@ from lclipseg.lab.timing.stopwatch import Stopwatch
 from lclipseg.networks.costs import flop_counter
 
 PARTS = ("backbone", "head.neck", "head.fusion", "head.decoder")
-REST = "similarity and class vectors"
+REST = "similarity and class embeddings"
 MATRIX_SIDE, COPIED_VALUES, TRIES = 1024, 2**24, 7
 
 

@@ -28,7 +28,7 @@ from lclipseg.console.frame import run_command
 from lclipseg.lab.comparisons.plots import DOTS_PER_INCH, WIDTH
 from lclipseg.prediction.metrics import percent
 from lclipseg.prediction.segment import load_model, segment_images
-from modeling_lclipseg.class_vectors_lclipseg import fold_name
+from modeling_lclipseg.class_embeddings_lclipseg import fold_name
 from modeling_lclipseg.inputs_lclipseg import open_image, to_rgb_image
 from modeling_lclipseg.sizing_lclipseg import Size
 from modeling_lclipseg.visualization_lclipseg import UNLABELLED_COLOUR, class_palette

@@ -24,11 +24,11 @@ from lclipseg.console.errors import InputError
 from lclipseg.console.files import read_yaml
 from lclipseg.console.frame import run_command
 from lclipseg.data.open import load_segmentation_data
-from lclipseg.networks.class_embeddings import resolve_class_vectors
+from lclipseg.networks.class_embeddings import resolve_class_embeddings
 from lclipseg.prediction.evaluate import evaluate_model
 from lclipseg.prediction.metrics import SegmentationScores, percent
 from lclipseg.prediction.segment import load_model
-from modeling_lclipseg.class_vectors_lclipseg import fold_name, nearest_known, project_onto_known
+from modeling_lclipseg.class_embeddings_lclipseg import fold_name, nearest_known, project_onto_known
 
 logger = logging.getLogger("lclipseg")
 
@@ -40,7 +40,7 @@ class OtherWordsArguments:
     data: str = field(metadata={"help": "Data: a folder, a parquet or zip file, or a data set on the Hub."})
     words: list[str] = field(metadata={"help": "YAML files of other words: `words: {pavement: sidewalk}`."})
     bank: str | None = field(
-        default=None, metadata={"help": "Class vectors, FILE.safetensors or FILE#KEY. Default: the text tower's."}
+        default=None, metadata={"help": "Class embeddings, FILE.safetensors or FILE#KEY. Default: the text tower's."}
     )
     split: str = field(default="test", metadata={"help": "Split of the data to score."})
     limit: int | None = field(default=None, metadata={"help": "Score only the first so many images."})
@@ -102,10 +102,10 @@ def main(model_source: str, args: OtherWordsArguments) -> list[OtherWordsScores]
     data = load_segmentation_data(args.data, args.split)
     model, image_processor = load_model(model_source)
     names = model.config.class_names
-    own = resolve_class_vectors(model, names)
+    own = resolve_class_embeddings(model, names)
     vectors = {(OWN, OWN): own}
     for path in args.words:
-        other = resolve_class_vectors(model, load_words(path, names), bank=args.bank)
+        other = resolve_class_embeddings(model, load_words(path, names), bank=args.bank)
         vectors[Path(path).stem, AS_THEY_ARE] = other
         vectors[Path(path).stem, PROJECTED] = project_onto_known(other, own, model.class_center.cpu())
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -30,10 +30,10 @@ from lclipseg.data.class_list import ClassList
 from lclipseg.data.open import load_segmentation_data
 from lclipseg.data.subset import find_classes, load_held_out
 from lclipseg.lab.words.zero_shot_scores import ZeroShotScores, score_zero_shot
-from lclipseg.networks.class_embeddings import resolve_class_vectors
+from lclipseg.networks.class_embeddings import resolve_class_embeddings
 from lclipseg.prediction.metrics import percent
 from lclipseg.prediction.segment import load_model
-from modeling_lclipseg.class_vectors_lclipseg import fold_name
+from modeling_lclipseg.class_embeddings_lclipseg import fold_name
 
 logger = logging.getLogger("lclipseg")
 
@@ -43,7 +43,7 @@ class ZeroShotArguments:
     data: str = field(metadata={"help": "Data: a folder, a parquet or zip file, or a data set on the Hub."})
     unseen: str = field(metadata={"help": "YAML file of the classes not trained on: `classes: [jeans, suit]`."})
     bank: str | None = field(
-        default=None, metadata={"help": "Class vectors, FILE.safetensors or FILE#KEY. Default: the text tower's."}
+        default=None, metadata={"help": "Class embeddings, FILE.safetensors or FILE#KEY. Default: the text tower's."}
     )
     split: str = field(default="test", metadata={"help": "Split of the data to score."})
     calibration: list[float] = field(
@@ -115,9 +115,9 @@ def _advance(progress: Progress, task: TaskID, done: int) -> None:
 
 
 def take_classes(model: Any, classes: ClassList, bank: str | None) -> None:
-    """Give an open-vocabulary model all classes of the data, in their order; vectors by [`resolve_class_vectors`]."""
+    """Give an open-vocabulary model all classes of the data, in their order, by [`resolve_class_embeddings`]."""
     try:
-        model.set_classes(classes.names, resolve_class_vectors(model, classes.names, classes.prompts, bank))
+        model.set_classes(classes.names, resolve_class_embeddings(model, classes.names, classes.prompts, bank))
     except ValueError as error:
         raise InputError(str(error)) from error
 

@@ -14,7 +14,7 @@ from lclipseg.data.labelled import SegmentationData
 from lclipseg.data.subset import find_classes
 from lclipseg.prediction.evaluate import match_classes
 from lclipseg.prediction.metrics import ConfusionMatrix, SegmentationScores
-from modeling_lclipseg.class_vectors_lclipseg import project_onto_known
+from modeling_lclipseg.class_embeddings_lclipseg import project_onto_known
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def project_unseen(model: Any, is_unseen: torch.Tensor) -> None:
     known.
 
     Args:
-        model ([`LClipSegForSemanticSegmentation`]): Its class vectors are changed in place.
+        model ([`LClipSegForSemanticSegmentation`]): Its class embeddings are changed in place.
         is_unseen (`torch.Tensor` of shape `(num_classes,)`): Which of its classes are unseen.
     """
     vectors = model.class_embeddings.detach().float().cpu()

@@ -1,4 +1,4 @@
-"""From class names to class vectors: the rules for names and vectors, and the text tower."""
+"""From class names to class embeddings: the rules for names and vectors, and the text tower."""
 
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -76,11 +76,11 @@ def check_class_embeddings(embeddings: torch.Tensor, num_classes: int, embed_dim
     """
     vectors = unit_rows(embeddings)
     if len(vectors) != num_classes:
-        raise ValueError(f"There are {len(vectors)} class vectors for {num_classes} classes; give one for each.")
+        raise ValueError(f"There are {len(vectors)} class embeddings for {num_classes} classes; give one for each.")
     if vectors.shape[1] != embed_dim:
         raise ValueError(
-            f"The class vectors are {vectors.shape[1]} wide, expected {embed_dim}; are they from another text tower "
-            "than the model's?"
+            f"The class embeddings are {vectors.shape[1]} wide, expected {embed_dim}; are they from another text "
+            "tower than the model's?"
         )
     return vectors
 
@@ -187,7 +187,7 @@ def unit_rows(embeddings: torch.Tensor) -> torch.Tensor:
     """`embeddings` (n, D) in float32 and at unit length; a ValueError if a row is zero or not finite."""
     if not isinstance(embeddings, torch.Tensor) or embeddings.ndim != 2:
         given = tuple(embeddings.shape) if isinstance(embeddings, torch.Tensor) else type(embeddings).__name__
-        raise ValueError(f"Class vectors must be a tensor of shape (num_classes, embed_dim), got {given}.")
+        raise ValueError(f"Class embeddings must be a tensor of shape (num_classes, embed_dim), got {given}.")
     embeddings = embeddings.detach().to(torch.float32)
     lengths = embeddings.norm(dim=1)
     # A length is finite only where every number of its row is.
@@ -195,7 +195,9 @@ def unit_rows(embeddings: torch.Tensor) -> torch.Tensor:
         if rows.any():
             indices = rows.nonzero().flatten().tolist()
             shown = ", ".join(map(str, indices[:5])) + (", ..." if len(indices) > 5 else "")
-            raise ValueError(f"{len(indices)} of {len(rows)} class vectors {problem} (row {shown}); embed them again.")
+            raise ValueError(
+                f"{len(indices)} of {len(rows)} class embeddings {problem} (row {shown}); embed them again."
+            )
     return nn.functional.normalize(embeddings, dim=1)
 
 

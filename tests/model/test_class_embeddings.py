@@ -10,7 +10,7 @@ from transformers import (
     CLIPTextModel,
 )
 
-from modeling_lclipseg.class_vectors_lclipseg import (
+from modeling_lclipseg.class_embeddings_lclipseg import (
     check_class_embeddings,
     check_class_names,
     check_prompt_templates,
@@ -81,7 +81,7 @@ def test_vectors_are_cut_off_from_what_they_were_computed_with():
 def test_zero_rows_are_an_error_that_names_them():
     rows = random_rows(4)
     rows[2] = 0
-    with pytest.raises(ValueError, match=r"1 of 4 class vectors are zero \(row 2\)"):
+    with pytest.raises(ValueError, match=r"1 of 4 class embeddings are zero \(row 2\)"):
         check_class_embeddings(rows, 4, 8)
 
 
@@ -89,12 +89,12 @@ def test_zero_rows_are_an_error_that_names_them():
 def test_rows_that_are_not_finite_are_an_error_that_names_them(value):
     rows = random_rows(4)
     rows[1, 3] = value
-    with pytest.raises(ValueError, match=r"1 of 4 class vectors hold NaN or infinity \(row 1\)"):
+    with pytest.raises(ValueError, match=r"1 of 4 class embeddings hold NaN or infinity \(row 1\)"):
         check_class_embeddings(rows, 4, 8)
 
 
 NOT_4_BY_8 = [
-    (random_rows(3), "3 class vectors for 4 classes"),
+    (random_rows(3), "3 class embeddings for 4 classes"),
     (random_rows(4, width=6), "6 wide, expected 8.*another text tower"),
     (torch.ones(8), r"got \(8,\)"),
     ([[1.0] * 8] * 4, "got list"),

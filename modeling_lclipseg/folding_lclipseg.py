@@ -14,12 +14,12 @@ PROBE_SIDE = 64
 TOLERANCE = 1e-3
 
 
-class LClipSegFusible:
+class LClipSegFoldable:
     """What a model needs to give a copy of itself for inference, and that copy to say what it is not for."""
 
-    is_fused = False
+    is_folded = False
 
-    def fuse(self: Any) -> Any:
+    def fold(self: Any) -> Any:
         """
         A copy for inference that computes the same in less time. This model stays as it is, and remains the one to
         train and to save; what changes it later, as `set_classes` does, leaves the copy alone.
@@ -29,37 +29,37 @@ class LClipSegFusible:
             `save_pretrained` and training.
 
         Raises:
-            ValueError: the model is in training mode or has no class vectors yet, or the copy would compute something
-                else, which a backbone with unusual wiring could bring about.
+            ValueError: the model is in training mode or has no class embeddings yet, or the copy would compute
+                something else, which a backbone with unusual wiring could bring about.
         """
         if self.training:
-            raise ValueError("Only a model in eval mode can be fused: call `model.eval()` first.")
+            raise ValueError("Only a model in eval mode can be folded: call `model.eval()` first.")
         # In single precision and on the CPU, where rounding is too small to hide a wrong fold.
         with torch.inference_mode(False), torch.no_grad():
             original = copy.deepcopy(self).to("cpu", torch.float32)
-            fused = copy.deepcopy(original)
-            fused.is_fused = True
+            folded = copy.deepcopy(original)
+            folded.is_folded = True
             probe = _probe(self.config)
-            reparameterize_model(fused.backbone, inplace=True)
-            for norm, convolution in _folding_pairs(fused, probe).items():
-                fused.set_submodule(norm, _fold(fused.get_submodule(convolution), fused.get_submodule(norm)))
-            expected, found = (network(probe).logits for network in (original, fused))
+            reparameterize_model(folded.backbone, inplace=True)
+            for norm, convolution in _folding_pairs(folded, probe).items():
+                folded.set_submodule(norm, _fold(folded.get_submodule(convolution), folded.get_submodule(norm)))
+            expected, found = (network(probe).logits for network in (original, folded))
         error = (found - expected).abs().max() / expected.abs().max()
         if not error < TOLERANCE:
             raise ValueError(
-                f"This model cannot be fused: its logits would change by up to {error:.2%}. Use it as it is, and "
+                f"This model cannot be folded: its logits would change by up to {error:.2%}. Use it as it is, and "
                 "please report its backbone."
             )
-        return fused.to(self.device, self.dtype)
+        return folded.to(self.device, self.dtype)
 
     def save_pretrained(self, *args: Any, **kwargs: Any) -> Any:
-        if self.is_fused:
-            raise ValueError("A fused model's weights fit no checkpoint: save the model that it was made from.")
+        if self.is_folded:
+            raise ValueError("A folded model's weights fit no checkpoint: save the model that it was made from.")
         return super().save_pretrained(*args, **kwargs)  # type: ignore[misc]
 
     def train(self, mode: bool = True) -> Any:
-        if mode and self.is_fused:
-            raise ValueError("A fused model has no normalisations left to train: train the model it was made from.")
+        if mode and self.is_folded:
+            raise ValueError("A folded model has no normalisations left to train: train the model it was made from.")
         return super().train(mode)  # type: ignore[misc]
 
 
@@ -107,4 +107,4 @@ def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Module:
     return getattr(norm, "act", nn.Identity())
 
 
-__all__ = ["LClipSegFusible"]
+__all__ = ["LClipSegFoldable"]
