@@ -4,8 +4,8 @@
     python scripts/train.py configuration/recipes/camvid-mbv3s-fusion.yaml --data camvid --output_dir runs/1
     accelerate launch --config_file configuration/accelerate/multi_gpu.yaml scripts/train.py ... --expected_processes 2
 
-A folder holds images/, masks/ (same stems, class indices) and classes.json; see lclipseg/data/labelled.py. A recipe is a
-YAML file of the fields below; what stands on the command line wins.
+A folder holds images/, masks/ (same stems, class indices) and classes.json; see lclipseg/data/labelled.py. A recipe is
+a YAML file of the fields below; what stands on the command line wins.
 """
 
 import hashlib

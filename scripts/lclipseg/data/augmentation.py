@@ -103,7 +103,7 @@ def training_transform(
     image_mean: Sequence[float],
     image_std: Sequence[float],
 ) -> v2.Transform:
-    """Scale, crop, mirror, colour jitter, normalisation as the backbone was pre-trained with."""
+    """Scale, crop, flip, colour jitter, normalisation as the backbone was pre-trained with."""
     return v2.Compose(
         [
             RandomScaledCrop(

@@ -37,8 +37,7 @@ class InferenceMode:
         mode (`str`, *optional*, defaults to `"whole"`): `"whole"`: one forward pass, at the size that the image
             processor chooses. `"slide"`: overlapping square windows of the image, each processed like an image of its
             own, logits averaged where they overlap. An image that one window covers is predicted whole.
-        flip (`bool`, *optional*, defaults to `False`): average the class probabilities of the image and of its mirror
-            image.
+        flip (`bool`, *optional*, defaults to `False`): average the class probabilities of the image and of its flip.
         window (`int`, *optional*): side of a window in pixels of the image; by default the image processor's size, at
             which windows are not resized.
         stride (`int`, *optional*): distance between windows in pixels; two thirds of the window by default.

@@ -39,7 +39,7 @@ class Kind(Enum):
     UNUSABLE_SPLIT = (
         "error",
         "splits that cannot be used",
-        "see the layouts at the head of lclipseg/data/labelled.py",
+        "see the layouts in lclipseg/data/labelled.py",
     )
     UNKNOWN_STEM = ("error", "stems in a list that no image has", "take them off the list, or add the images")
     NO_MASK = ("error", "images without a mask of the same stem", "add the masks, or take the images away")
