@@ -2,8 +2,8 @@
 
 `head(feature_maps, class_embeddings) -> (logits, auxiliary_logits)`: four backbone maps (B, C_i, H_i, W_i) and
 the class embeddings (K, D), or None for a head without text, give logits (B, K, H/4, W/4) and, where the head
-supervises its coarse map too, auxiliary logits (B, K, h, w), else None. `takes_text` says whether it uses class embeddings at all, and
-`open_vocabulary` whether they may be others than in training, of any number.
+supervises its coarse map too, auxiliary logits (B, K, h, w), else None. `takes_text` says whether it uses class
+embeddings at all, and `open_vocabulary` whether they may be others than in training, of any number.
 
 A new method is a new class here and one word in the configuration.
 """

@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from modeling_lclipseg import WordBank
-from modeling_lclipseg.class_vectors_lclipseg import fold_name
+from modeling_lclipseg.class_embeddings_lclipseg import fold_name
 from modeling_lclipseg.visualization_lclipseg import class_palette, class_shares, to_indexed_image
 
 WEB = Path(__file__).resolve().parents[2] / "scripts" / "web"
