@@ -18,7 +18,7 @@ from lclipseg.data.subset import ClassSubset, find_classes, load_held_out
 HELD_OUT = sorted((Path(__file__).resolve().parents[2] / "configuration" / "held_out").glob("ccp-*.yaml"))
 CLASSES = ClassList(
     names=("sky", "road", "car", "tree"),
-    prompts=("sky", "street", "car", "tree"),
+    prompts=(("sky",), ("street",), ("car",), ("tree",)),
     ignore_index=9,
     palette=((0, 0, 0), (1, 1, 1), (2, 2, 2), (3, 3, 3)),
 )
@@ -39,7 +39,7 @@ def test_other_classes_are_ignored_and_the_kept_ones_count_from_zero():
 
 def test_classes_keep_the_order_prompts_and_colours_of_the_data():
     classes = ClassSubset(OneImage(), ["tree", "ROAD"]).classes
-    assert (classes.names, classes.prompts) == (("road", "tree"), ("street", "tree"))
+    assert (classes.names, classes.prompts) == (("road", "tree"), (("street",), ("tree",)))
     assert classes.palette == ((1, 1, 1), (3, 3, 3))
 
 

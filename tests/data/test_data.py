@@ -22,12 +22,12 @@ from lclipseg.data.open import load_segmentation_data
 def test_class_list_reads_every_form(tmp_path, content):
     classes = ClassList.load(write_classes(tmp_path, content) / "classes.json")
     assert classes.id2label == {0: "sky", 1: "road"}
-    assert classes.prompts == ("sky", "road")
+    assert classes.prompts == (("sky",), ("road",))
 
 
 def test_class_list_reads_prompts_by_class(tmp_path):
     classes = ClassList.parse({"classes": ["sign symbol", "road"], "prompts": {"sign symbol": "traffic sign"}}, "x")
-    assert classes.prompts == ("traffic sign", "road")
+    assert classes.prompts == (("traffic sign",), ("road",))
 
 
 def test_class_list_survives_saving(tmp_path):
@@ -72,7 +72,7 @@ def test_class_list_rejects_broken_json(tmp_path):
 def test_subset_numbers_classes_anew():
     classes = ClassList.parse({"classes": ["a", "b", "c"], "prompts": {"c": "sea"}, "palette": [[0] * 3] * 3}, "x")
     kept = classes.subset(["c", "a"], "x")
-    assert (kept.names, kept.prompts, len(kept.palette)) == (("c", "a"), ("sea", "a"), 2)
+    assert (kept.names, kept.prompts, len(kept.palette)) == (("c", "a"), (("sea",), ("a",)), 2)
 
 
 # Mask ids

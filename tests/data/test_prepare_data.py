@@ -228,6 +228,6 @@ def test_kept_garments_are_words_of_the_public_lists():
     # "legging_(clothing)" -> "legging"; "Wallet/Purse" stays one phrase
     words = {name.split("_(")[0].lower().replace("_", " ") for names in lists for name in names}
     recipe = Recipe.load("ccp")
-    assert [prompt for prompt in recipe.kept.prompts if prompt not in words] == []
+    assert [word for prompts in recipe.kept.prompts for word in prompts if word not in words] == []
     rest = set(recipe.given.names) - set(recipe.kept.names)
     assert rest & words == set()

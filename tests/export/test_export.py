@@ -23,9 +23,9 @@ from lclipseg.export import label_map as label_map_graph
 from lclipseg.lab.timing.realistic_logits import RealisticLogits
 from lclipseg.lab.words import attention_maps
 from lclipseg.networks import exported as onnx_model
+from lclipseg.networks.checkpoints import load_model, load_runnable, weights_sha256
 from lclipseg.networks.export_record import BANK_FILE, MODEL_FILE, ExportRecord
-from lclipseg.networks.weights import weights_sha256
-from lclipseg.prediction.segment import load_model, load_runnable, segment_images
+from lclipseg.prediction.segment import segment_images
 from modeling_lclipseg import LClipSegImageProcessor, WordBank
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,7 +9,7 @@ from tiny_model import tiny_model
 from transformers import AutoModelForSemanticSegmentation, CLIPTextConfig
 
 from lclipseg.networks.backbones import load_backbone_weights
-from lclipseg.prediction.segment import load_runnable
+from lclipseg.networks.checkpoints import load_runnable
 from lclipseg.publishing.run import check_weights
 from modeling_lclipseg import LClipSegImageProcessor, WordBank
 from modeling_lclipseg.class_embeddings_lclipseg import load_text_tower

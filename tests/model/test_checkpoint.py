@@ -8,8 +8,9 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 
+from lclipseg.networks.checkpoints import load_model
 from lclipseg.prediction.evaluate import evaluate_model
-from lclipseg.prediction.segment import load_model, segment_images
+from lclipseg.prediction.segment import segment_images
 
 ROOT = Path(__file__).resolve().parents[2]
 CHECKPOINT = ROOT / "checkpoints" / "lclipseg-mbv3s-camvid"

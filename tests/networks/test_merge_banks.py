@@ -114,4 +114,4 @@ def test_published_file_has_every_prompt_of_ccp(real_data, options):
     published = real_data / "clip_text" / "clip_vitb32_text.safetensors"
     keys = ["oid500.a", "objects365.a", "coco80.a", "lvis1203.a"]
     bank = merge_banks.main(str(published), replace(options, keys=keys))
-    assert bank.lookup(Recipe.load("ccp").kept.prompts).shape == (36, 512)
+    assert bank.lookup([word for (word,) in Recipe.load("ccp").kept.prompts]).shape == (36, 512)

@@ -13,7 +13,8 @@ from stand_ins import COLOURS, NearestColour, StandIn
 from tiny_model import NAMES, tiny_model
 
 from lclipseg.console.errors import InputError
-from lclipseg.prediction.segment import InferenceMode, load_model, predict_probabilities, segment_images, window_boxes
+from lclipseg.networks.checkpoints import load_model
+from lclipseg.prediction.segment import InferenceMode, predict_probabilities, segment_images, window_boxes
 from modeling_lclipseg import LClipSegImageProcessor
 
 WHOLE = InferenceMode()

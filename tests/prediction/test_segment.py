@@ -12,7 +12,7 @@ from tiny_model import NAMES, tiny_model
 
 from lclipseg.commands import segment
 from lclipseg.console.errors import InputError
-from lclipseg.prediction.segment import load_model
+from lclipseg.networks.checkpoints import load_model
 from modeling_lclipseg import LClipSegImageProcessor, WordBank, folding_lclipseg
 from modeling_lclipseg.visualization_lclipseg import class_palette
 

@@ -25,8 +25,7 @@ from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
 from lclipseg.commands import publish
 from lclipseg.commands.publish import PublishArguments
 from lclipseg.console.errors import InputError
-from lclipseg.networks.weights import weights_sha256
-from lclipseg.prediction.segment import load_model
+from lclipseg.networks.checkpoints import load_model, weights_sha256
 from lclipseg.publishing.card import without_folders
 from lclipseg.publishing.repository import AUTO_CLASSES, files_below
 from modeling_lclipseg import LClipSegConfig, LClipSegForSemanticSegmentation

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from lclipseg.prediction.segment import load_model, segment_images
+from lclipseg.networks.checkpoints import load_model
+from lclipseg.prediction.segment import segment_images
 from modeling_lclipseg import WordBank
 from modeling_lclipseg.visualization_lclipseg import draw_overlay
 

@@ -3,7 +3,6 @@
 import json
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,6 +12,8 @@ from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
 from lclipseg.commands import train
 from lclipseg.console import arguments
 from lclipseg.console.errors import InputError
+from lclipseg.training.arguments import ModelArguments
+from lclipseg.training.start import other_words
 from modeling_lclipseg import WordBank
 
 
@@ -102,14 +103,13 @@ def test_control_vectors_need_a_guidance_with_text(workspace, tmp_path):
 
 
 def test_competing_words_are_none_of_the_classes(workspace):
-    classes = SimpleNamespace(names=["sky", "Road"], prompts=["sky", "road"])
-    others = train._other_words(train.ModelArguments(bank=str(workspace / "bank.safetensors")), classes)
+    others = other_words(ModelArguments(bank=str(workspace / "bank.safetensors")), {"sky", "road"})
     torch.testing.assert_close(others, WordBank.load(workspace / "bank.safetensors").lookup(["tree", "car"]))
 
 
 def test_competing_words_need_a_bank():
     with pytest.raises(InputError, match="need --bank"):
-        train._other_words(train.ModelArguments(negative_words=2), SimpleNamespace(names=[], prompts=[]))
+        ModelArguments(negative_words=2)
 
 
 def test_run_with_noise_and_competing_words_trains(workspace, tmp_path):
@@ -198,12 +198,15 @@ def test_choice_that_does_not_exist_is_refused_with_those_that_do(workspace, tmp
     assert "choose from" in capsys.readouterr().err
 
 
-def test_class_without_a_vector_is_named(workspace, tmp_path):
+def test_class_without_a_vector_is_named_and_learned(workspace, tmp_path, caplog):
     data = tmp_path / "data"
     shutil.copytree(workspace / "data", data)
     (data / "classes.json").write_text('["sky", "zebra"]')
-    with pytest.raises(InputError, match="zebra"):
-        run(workspace, tmp_path / "run", "--data", str(data))
+    run(workspace, tmp_path / "run", "--data", str(data))
+    assert "no vector is known for 'zebra'" in caplog.text
+    model = AutoModelForSemanticSegmentation.from_pretrained(tmp_path / "run" / "last")
+    bank = WordBank.load(workspace / "bank.safetensors")
+    torch.testing.assert_close(model.class_embeddings[0], bank.lookup(["sky"])[0])  # a word's vector stays
 
 
 def test_text_tower_that_cannot_be_had_is_named(workspace, tmp_path):

@@ -78,7 +78,7 @@ def read_words(source: str) -> list[str]:
     if os.path.isfile(source):  # unlike pathlib's, no error for a list that is too long for a file name
         path = Path(source)
         if path.suffix == ".json":
-            return list(ClassList.load(path).prompts)
+            return list(dict.fromkeys(word for prompts in ClassList.load(path).prompts for word in prompts))
         try:
             words = path.read_text(encoding="utf-8-sig").rstrip().splitlines()
         except (OSError, UnicodeDecodeError) as error:

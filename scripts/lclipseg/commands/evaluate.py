@@ -30,11 +30,11 @@ from lclipseg.console.processes import check_processes
 from lclipseg.data.class_list import ClassList
 from lclipseg.data.labelled import SegmentationData
 from lclipseg.data.open import load_segmentation_data
+from lclipseg.networks.checkpoints import load_runnable, weights_sha256
 from lclipseg.networks.class_embeddings import resolve_class_embeddings
-from lclipseg.networks.weights import weights_sha256
 from lclipseg.prediction.evaluate import evaluate_model
 from lclipseg.prediction.metrics import ConfusionMatrix, SegmentationScores, percent
-from lclipseg.prediction.segment import InferenceMode, load_runnable
+from lclipseg.prediction.segment import InferenceMode
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

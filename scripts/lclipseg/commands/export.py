@@ -18,9 +18,8 @@ from lclipseg.commands.segment import take_classes
 from lclipseg.console import arguments, environment
 from lclipseg.console.errors import InputError
 from lclipseg.console.frame import run_command
+from lclipseg.networks.checkpoints import load_model, weights_sha256
 from lclipseg.networks.export_record import MODEL_FILE, ExportRecord
-from lclipseg.networks.weights import weights_sha256
-from lclipseg.prediction.segment import load_model
 
 logger = logging.getLogger("lclipseg")
 

@@ -28,8 +28,9 @@ from lclipseg.console import arguments
 from lclipseg.console import errors as cli
 from lclipseg.console.errors import InputError
 from lclipseg.console.frame import run_command
+from lclipseg.networks.checkpoints import check_has_classes, load_runnable
 from lclipseg.networks.class_embeddings import resolve_class_embeddings
-from lclipseg.prediction.segment import InferenceMode, check_has_classes, load_runnable, segment_images
+from lclipseg.prediction.segment import InferenceMode, segment_images
 from modeling_lclipseg.inputs_lclipseg import DEFAULT_MAX_PIXELS, open_image, to_rgb_image
 from modeling_lclipseg.visualization_lclipseg import ClassShare, class_shares, draw_overlay, to_indexed_image
 

@@ -1,5 +1,6 @@
-"""YAML files that people write."""
+"""Files that people and commands write: YAML and JSON."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -25,3 +26,21 @@ def read_yaml(path: str | Path, what: str = "") -> Any:
         raise InputError(f"{what}{path} cannot be read: {error.strerror}") from error
     except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(f"{what}{path} is not valid YAML: {error}") from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """
+    Read a file that holds one JSON object.
+
+    Raises:
+        [`InputError`]: it is missing, damaged or holds something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"there is no file {path}") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds no JSON object")
+    return content

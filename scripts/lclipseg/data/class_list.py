@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lclipseg.console.errors import InputError
-from modeling_lclipseg.class_embeddings_lclipseg import check_class_names
+from modeling_lclipseg.class_embeddings_lclipseg import check_class_names, fold_name
 
 CLASSES_FILE = "classes.json"
 IGNORE_INDEX = 255
@@ -18,17 +18,20 @@ class ClassList:
 
     Args:
         names (`tuple[str, ...]`): what the classes are called, at most 255 of them.
-        prompts (`tuple[str, ...]`): what the text tower reads for each class.
+        prompts (`tuple[tuple[str, ...], ...]`): what the text tower reads for each class: its word, or several words
+            whose vectors are averaged.
         ignore_index (`int`, *optional*): value in the mask files that means "not labelled", besides 255.
         palette (`tuple[tuple[int, int, int], ...]`, *optional*): RGB colour of each class, 0 to 255.
         do_reduce_labels (`bool`): whether the mask files count from 1 and their 0 means "not labelled", as ADE20K's.
+        none_of_these (`str`, *optional*): the class that stands for all that is none of the others, "background" say.
     """
 
     names: tuple[str, ...]
-    prompts: tuple[str, ...]
+    prompts: tuple[tuple[str, ...], ...]
     ignore_index: int | None = None
     palette: tuple[tuple[int, int, int], ...] | None = None
     do_reduce_labels: bool = False
+    none_of_these: str | None = None
 
     @property
     def id2label(self) -> dict[int, str]:
@@ -37,8 +40,8 @@ class ClassList:
     @classmethod
     def load(cls, path: str | Path) -> "ClassList":
         """Read `classes.json`: `["sky", ...]`, `{"0": "sky", ...}` or `{"classes": ["sky", ...], "ignore_index": 11,
-        "palette": [[r, g, b], ...], "prompts": {"sky": "blue sky"}, "do_reduce_labels": false}`, all but the first
-        key optional."""
+        "palette": [[r, g, b], ...], "prompts": {"sky": "blue sky", "sofa": ["sofa", "couch"]}, "do_reduce_labels":
+        false, "none_of_these": "background"}`, all but the first key optional."""
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
         except OSError as error:
@@ -60,16 +63,22 @@ class ClassList:
         if not isinstance(do_reduce_labels, bool):
             raise InputError(f"{where}: do_reduce_labels must be true or false, got {do_reduce_labels!r}")
         names = _checked(content["classes"], where)
-        prompts = _checked(_prompts(names, content.get("prompts") or {}, where), f"{where}, prompts")
+        prompts = _prompts(names, content.get("prompts") or {}, where)
+        none_of_these = content.get("none_of_these")
+        if none_of_these is not None and none_of_these not in names:
+            raise InputError(
+                f"{where}: none_of_these is {none_of_these!r}, which is no class; the classes are {names}"
+            )
         limit = IGNORE_INDEX - int(do_reduce_labels)
         if len(names) > limit:
             raise InputError(f"{where}: {len(names)} classes, at most {limit} are possible: 255 means ignored")
         return cls(
             names=tuple(names),
-            prompts=tuple(prompts),
+            prompts=prompts,
             ignore_index=_ignore_index(content.get("ignore_index"), names, do_reduce_labels, where),
             palette=_palette(content.get("palette"), names, where),
             do_reduce_labels=do_reduce_labels,
+            none_of_these=none_of_these,
         )
 
     def subset(self, keep: Sequence[str], where: str) -> "ClassList":
@@ -84,6 +93,7 @@ class ClassList:
             names=tuple(self.names[index] for index in indices),
             prompts=tuple(self.prompts[index] for index in indices),
             palette=None if self.palette is None else tuple(self.palette[index] for index in indices),
+            none_of_these=self.none_of_these if self.none_of_these in keep else None,
         )
 
     def save(self, path: str | Path) -> None:
@@ -93,11 +103,17 @@ class ClassList:
             content["ignore_index"] = self.ignore_index
         if self.do_reduce_labels:
             content["do_reduce_labels"] = True
-        prompts = {name: prompt for name, prompt in zip(self.names, self.prompts, strict=True) if name != prompt}
+        prompts = {
+            name: words[0] if len(words) == 1 else list(words)
+            for name, words in zip(self.names, self.prompts, strict=True)
+            if words != (name,)
+        }
         if prompts:
             content["prompts"] = prompts
         if self.palette is not None:
             content["palette"] = [list(colour) for colour in self.palette]
+        if self.none_of_these is not None:
+            content["none_of_these"] = self.none_of_these
         Path(path).write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
@@ -115,13 +131,27 @@ def _names_in_id_order(id2label: Mapping[object, object], where: str) -> list[ob
     return [by_id[index] for index in range(len(by_id))]
 
 
-def _prompts(names: list[str], given: object, where: str) -> list[str]:
+def _prompts(names: list[str], given: object, where: str) -> tuple[tuple[str, ...], ...]:
     if not isinstance(given, dict):
-        raise InputError(f'{where}: prompts must be {{"class name": "words for the text tower"}}, got {given!r}')
+        raise InputError(
+            f'{where}: prompts must be {{"class name": "word", "another": ["one", "or several"]}}, got {given!r}'
+        )
     unknown = [name for name in given if name not in names]
     if unknown:
         raise InputError(f"{where}: prompts for {unknown}, which are no classes; the classes are {names}")
-    return [given.get(name, name) for name in names]
+    of_class = [given.get(name, name) for name in names]
+    prompts = [words if isinstance(words, list) else [words] for words in of_class]
+    checked = tuple(
+        tuple(_checked(words, f"{where}, prompts of {name!r}")) for name, words in zip(names, prompts, strict=True)
+    )
+    first: dict[frozenset[str], str] = {}
+    for name, words in zip(names, checked, strict=True):
+        other = first.setdefault(frozenset(map(fold_name, words)), name)
+        if other != name:
+            raise InputError(
+                f"{where}: {other!r} and {name!r} have the same prompts {list(words)}; nothing tells them apart"
+            )
+    return checked
 
 
 def _ignore_index(given: object, names: list[str], do_reduce_labels: bool, where: str) -> int | None:

@@ -14,6 +14,7 @@ from timm.layers.conv2d_same import Conv2dSame
 
 from lclipseg.console.errors import InputError
 from lclipseg.export.label_map import LOGITS, OPSET, PIXEL_VALUES
+from lclipseg.networks.checkpoints import PICKLE_SUFFIXES, check_has_classes
 from lclipseg.networks.export_record import (
     BANK_FILE,
     BANK_NAMES_FILE,
@@ -22,7 +23,6 @@ from lclipseg.networks.export_record import (
     MODEL_FILE,
     ExportRecord,
 )
-from lclipseg.prediction.segment import PICKLE_SUFFIXES, check_has_classes
 from modeling_lclipseg import WordBank
 from modeling_lclipseg.heads_lclipseg import OPEN_GUIDANCES
 

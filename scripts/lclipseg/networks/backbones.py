@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from transformers import AutoBackbone, PreTrainedModel
 
 from lclipseg.console.errors import InputError
-from lclipseg.prediction.segment import PICKLE_SUFFIXES
+from lclipseg.networks.checkpoints import PICKLE_SUFFIXES
 
 logger = logging.getLogger("lclipseg")
 

@@ -2,7 +2,7 @@
 
 import difflib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from lclipseg.console.paths import configuration
 from lclipseg.data.class_list import ClassList
 from lclipseg.networks.backbones import load_backbone_weights
 from lclipseg.networks.presets import Preset
+from lclipseg.networks.words import mean_direction
 from modeling_lclipseg import LClipSegConfig, LClipSegForSemanticSegmentation, LClipSegImageProcessor, WordBank
 from modeling_lclipseg.class_embeddings_lclipseg import embed_class_names, load_text_tower
 
@@ -50,26 +51,29 @@ class ClassEmbeddings:
         return replace(self, words=choices[center])
 
 
-def vectors_from_bank(classes: ClassList, bank: str, text_model: str | None) -> ClassEmbeddings:
+def load_bank(source: str, text_model: str | None) -> WordBank:
     """
-    Look the classes' words up in a word bank (`FILE.safetensors` or `FILE.safetensors#key`). `text_model` names the
-    tower that made it, for banks that do not say so themselves.
+    Open a word bank (`FILE.safetensors` or `FILE.safetensors#key`). `text_model` names the tower that made it, for
+    banks that do not say so themselves.
+
+    Raises:
+        [`InputError`]: it cannot be read, or says that another tower made it.
     """
     try:
-        words = WordBank.load(bank)
-        vectors = words.lookup(classes.prompts)
+        bank = WordBank.load(source)
     except ValueError as error:
         raise InputError(str(error)) from error
-    if words.text_model is not None and text_model not in (None, words.text_model):
+    if bank.text_model is not None and text_model not in (None, bank.text_model):
         raise InputError(
-            f"word bank {bank} was made with {words.text_model!r}, but --text_model says {text_model!r}; leave it out."
+            f"word bank {source} was made with {bank.text_model!r}, but --text_model says {text_model!r}; leave that "
+            "out."
         )
-    if words.text_model is None and text_model is None:
+    if bank.text_model is None and text_model is None:
         logger.warning(
-            f"word bank {bank} does not say which text tower made it, so that the model will refuse words without a "
+            f"word bank {source} does not say which text tower made it, so that the model will refuse words without a "
             "vector; name the tower by --text_model if you know it"
         )
-    return ClassEmbeddings(vectors, words.embeddings, words.text_model or text_model, words.prompt_templates)
+    return bank
 
 
 def vectors_from_tower(classes: ClassList, text_model: str, prompt_templates: Sequence[str]) -> ClassEmbeddings:
@@ -78,7 +82,7 @@ def vectors_from_tower(classes: ClassList, text_model: str, prompt_templates: Se
     try:
         tower, tokenizer = load_text_tower(text_model)
         return ClassEmbeddings(
-            embed_class_names(classes.prompts, tower, tokenizer, prompt_templates),
+            embed_classes(classes, lambda words: embed_class_names(words, tower, tokenizer, prompt_templates)),
             embed_class_names([word for word in words if word], tower, tokenizer, prompt_templates),
             text_model,
             tuple(prompt_templates),
@@ -88,6 +92,19 @@ def vectors_from_tower(classes: ClassList, text_model: str, prompt_templates: Se
             f"{error} Without it: vectors from a word bank (--bank FILE.safetensors), or a model without text "
             "(--guidance none)."
         ) from error
+
+
+def embed_classes(classes: ClassList, embed: Callable[[Sequence[str]], torch.Tensor]) -> torch.Tensor:
+    """
+    The embedding (K, D) of every class: of its word, or the mean direction of its words.
+
+    Args:
+        classes ([`ClassList`]): The classes.
+        embed (`Callable`): Gives different words (N) their vectors (N, D).
+    """
+    words = list(dict.fromkeys(word for prompts in classes.prompts for word in prompts))
+    vectors = dict(zip(words, embed(words), strict=True))
+    return torch.stack([mean_direction([vectors[word] for word in prompts]) for prompts in classes.prompts])
 
 
 def build_model(

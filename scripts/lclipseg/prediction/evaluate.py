@@ -34,6 +34,7 @@ def evaluate_model(
     num_workers: int = 0,
     accelerator: "Accelerator | None" = None,
     on_batch: Callable[[int, ConfusionMatrix], None] | None = None,
+    class_embeddings: torch.Tensor | None = None,
 ) -> SegmentationScores:
     """Segment every image at its own size and score all of them by one confusion matrix.
 
@@ -50,6 +51,8 @@ def evaluate_model(
             every process gets the scores of all.
         on_batch (`Callable`, *optional*): called after each batch with the number of images and the counts so far of
             this process.
+        class_embeddings (`torch.Tensor` of shape `(num_classes, class_embed_dim)`, *optional*): the data's classes for
+            an open-vocabulary model, in their order. By default its own classes count, matched by name.
 
     Returns:
         [`SegmentationScores`]: classes in the order of the data.
@@ -58,7 +61,10 @@ def evaluate_model(
         InputError: classes that do not match, no images, or a mask with an id that is no class (it is named).
     """
     _check_counts(batch_size, limit, data)
-    to_data_id = match_classes(model.config.id2label, data.classes)
+    if class_embeddings is None:
+        to_data_id = match_classes(model.config.id2label, data.classes)
+    else:
+        to_data_id = torch.arange(len(data.classes.names))
     rank, processes = (0, 1) if accelerator is None else (accelerator.process_index, accelerator.num_processes)
     share = data.share(rank, processes, limit)
     loader: DataLoader[Sample] = DataLoader(share, batch_size, num_workers=num_workers, collate_fn=list)
@@ -67,7 +73,10 @@ def evaluate_model(
     with _eval_mode(model):
         done = 0
         for samples in loader:
-            maps = segment_images(model, image_processor, [sample.image for sample in samples], **asdict(inference))
+            images = [sample.image for sample in samples]
+            maps = segment_images(
+                model, image_processor, images, **asdict(inference), class_embeddings=class_embeddings
+            )
             for sample, ids in zip(samples, maps, strict=True):
                 _count(counts, sample, to_data_id[ids])
             done += len(samples)

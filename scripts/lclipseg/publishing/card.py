@@ -15,6 +15,7 @@ from typing import Any
 from huggingface_hub import EvalResult, EvalResultEntry, ModelCard, ModelCardData, hf_hub_url
 from transformers.utils import CONFIG_NAME
 
+from lclipseg.console.files import read_json
 from lclipseg.console.markdown import plain
 from lclipseg.console.paths import checkout
 from lclipseg.networks.build import config_fields
@@ -23,7 +24,7 @@ from lclipseg.networks.presets import Preset
 from lclipseg.prediction.metrics import percent
 from lclipseg.publishing.command_line import command_line, training_command
 from lclipseg.publishing.facts import FOLDER, Facts, Source, tower_parameters
-from lclipseg.publishing.run import TrainedRun, read_json
+from lclipseg.publishing.run import TrainedRun
 
 TASK = "image-segmentation"
 TAGS = [TASK, "semantic-segmentation", "custom_code", "clip"]

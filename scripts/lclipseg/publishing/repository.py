@@ -18,13 +18,15 @@ from transformers.utils import CONFIG_NAME, IMAGE_PROCESSOR_NAME, SAFE_WEIGHTS_N
 
 from lclipseg import endpoint
 from lclipseg.console.errors import InputError
+from lclipseg.console.files import read_json
 from lclipseg.console.paths import licence, project
+from lclipseg.networks.checkpoints import load_model
 from lclipseg.networks.export_record import BANK_FILE, BANK_NAMES_FILE, EXPORT_FILE
 from lclipseg.networks.presets import load_preset
-from lclipseg.prediction.segment import load_model
 from lclipseg.publishing.card import TASK, Place, benchmark_entries, example_path, trained_card, without_folders
 from lclipseg.publishing.facts import Facts
-from lclipseg.publishing.run import RESULT_FILE, RUN_FILE, TrainedRun, read_json
+from lclipseg.publishing.run import RESULT_FILE, TrainedRun
+from lclipseg.training.folder import RUN_FILE
 from modeling_lclipseg import (
     LClipSegConfig,
     LClipSegForSemanticSegmentation,

@@ -1,6 +1,5 @@
 """A finished training run and what has been measured of it: everything that a card or a publication is made from."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +9,11 @@ from safetensors import safe_open
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME
 
 from lclipseg.console.errors import InputError
-from lclipseg.networks.weights import weights_sha256
+from lclipseg.console.files import read_json
+from lclipseg.networks.checkpoints import weights_sha256
+from lclipseg.training.folder import PROGRESS_FILE, RUN_FILE
 
-RUN_FILE, RESULT_FILE, PROGRESS_FILE = "run.json", "evaluation.json", "progress.json"
+RESULT_FILE = "evaluation.json"
 RESULT_KEYS = {"data", "split", "num_images", "inference", "scores", "versions", "machine", "date"}
 TOWER_PREFIX = "text_model."
 
@@ -47,24 +48,6 @@ class TrainedRun:
     @property
     def weights_bytes(self) -> int:
         return (self.checkpoint / SAFE_WEIGHTS_NAME).stat().st_size
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """
-    Read a file that holds one JSON object.
-
-    Raises:
-        [`InputError`]: it is missing, damaged or holds something else.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"there is no file {path}") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path} holds no JSON object")
-    return content
 
 
 def read_result(source: Path) -> dict[str, Any]:

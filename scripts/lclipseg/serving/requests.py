@@ -11,7 +11,7 @@ import torch
 
 from lclipseg.console.errors import InputError
 from lclipseg.endpoint.handler import encode_segments, read_request
-from lclipseg.prediction.segment import check_has_classes, load_model
+from lclipseg.networks.checkpoints import check_has_classes, load_model
 from lclipseg.serving.batcher import Job
 from modeling_lclipseg import WordBank, find_class_embeddings
 from modeling_lclipseg.class_embeddings_lclipseg import check_class_names, fold_name

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from lclipseg.console.errors import InputError
-from lclipseg.training.ablations import ABLATIONS
-from lclipseg.training.steps import Schedule
+
+# Parts of the fusion that a comparison can do without, see ablations.py.
+PARTS = ("image_to_text", "text_to_image", "image_branch", "text_branch", "bridge", "presence", "undisturbed")
 
 
 def _check(arguments: Any, is_allowed: Callable[[Any], bool], allowed: str, *names: str) -> None:
@@ -16,13 +17,30 @@ def _check(arguments: Any, is_allowed: Callable[[Any], bool], allowed: str, *nam
             raise InputError(f"--{name} is {value}; it must be {allowed}.")
 
 
+def _pair(name: str, values: list) -> None:
+    if len(values) != 2 or min(values) <= 0:
+        raise InputError(f"--{name} is {values}; give two numbers above 0.")
+
+
 @dataclass
 class ModelArguments:
     """What is trained."""
 
-    model: str = field(default="lclipseg-mbv3", metadata={"help": "Preset of configuration/models, or a YAML file."})
-    guidance: Literal["fusion", "lseg", "denseclip", "none"] = field(
-        default="fusion", metadata={"help": "Text-guided, or none: a plain classifier."}
+    model: str | None = field(
+        default=None,
+        metadata={
+            "help": "Preset of configuration/models, or a YAML file. Default: lclipseg-mbv3, with ImageNet weights."
+        },
+    )
+    start_from: str | None = field(
+        default=None,
+        metadata={
+            "help": "Trained checkpoint to start from, in place of --model: a folder, a run, or OWNER/NAME on the Hub."
+        },
+    )
+    guidance: Literal["fusion", "lseg", "denseclip", "none"] | None = field(
+        default=None,
+        metadata={"help": "Text-guided, or none: a plain classifier. Default: the checkpoint's, else fusion."},
     )
     backbone_weights: str | None = field(
         default=None,
@@ -67,17 +85,44 @@ class ModelArguments:
     ablation: str | None = field(
         default=None,
         metadata={
-            "help": f"Part of the fusion to do without: {', '.join(ABLATIONS)}. All but presence need a two-way block "
+            "help": f"Part of the fusion to do without: {', '.join(PARTS)}. All but presence need a two-way block "
             "(--config num_fusion_layers=1)."
         },
     )
+
+    def __post_init__(self):
+        if self.start_from is not None and self.model is not None:
+            raise InputError(f"--start_from {self.start_from} brings its own network; leave --model {self.model} out.")
+        if self.start_from is not None and self.backbone_weights is not None:
+            raise InputError("--start_from brings all weights; leave --backbone_weights out.")
+        if self.guidance == "none" and self.vectors != "clip":
+            raise InputError(f"--vectors {self.vectors} needs a guidance with text; --guidance is 'none'.")
+        if (self.vector_noise or self.negative_words) and (self.bank is None or self.guidance == "none"):
+            raise InputError("--vector_noise and --negative_words need --bank FILE, and a guidance with text.")
 
 
 @dataclass
 class DataArguments:
     """What it is trained on."""
 
-    data: str = field(default="", metadata={"help": "Folder, parquet or zip file, or Hub data set name."})
+    data: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Folder, parquet or zip file, or Hub data set name; several are trained on together."},
+    )
+    data_weights: list[float] = field(
+        default_factory=list,
+        metadata={
+            "help": "How often each of several data sets is drawn from, in any unit. Default: by the square root of "
+            "the number of its images."
+        },
+    )
+    background: Literal["word", "ignore"] = field(
+        default="word",
+        metadata={
+            "help": "What becomes of the class that classes.json calls `none_of_these`: a class like any other, known "
+            "by its word, or pixels without a label."
+        },
+    )
     classes: str | None = field(default=None, metadata={"help": "classes.json to use instead of the data's own."})
     train_split: str = field(default="train", metadata={"help": "Split to train on."})
     eval_split: str = field(default="val", metadata={"help": "Split to validate on."})
@@ -97,11 +142,11 @@ class DataArguments:
     max_class_share: float = field(
         default=0.75, metadata={"help": "Largest share of a crop that one class may have before it is drawn again."}
     )
-    shortest_edge: int = field(
-        default=512,
+    shortest_edge: int | None = field(
+        default=None,
         metadata={
             "help": "Shorter side that images are brought to: in training before scaling, and by the finished "
-            "model. 0: they keep their size."
+            "model. 0: they keep their size. Default: 512, or what the checkpoint has that is started from."
         },
     )
     cache: bool = field(default=False, metadata={"help": "Keep decoded images in memory (each worker its own)."})
@@ -123,8 +168,22 @@ class DataArguments:
     def __post_init__(self):
         _check(self, lambda value: 0 <= value <= 1, "a share from 0 to 1", "max_unreadable")
         _check(self, lambda value: 0 < value <= 1, "a share above 0, 1 at most", "max_class_share")
-        _check(self, lambda value: value >= 0, "0 or more", "num_workers", "shortest_edge")
+        _check(self, lambda value: value >= 0, "0 or more", "num_workers")
+        _check(self, lambda value: value is None or value >= 0, "0 or more", "shortest_edge")
         _check(self, lambda value: value is None or value > 0, "above 0", "images_per_epoch")
+        _pair("crop_size", self.crop_size)
+        _pair("scale", self.scale)
+        if self.scale[0] > self.scale[1]:
+            raise InputError(f"--scale is {self.scale}; give the smaller factor first.")
+        if self.data_weights and len(self.data_weights) != len(self.data):
+            raise InputError(
+                f"--data_weights has {len(self.data_weights)} numbers for {len(self.data)} data sets; give one each."
+            )
+        if self.cache_on_device and self.num_workers:
+            raise InputError(
+                f"--cache_on_device keeps the images in the training process, so --num_workers {self.num_workers} "
+                "could not help; leave it at 0."
+            )
         if self.images_per_epoch is not None and not self.streaming:
             raise InputError("--images_per_epoch is for --streaming true; other data are counted. Leave it out.")
 
@@ -135,6 +194,9 @@ class RunArguments:
 
     output_dir: str = field(default="", metadata={"help": "Folder of the run."})
     epochs: float = field(default=100, metadata={"help": "Passes over the training images."})
+    steps: int | None = field(
+        default=None, metadata={"help": "Optimiser steps in all, in place of --epochs. Validations follow the epochs."}
+    )
     batch_size: int = field(default=8, metadata={"help": "Images a process takes at once."})
     accumulation_steps: int = field(default=1, metadata={"help": "Batches whose gradients make one step."})
     learning_rate: float = field(default=1e-3, metadata={"help": "Peak rate of AdamW."})
@@ -185,20 +247,5 @@ class RunArguments:
         _check(self, lambda value: value > 0, "above 0", *positive, "eval_every")
         _check(self, lambda value: value >= 0, "0 or more", "weight_decay", "backbone_lr_scale", "power", "save_every")
         _check(self, lambda value: value is None or value >= 0, "0 or more", "warmup_steps")
+        _check(self, lambda value: value is None or value > 0, "above 0", "steps")
         _check(self, lambda value: 0 <= value < 2**32, "0 to 4294967295", "seed")
-
-    def schedule(self, steps: int) -> Schedule:
-        """The schedule of a run of so many optimiser steps."""
-        return Schedule(
-            steps=steps,
-            batch_size=self.batch_size,
-            accumulation_steps=self.accumulation_steps,
-            learning_rate=self.learning_rate,
-            backbone_lr_scale=self.backbone_lr_scale,
-            weight_decay=self.weight_decay,
-            warmup_steps=min(1500, steps // 20) if self.warmup_steps is None else self.warmup_steps,
-            power=self.power,
-            max_grad_norm=self.max_grad_norm,
-            max_loss=self.max_loss,
-            batch_norm=self.batch_norm,
-        )

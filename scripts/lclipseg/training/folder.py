@@ -20,7 +20,8 @@ from lclipseg.training.state import TrainingState
 logger = logging.getLogger("lclipseg")
 
 OF_DATA = ("images", "data_fingerprint")  # of a description: what may be accepted as changed
-PROGRESS_FILE, CHECKSUMS_FILE, STATE_FOLDER = "progress.json", "sha256.json", "training_state"
+RUN_FILE, METRICS_FILE, PROGRESS_FILE = "run.json", "metrics.jsonl", "progress.json"
+CHECKSUMS_FILE, STATE_FOLDER = "sha256.json", "training_state"
 # What a resumed run may be told differently: paths, machine and reporting.
 MAY_CHANGE = frozenset(
     {
@@ -75,7 +76,7 @@ class RunFolder:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        self.metrics = self.path / "metrics.jsonl"
+        self.metrics = self.path / METRICS_FILE
         self.last = self.path / "last"
 
     def start(self, resume: bool) -> None:
@@ -104,7 +105,7 @@ class RunFolder:
 
     def describe(self, description: dict[str, Any]) -> None:
         """Write what the run is; everything that its result depends on, and when and where it began."""
-        _write(self.path / "run.json", json.dumps(description, indent=2) + "\n")
+        _write(self.path / RUN_FILE, json.dumps(description, indent=2) + "\n")
 
     def check_same(self, description: dict[str, Any]) -> None:
         """Refuse to resume a run under another description; where it runs, and how often it reports, may change."""
@@ -134,7 +135,7 @@ class RunFolder:
             self.describe({**begun, **{name: now[name] for name in OF_DATA}})
 
     def _description(self) -> dict[str, Any]:
-        path = self.path / "run.json"
+        path = self.path / RUN_FILE
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             content["arguments"] = dict(content["arguments"])

@@ -10,6 +10,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 
 from lclipseg.console.errors import InputError
 from lclipseg.prediction.metrics import SegmentationScores
+from lclipseg.prediction.several import SeveralScores
 from lclipseg.training.folder import Progress, RunFolder
 from lclipseg.training.signals import StopRequest
 from lclipseg.training.steps import Step, Training
@@ -33,7 +34,7 @@ class TrainingRun:
         image_processor ([`BaseImageProcessor`]): Kept beside the weights.
         progress ([`Progress`]): Where the run stands; counted on.
         intervals ([`Intervals`]): When to validate and save.
-        validate (`Callable`): Scores the model as it is; for all processes to call.
+        validate (`Callable`): Scores the model as it is, on one data set or several; for all processes to call.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class TrainingRun:
         image_processor: BaseImageProcessor,
         progress: Progress,
         intervals: Intervals,
-        validate: Callable[[], SegmentationScores],
+        validate: Callable[[], SegmentationScores | SeveralScores],
     ):
         self.training = training
         self.accelerator = training.accelerator

@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 from lclipseg.console.errors import InputError
 from lclipseg.data.class_list import IGNORE_INDEX
 from lclipseg.data.samples import Samples
+from lclipseg.training.arguments import RunArguments
 from lclipseg.training.batch_norm import BatchNormStatistics
 from lclipseg.training.folder import Progress
 from lclipseg.training.signals import WorkerSignals
@@ -65,6 +66,23 @@ class Schedule:
         if self.warmup_steps >= self.steps > 1:
             raise InputError(f"{self.warmup_steps} steps of warm-up leave nothing of a run of {self.steps} steps.")
 
+    @classmethod
+    def of(cls, arguments: RunArguments, steps: int) -> "Schedule":
+        """The schedule of a run of so many optimiser steps."""
+        return cls(
+            steps=steps,
+            batch_size=arguments.batch_size,
+            accumulation_steps=arguments.accumulation_steps,
+            learning_rate=arguments.learning_rate,
+            backbone_lr_scale=arguments.backbone_lr_scale,
+            weight_decay=arguments.weight_decay,
+            warmup_steps=min(1500, steps // 20) if arguments.warmup_steps is None else arguments.warmup_steps,
+            power=arguments.power,
+            max_grad_norm=arguments.max_grad_norm,
+            max_loss=arguments.max_loss,
+            batch_norm=arguments.batch_norm,
+        )
+
     def rate(self, step: int) -> float:
         """Share of the peak rate at `step`, 0 to 1."""
         if step < self.warmup_steps:
@@ -77,7 +95,9 @@ def build_optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.AdamW:
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            groups.setdefault((name.startswith("backbone."), parameter.ndim > 1), []).append(parameter)
+            # Learned class embeddings count by their direction alone: decay would move those that stay as well.
+            decayed = parameter.ndim > 1 and name != "class_embeddings"
+            groups.setdefault((name.startswith("backbone."), decayed), []).append(parameter)
     optimizer = torch.optim.AdamW(
         [
             {
@@ -138,11 +158,6 @@ class Training:
         num_workers: int,
         max_unreadable: float = 0.0,
     ):
-        if samples.device is not None and num_workers:
-            raise InputError(
-                f"--cache_on_device keeps the images in the training process, so --num_workers {num_workers} could "
-                "not help; leave it at 0."
-            )
         self.accelerator = accelerator
         self.samples = samples
         self.schedule = schedule

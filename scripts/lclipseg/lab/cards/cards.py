@@ -13,14 +13,15 @@ from pathlib import Path
 
 from lclipseg.console import arguments
 from lclipseg.console.errors import InputError
+from lclipseg.console.files import read_json
 from lclipseg.console.frame import run_command
 from lclipseg.console.paths import project
+from lclipseg.networks.checkpoints import load_model, weights_sha256
 from lclipseg.networks.presets import load_preset, preset_names
-from lclipseg.networks.weights import weights_sha256
-from lclipseg.prediction.segment import load_model
 from lclipseg.publishing.card import Place, trained_card, untrained_card
 from lclipseg.publishing.facts import load_facts
-from lclipseg.publishing.run import RESULT_KEYS, RUN_FILE, TrainedRun, read_json
+from lclipseg.publishing.run import RESULT_KEYS, TrainedRun
+from lclipseg.training.folder import RUN_FILE
 
 logger = logging.getLogger("lclipseg")
 

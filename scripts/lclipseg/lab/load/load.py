@@ -31,8 +31,7 @@ from lclipseg.console.paths import project
 from lclipseg.lab.load.report import LoadRecord, Phase, as_markdown
 from lclipseg.lab.load.requests import Sent, bad_requests, check_answer, good_requests, largest_requests, mask
 from lclipseg.lab.load.served_process import MemoryWatch, ServedProcess
-from lclipseg.networks.weights import weights_sha256
-from lclipseg.prediction.segment import load_model
+from lclipseg.networks.checkpoints import load_model, weights_sha256
 from modeling_lclipseg import WordBank
 
 try:

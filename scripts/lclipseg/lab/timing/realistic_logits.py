@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from lclipseg.prediction.segment import load_model
+from lclipseg.networks.checkpoints import load_model
 
 
 @dataclass(frozen=True)

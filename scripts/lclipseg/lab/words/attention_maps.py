@@ -26,8 +26,9 @@ from lclipseg.console import arguments
 from lclipseg.console.errors import InputError
 from lclipseg.console.frame import run_command
 from lclipseg.lab.comparisons.plots import DOTS_PER_INCH, WIDTH
+from lclipseg.networks.checkpoints import load_model
 from lclipseg.prediction.metrics import percent
-from lclipseg.prediction.segment import load_model, segment_images
+from lclipseg.prediction.segment import segment_images
 from modeling_lclipseg.class_embeddings_lclipseg import fold_name
 from modeling_lclipseg.inputs_lclipseg import open_image, to_rgb_image
 from modeling_lclipseg.sizing_lclipseg import Size

@@ -24,10 +24,10 @@ from lclipseg.console.errors import InputError
 from lclipseg.console.files import read_yaml
 from lclipseg.console.frame import run_command
 from lclipseg.data.open import load_segmentation_data
+from lclipseg.networks.checkpoints import load_model
 from lclipseg.networks.class_embeddings import resolve_class_embeddings
 from lclipseg.prediction.evaluate import evaluate_model
 from lclipseg.prediction.metrics import SegmentationScores, percent
-from lclipseg.prediction.segment import load_model
 from modeling_lclipseg.class_embeddings_lclipseg import fold_name, nearest_known, project_onto_known
 
 logger = logging.getLogger("lclipseg")

@@ -30,9 +30,9 @@ from lclipseg.data.class_list import ClassList
 from lclipseg.data.open import load_segmentation_data
 from lclipseg.data.subset import find_classes, load_held_out
 from lclipseg.lab.words.zero_shot_scores import ZeroShotScores, score_zero_shot
+from lclipseg.networks.checkpoints import load_model
 from lclipseg.networks.class_embeddings import resolve_class_embeddings
 from lclipseg.prediction.metrics import percent
-from lclipseg.prediction.segment import load_model
 from modeling_lclipseg.class_embeddings_lclipseg import fold_name
 
 logger = logging.getLogger("lclipseg")

@@ -1,0 +1,139 @@
+"""What a run trains and validates on: one data set, a stream, or several sets at once."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torchvision.transforms import v2
+
+from lclipseg.console.errors import InputError
+from lclipseg.data.class_list import ClassList
+from lclipseg.data.labelled import SegmentationData
+from lclipseg.data.mix import MixedClasses, MixedSamples
+from lclipseg.data.open import load_segmentation_data, stream_segmentation_data
+from lclipseg.data.samples import Samples, TrainingSamples
+from lclipseg.data.subset import ClassSubset, find_classes, load_held_out
+from lclipseg.training.arguments import DataArguments
+
+if TYPE_CHECKING:
+    from lclipseg.data.tables import StreamedData
+
+
+@dataclass(frozen=True)
+class RunData:
+    """
+    The data sets of a run, in the order of `--data`.
+
+    Args:
+        names (`tuple[str, ...]`): The last part of each one's path.
+        train, eval (`tuple`): Their splits to train and to validate on.
+        all_classes (`tuple[ClassList, ...]`): Their classes, those that are held out of training among them.
+    """
+
+    names: tuple[str, ...]
+    train: tuple["SegmentationData | StreamedData", ...]
+    eval: tuple["SegmentationData | StreamedData", ...]
+    all_classes: tuple[ClassList, ...]
+
+    @classmethod
+    def open(cls, arguments: DataArguments) -> "RunData":
+        """
+        Raises:
+            [`InputError`]: a source that cannot be used, or options that do not go together.
+        """
+        if arguments.streaming and len(arguments.data) > 1:
+            raise InputError("--streaming true takes one data set; several in one run are read from folders or tables")
+        opened = [_open(arguments, source) for source in arguments.data]
+        splits = [_without(arguments, *both) for both in opened]
+        return cls(
+            names=_names(arguments.data),
+            train=tuple(train for train, _ in splits),
+            eval=tuple(held for _, held in splits),
+            all_classes=tuple(train.classes for train, _ in opened),
+        )
+
+    @cached_property
+    def mixed(self) -> MixedClasses:
+        """The classes to train, joined by their words."""
+        return MixedClasses.join([one.classes for one in self.train], self.names)
+
+    @property
+    def classes(self) -> ClassList:
+        return self.train[0].classes if len(self.train) == 1 else self.mixed.classes
+
+    def samples(self, arguments: DataArguments, transform: v2.Transform, seed: int, device: torch.device) -> Samples:
+        """Augmented training samples."""
+        kept = device if arguments.cache_on_device else None
+        if len(self.train) > 1:
+            sets = [one for one in self.train if isinstance(one, SegmentationData)]
+            return MixedSamples(sets, self.mixed, transform, seed, kept, arguments.data_weights)
+        (only,) = self.train
+        if isinstance(only, SegmentationData):
+            return TrainingSamples(only, transform, seed, kept)
+        from lclipseg.data.streams import StreamedSamples  # needs `datasets`, as the data did
+
+        streamed = StreamedSamples(only, transform, seed, arguments.images_per_epoch)
+        if streamed.images_per_epoch is None:
+            raise InputError(
+                f"{arguments.data[0]} does not say how many images it has, which the schedule is made from; give "
+                "--images_per_epoch."
+            )
+        return streamed
+
+    def description(self) -> dict[str, Any]:
+        """What a resumed run must find again: the number of images and a fingerprint of each split."""
+        parts = {"train": self.train, "eval": self.eval}
+        return {
+            "images": {split: _one_or_all([_length(one) for one in sets]) for split, sets in parts.items()},
+            "data_fingerprint": {
+                split: _one_or_all([one.fingerprint() for one in sets]) for split, sets in parts.items()
+            },
+        }
+
+
+def _open(arguments: DataArguments, source: str) -> tuple[Any, Any]:
+    columns = {"image_column": arguments.image_column, "mask_column": arguments.mask_column}
+    splits = (arguments.train_split, arguments.eval_split)
+    if arguments.streaming:
+        if arguments.held_out is not None or arguments.cache or arguments.cache_on_device:
+            raise InputError("--streaming true goes with none of --held_out, --cache and --cache_on_device.")
+        streams = [stream_segmentation_data(source, split, classes=arguments.classes, **columns) for split in splits]
+        return streams[0], streams[1]
+    train, held = (
+        load_segmentation_data(source, split, classes=arguments.classes, cache=arguments.cache, **columns)
+        for split in splits
+    )
+    return train, held
+
+
+def _without(arguments: DataArguments, train: Any, held: Any) -> tuple[Any, Any]:
+    """Both splits without the classes that training leaves out."""
+    left_out: set[int] = set()
+    if arguments.held_out is not None:
+        left_out |= set(find_classes(load_held_out(arguments.held_out), train.classes))
+    if arguments.background == "ignore" and train.classes.none_of_these is not None:
+        left_out.add(train.classes.names.index(train.classes.none_of_these))
+    if not left_out:
+        return train, held
+    kept = [name for index, name in enumerate(train.classes.names) if index not in left_out]
+    return ClassSubset(train, kept), ClassSubset(held, kept)
+
+
+def _names(sources: Sequence[str]) -> tuple[str, ...]:
+    names = [Path(source).stem for source in sources]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise InputError(f"--data names two sets {repeated[0]!r}; their results could not be told apart. Rename one.")
+    return tuple(names)
+
+
+def _length(data: "SegmentationData | StreamedData") -> int | None:
+    return len(data) if isinstance(data, SegmentationData) else data.num_rows
+
+
+def _one_or_all(values: Iterable[Any]) -> Any:
+    found = list(values)
+    return found[0] if len(found) == 1 else found

@@ -1,0 +1,217 @@
+"""The network that a run begins with: a preset with ImageNet weights, or a checkpoint with the data's classes."""
+
+import copy
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+
+from lclipseg.console.errors import InputError
+from lclipseg.console.files import read_json
+from lclipseg.data.class_list import ClassList
+from lclipseg.networks import build
+from lclipseg.networks.build import ClassEmbeddings
+from lclipseg.networks.checkpoints import load_model, weights_sha256
+from lclipseg.networks.presets import load_preset
+from lclipseg.networks.words import by_word, initial_vectors
+from lclipseg.training.ablations import ablate, control_vectors, learn_vectors
+from lclipseg.training.arguments import ModelArguments
+from lclipseg.training.folder import RUN_FILE
+from lclipseg.training.vector_augmentation import VectorAugmentation
+from modeling_lclipseg import LClipSegForSemanticSegmentation, LClipSegImageProcessor, WordBank
+from modeling_lclipseg.class_embeddings_lclipseg import fold_name
+
+logger = logging.getLogger("lclipseg")
+
+DEFAULT_PRESET, DEFAULT_SHORTEST_EDGE = "lclipseg-mbv3", 512
+OF_CLASSES = ("class_embeddings",)  # tensors that go with the list of classes
+
+
+@dataclass(frozen=True)
+class Start:
+    """
+    Args:
+        model ([`LClipSegForSemanticSegmentation`]): With the data's classes.
+        image_processor ([`LClipSegImageProcessor`]): The one that belongs to it.
+        origin (`dict`): For the record of the run: the preset, or the checkpoint with its hash.
+        image_size (`int`, *optional*): Height and width that the backbone is built for, in pixels; `None` for any.
+    """
+
+    model: LClipSegForSemanticSegmentation
+    image_processor: LClipSegImageProcessor
+    origin: Mapping[str, Any]
+    image_size: int | None
+
+
+def begin(
+    arguments: ModelArguments, classes: ClassList, all_words: set[str], shortest_edge: int | None, seed: int
+) -> Start:
+    """
+    Build or load the network of a run.
+
+    Args:
+        arguments ([`ModelArguments`]): What is asked for.
+        classes ([`ClassList`]): The classes to train.
+        all_words (`set[str]`): Words of all classes of the data, folded; none of them is drawn as a negative word.
+        shortest_edge (`int`, *optional*): Shorter side that images are brought to, in pixels; 0 keeps their size. By
+            default the checkpoint's, or 512.
+        seed (`int`): Seed of what is random.
+
+    Raises:
+        [`InputError`]: a preset, checkpoint, bank or option that cannot be used, or that do not go together.
+    """
+    make = _from_preset if arguments.start_from is None else _from_checkpoint
+    start, learned = make(arguments, classes, shortest_edge, seed)
+    if arguments.ablation is not None:
+        ablate(start.model, arguments.ablation)
+    if learned:
+        learn_vectors(start.model, learned)
+    if arguments.vector_noise or arguments.negative_words:
+        others = other_words(arguments, all_words)
+        VectorAugmentation(arguments.vector_noise, arguments.negative_words, others).attach(start.model)
+    return start
+
+
+def _from_preset(
+    arguments: ModelArguments, classes: ClassList, shortest_edge: int | None, seed: int
+) -> tuple[Start, Sequence[int]]:
+    preset = load_preset(arguments.model or DEFAULT_PRESET)
+    fields = build.config_fields(arguments.config)
+    guidance = arguments.guidance or "fusion"
+    vectors: ClassEmbeddings | None = None
+    learned: Sequence[int] = ()
+    if guidance != "none":
+        vectors, learned = _vectors_for_preset(arguments, preset.build_config(**fields), classes, seed)
+    weights = arguments.backbone_weights or preset.backbone_weights
+    model = build.build_model(preset, {**fields, "guidance": guidance}, classes, vectors, weights)
+    edge = DEFAULT_SHORTEST_EDGE if shortest_edge is None else shortest_edge
+    processor = build.build_image_processor(preset, edge or None)
+    return Start(model, processor, {"preset": asdict(preset)}, preset.image_size), learned
+
+
+def _vectors_for_preset(
+    arguments: ModelArguments, config: Any, classes: ClassList, seed: int
+) -> tuple[ClassEmbeddings, Sequence[int]]:
+    learned: Sequence[int] = ()
+    if arguments.bank is not None:
+        bank = build.load_bank(arguments.bank, arguments.text_model)
+        lookup = by_word(bank.names, bank.embeddings)
+        found = initial_vectors(classes, lookup, bank.embeddings, seed)
+        learned = found.learned
+        tower = bank.text_model or arguments.text_model
+        vectors = ClassEmbeddings(found.vectors, bank.embeddings, tower, bank.prompt_templates)
+    else:
+        text_model = arguments.text_model or config.text_model_name_or_path
+        vectors = build.vectors_from_tower(classes, str(text_model), config.prompt_templates)
+    vectors = control_vectors(vectors.centred_by(arguments.center), arguments.vectors, seed)
+    return vectors, range(len(classes.names)) if arguments.vectors == "learned" else learned
+
+
+def _from_checkpoint(
+    arguments: ModelArguments, classes: ClassList, shortest_edge: int | None, seed: int
+) -> tuple[Start, Sequence[int]]:
+    source = _checkpoint_of(str(arguments.start_from))
+    trained, processor = load_model(source)
+    fields = build.config_fields(arguments.config)
+    guidance = arguments.guidance or trained.config.guidance
+    learned: Sequence[int] = ()
+    vectors = None
+    if guidance != "none":
+        vectors, learned = _vectors_for_checkpoint(arguments, trained, classes, seed)
+    if guidance == trained.config.guidance and not fields and trained.open_vocabulary:
+        model = trained
+    else:
+        model = _rebuilt(trained, {**fields, "guidance": guidance}, classes, source)
+    if vectors is not None:
+        model.set_classes(classes.names, vectors)
+    if shortest_edge is not None:
+        size = {"shortest_edge": shortest_edge, "longest_edge": 4 * shortest_edge}
+        options = {"do_resize": True, "size": size} if shortest_edge else {"do_resize": False}
+        processor = type(processor)(**{**processor.to_dict(), **options})
+    preset = _preset_of(Path(source))
+    origin = {"started_from": {"model": source, "weights_sha256": weights_sha256(source)}, "preset": preset}
+    return Start(model, processor, origin, (trained.config.backbone_kwargs or {}).get("img_size")), learned
+
+
+def _vectors_for_checkpoint(
+    arguments: ModelArguments, trained: LClipSegForSemanticSegmentation, classes: ClassList, seed: int
+) -> tuple[torch.Tensor, Sequence[int]]:
+    """The bank's vectors where one is given, else the checkpoint's own; the other words are learned."""
+    if not trained.head.takes_text:
+        raise InputError(
+            f"--start_from {arguments.start_from} has guidance 'none', and thus no text space to put classes into; "
+            "start from a text-guided checkpoint, or train it on as --guidance none"
+        )
+    own = trained.class_embeddings.detach().float().cpu()
+    words, vectors = list(trained.config.class_names), own
+    common = own
+    if arguments.bank is not None:
+        bank = build.load_bank(arguments.bank, arguments.text_model)
+        if bank.embeddings.shape[1] != own.shape[1]:
+            raise InputError(
+                f"--bank {arguments.bank} has vectors of width {bank.embeddings.shape[1]}, but --start_from "
+                f"{arguments.start_from} takes {own.shape[1]}; give a bank of its text tower"
+            )
+        common = bank.embeddings
+        words, vectors = [*words, *bank.names], torch.cat([own, bank.embeddings])  # what is found last counts
+    found = initial_vectors(classes, by_word(words, vectors), common, seed)
+    given = ClassEmbeddings(found.vectors, None, None, ())
+    controlled = control_vectors(given, arguments.vectors, seed).classes
+    return controlled, range(len(classes.names)) if arguments.vectors == "learned" else found.learned
+
+
+def _rebuilt(
+    trained: LClipSegForSemanticSegmentation, fields: Mapping[str, Any], classes: ClassList, source: str
+) -> LClipSegForSemanticSegmentation:
+    """Another head on the trained network: what both have is taken over, the rest begins anew and is named."""
+    values = {**trained.config.to_dict(), **fields, "id2label": classes.id2label}
+    for name in ("label2id", "num_labels", "architectures", "model_type", "transformers_version", "dtype"):
+        values.pop(name, None)
+    try:
+        model = LClipSegForSemanticSegmentation(type(trained.config)(**copy.deepcopy(values)))
+    except (ValueError, RuntimeError, StrictDataclassError) as error:
+        raise InputError(f"the network of {source} cannot be built with {dict(fields)}: {error}") from error
+    own = model.state_dict()
+    shared = {
+        name: tensor
+        for name, tensor in trained.state_dict().items()
+        if name not in OF_CLASSES and name in own and own[name].shape == tensor.shape
+    }
+    model.load_state_dict(shared, strict=False)
+    anew = [name for name in own if name not in shared and name not in OF_CLASSES]
+    if anew:
+        modules = sorted({".".join(name.split(".")[:2]) for name in anew})
+        logger.warning(f"of {source}, {len(shared)} tensors are taken over; these begin anew: {', '.join(modules)}")
+    return model
+
+
+def _checkpoint_of(source: str) -> str:
+    """A run's folder stands for its best checkpoint."""
+    folder = Path(source).expanduser()
+    if (folder / RUN_FILE).is_file() and not (folder / "config.json").is_file():
+        for name in ("best", "last"):
+            if (folder / name / "config.json").is_file():
+                return str(folder / name)
+        raise InputError(
+            f"--start_from {source} is a run without a checkpoint yet; let it come to its first validation"
+        )
+    return str(folder) if folder.exists() else source
+
+
+def _preset_of(checkpoint: Path) -> Any:
+    """What a checkpoint's run says of its preset, where it can be found."""
+    for folder in (checkpoint, checkpoint.parent):
+        if (folder / RUN_FILE).is_file():
+            record = read_json(folder / RUN_FILE)
+            return record.get("preset") or {"name": record["arguments"].get("model")}
+    return None
+
+
+def other_words(arguments: ModelArguments, taken: set[str]) -> torch.Tensor:
+    """The vectors (N, D) of the bank's words that stand for no class of the data."""
+    bank = WordBank.load(str(arguments.bank))
+    return bank.embeddings[[row for row, word in enumerate(bank.names) if fold_name(word) not in taken]]
