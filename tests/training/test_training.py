@@ -148,7 +148,8 @@ def test_command_line_wins_over_the_recipe(tmp_path):
 
 @pytest.mark.parametrize("recipe", sorted(Path("configuration/recipes").glob("*.yaml")), ids=lambda path: path.stem)
 def test_published_recipes_parse(recipe):
-    assert parse(str(recipe))[0].model.startswith("lclipseg-")
+    model, data, _ = parse(str(recipe))
+    assert (model.model or "lclipseg-").startswith("lclipseg-") and len(data.crop_size) == 2
 
 
 def test_unknown_recipe_field_suggests_the_nearest(tmp_path):
