@@ -1,12 +1,12 @@
 /** The camera of the visitor's device. */
 
-import { CAMERA_SIDE, Picture } from "./picture.js";
+import { CAMERA_SIDE, InputImage } from "./image.js";
 import { UserError } from "./user_error.js";
 
 const REASONS = {
-  NotAllowedError: "The camera was refused: allow it for this page in the browser, or choose a picture.",
-  NotFoundError: "There is no camera on this device; choose a picture.",
-  NotReadableError: "The camera is in use by another program; close that one, or choose a picture.",
+  NotAllowedError: "The camera was refused: allow it for this page in the browser, or choose an image.",
+  NotFoundError: "There is no camera on this device; choose an image.",
+  NotReadableError: "The camera is in use by another program; close that one, or choose an image.",
 };
 
 /** One turn of the camera: it is started once and stopped once, maybe before the visitor has allowed it. */
@@ -22,7 +22,7 @@ export class Camera {
 
   /**
    * Resolves once it runs, or once it was stopped instead.
-   * @throws {UserError} refused, none there, in use, no picture from it, or a page without https
+   * @throws {UserError} refused, none there, in use, no image from it, or a page without https
    */
   async start() {
     if (!navigator.mediaDevices) {
@@ -44,9 +44,9 @@ export class Camera {
     }
   }
 
-  /** @returns {Promise<Picture>} what it sees now */
+  /** @returns {Promise<InputImage>} what it sees now */
   async shoot() {
-    return new Picture(await createImageBitmap(this.#video), "camera", CAMERA_SIDE);
+    return new InputImage(await createImageBitmap(this.#video), "camera", CAMERA_SIDE);
   }
 
   stop() {

@@ -12,7 +12,7 @@ export function toClassIds(indices, chosen) {
 }
 
 /**
- * How much of a picture each class covers.
+ * How much of an image each class covers.
  * @param {Uint8Array} ids
  * @returns {{id: number, share: number}[]} the classes in it, the largest first; shares in (0, 1]
  */

@@ -1,4 +1,4 @@
-/** The page: pictures come in, the network runs over them, the result is shown. */
+/** The page: images come in, the network runs over them, the result is shown. */
 
 import { Camera } from "./camera.js";
 import { ClassList } from "./class_list.js";
@@ -6,7 +6,7 @@ import { ClassesPanel } from "./classes_panel.js";
 import { onFilesChosen } from "./file_input.js";
 import { toClassIds } from "./label_map.js";
 import { fetchNeeded, readFurtherWords, readModelFiles } from "./model_files.js";
-import { Picture } from "./picture.js";
+import { InputImage } from "./image.js";
 import { ResultPanel } from "./result_panel.js";
 import { Segmenter } from "./segmenter.js";
 import { UserError } from "./user_error.js";
@@ -18,12 +18,12 @@ class Page {
   #segmenter = new Segmenter();
   #result = new ResultPanel(attempt);
   #camera = null; // while it runs or is asked for
-  #picture = null;
+  #image = null;
   #decoding = 0; // milliseconds
   #run = null; // of the network, while it runs
   #outdated = false;
 
-  /** Fetch what belongs to the model, then take pictures. */
+  /** Fetch what belongs to the model, then take images. */
   async start() {
     if (typeof WebAssembly !== "object") {
       throw new UserError("This browser has no WebAssembly, which the network needs; use another browser.");
@@ -37,13 +37,13 @@ class Page {
     this.#result.showBackend(await this.#segmenter.open(network, this.classes.vectors, backend));
     byId("model").textContent = name ? `Model: ${name}; it runs in this browser` : "The network runs in this browser";
     this.panel = new ClassesPanel(this.classes, () => this.#segment(), attempt);
-    this.#takePictures();
+    this.#takeImages();
     say(`Ready: the network took ${((performance.now() - start) / 1000).toFixed(1)} s to load.`);
     const bank = await readFurtherWords();
     if (bank) this.panel.useBank(bank);
   }
 
-  #takePictures() {
+  #takeImages() {
     onFilesChosen(byId("file"), (files) => attempt(() => this.#takeFiles(files)));
     byId("example").addEventListener("click", () => attempt(() => this.#takeExample()));
     byId("camera").addEventListener("click", () => attempt(() => this.#toggleCamera()));
@@ -62,7 +62,7 @@ class Page {
     }
   }
 
-  /** A picture, or the files of a word bank. */
+  /** An image, or the files of a word bank. */
   async #takeFiles(files) {
     if (files.some(({ name }) => /\.(safetensors|json)$/.test(name))) await this.panel.takeBankFiles(files);
     else if (files.length) await this.#takeFile(files[0], files[0].name);
@@ -75,18 +75,18 @@ class Page {
   async #takeFile(file, name) {
     this.#stopCamera();
     const start = performance.now();
-    const picture = await Picture.decode(file, name);
-    this.#use(picture, performance.now() - start);
+    const image = await InputImage.decode(file, name);
+    this.#use(image, performance.now() - start);
     await this.#segment();
   }
 
-  #use(picture, decoding) {
-    this.#picture?.close();
-    this.#picture = picture;
+  #use(image, decoding) {
+    this.#image?.close();
+    this.#image = image;
     this.#decoding = decoding;
   }
 
-  /** The network over the picture; once more if picture or classes change meanwhile. */
+  /** The network over the image; once more if image or classes change meanwhile. */
   #segment() {
     this.#outdated = true;
     this.#run ??= this.#segmentWhileOutdated().finally(() => (this.#run = null));
@@ -94,31 +94,31 @@ class Page {
   }
 
   async #segmentWhileOutdated() {
-    document.body.classList.toggle("busy", !this.#camera); // a film would flicker
+    document.body.classList.toggle("busy", !this.#camera); // a video would flicker
     try {
-      while (this.#outdated && this.#picture) {
+      while (this.#outdated && this.#image) {
         this.#outdated = false;
-        await this.#segmentOnce(this.#picture, this.classes);
+        await this.#segmentOnce(this.#image, this.classes);
       }
     } finally {
       document.body.classList.remove("busy");
     }
   }
 
-  async #segmentOnce(picture, { chosen, names, vectors }) {
+  async #segmentOnce(image, { chosen, names, vectors }) {
     const start = performance.now();
-    const pixels = picture.prepare();
+    const pixels = image.prepare();
     const decode = this.#decoding + performance.now() - start;
-    this.#decoding = 0; // another run over the same picture decodes nothing
+    this.#decoding = 0; // another run over the same image decodes nothing
     const network = await this.#segmenter.segment(pixels, vectors);
     const ids = toClassIds(network.indices, chosen);
-    const draw = this.#result.show({ name: picture.name, canvas: pixels.canvas, ids, names, chosen });
+    const draw = this.#result.show({ name: image.name, canvas: pixels.canvas, ids, names, chosen });
     const stages = [
       { stage: "decode", milliseconds: decode },
       { stage: "network", milliseconds: network.milliseconds },
       { stage: "draw", milliseconds: draw },
     ];
-    this.#result.showTimings(stages, sizeRemark(picture, pixels));
+    this.#result.showLatency(stages, sizeRemark(image, pixels));
     this.#result.showBackend(network);
   }
 
@@ -162,9 +162,9 @@ class Page {
   }
 }
 
-function sizeRemark(picture, { width, height }) {
-  if (width === picture.width && height === picture.height) return "";
-  return `Worked on at ${width} x ${height} of ${picture.width} x ${picture.height} pixels`;
+function sizeRemark(image, { width, height }) {
+  if (width === image.width && height === image.height) return "";
+  return `Worked on at ${width} x ${height} of ${image.width} x ${image.height} pixels`;
 }
 
 function say(text) {

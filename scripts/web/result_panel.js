@@ -1,4 +1,4 @@
-/** The result: picture, colours, legend, timings, and files to keep. Drawing it again runs no network. */
+/** The result: image, colours, legend, latency, and files to keep. Drawing it again runs no network. */
 
 import { classShares, formatShare } from "./label_map.js";
 import { classPalette } from "./palette.js";
@@ -27,7 +27,7 @@ export class ResultPanel {
 
   /**
    * @param {{name: string, canvas: HTMLCanvasElement, ids: Uint8Array, names: string[], chosen: number[]}} result
-   *   the picture at its working size, the class id of every pixel, all names by id, and the ids that were asked for
+   *   the image at its working size, the class id of every pixel, all names by id, and the ids that were asked for
    * @returns {number} milliseconds that drawing took
    */
   show(result) {
@@ -48,10 +48,10 @@ export class ResultPanel {
   }
 
   /** @param {{stage: string, milliseconds: number}[]} stages in their order */
-  showTimings(stages, remark = "") {
+  showLatency(stages, remark = "") {
     const total = stages.reduce((sum, { milliseconds }) => sum + milliseconds, 0);
     const parts = stages.map(({ stage, milliseconds }) => `${stage} ${formatMilliseconds(milliseconds)}`);
-    document.getElementById("timings").textContent =
+    document.getElementById("latency").textContent =
       `${formatMilliseconds(total)} ms in all: ${parts.join(" · ")}${remark && `. ${remark}`}`;
   }
 
@@ -87,7 +87,7 @@ export class ResultPanel {
     const absent = chosen.filter((id) => !found.has(id)).map((id) => names[id]);
     document.getElementById("absent").textContent = absent.length ? `Not found: ${absent.join(", ")}` : "";
     const spoken = shares.map(({ id, share }) => `${names[id].slice(0, MAX_NAME)} ${formatShare(share)}`);
-    this.#tint.setAttribute("aria-label", `The picture with its classes in colour: ${spoken.join(", ")}`);
+    this.#tint.setAttribute("aria-label", `The image with its classes in colour: ${spoken.join(", ")}`);
   }
 
   /** The name of the class under the pointer, beside it. */
@@ -117,7 +117,7 @@ export class ResultPanel {
     context.globalAlpha = this.#opacity.valueAsNumber;
     context.drawImage(this.#tint, 0, 0);
     const file = await new Promise((resolve) => drawing.toBlob(resolve, "image/png"));
-    if (!file) throw new UserError("The browser could not write the overlay: it is too large; use a smaller picture.");
+    if (!file) throw new UserError("The browser could not write the overlay: it is too large; use a smaller image.");
     save(file, name, "overlay");
   }
 
@@ -150,10 +150,10 @@ function shareRow(name, share, rgb) {
   return row;
 }
 
-function save(blob, pictureName, what) {
+function save(blob, imageName, what) {
   const link = document.createElement("a");
   link.href = URL.createObjectURL(blob);
-  link.download = `${pictureName.replace(/\.[^.]*$/, "") || "picture"}_${what}.png`;
+  link.download = `${imageName.replace(/\.[^.]*$/, "") || "image"}_${what}.png`;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000); // the browser has read it by then
 }

@@ -56,7 +56,7 @@ export class Segmenter {
 
 function explain(error) {
   if (/memory|bad_alloc|RangeError/i.test(error)) {
-    return `There was not enough memory: choose fewer classes or a smaller picture. (${error})`;
+    return `There was not enough memory: choose fewer classes or a smaller image. (${error})`;
   }
   return `The network could not be run: ${error}`;
 }

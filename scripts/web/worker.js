@@ -5,7 +5,7 @@
 
 const VENDOR = new URL("./vendor/", import.meta.url).href;
 // WebAssembly alone is half the download of the build that has WebGPU as well. Of the latter there are two; the other,
-// ort.webgpu, refuses the graph: it has no Cast to double, in which the picture's size is computed.
+// ort.webgpu, refuses the graph: it has no Cast to double, in which the image's size is computed.
 const RUNTIMES = { wasm: "./vendor/ort.wasm.min.mjs", webgpu: "./vendor/ort.min.mjs" };
 const MAX_THREADS = 4;
 const TRIAL_SIZE = [640, 480]; // width and height
@@ -64,7 +64,7 @@ const openers = {
 const tasks = {
   async open({ buffer, vectors, backend }) {
     model = buffer;
-    await openers[backend ?? (await hasGraphicsProcessor() ? "fastest" : "wasm")](vectors);
+    await openers[backend ?? (await hasGpu() ? "fastest" : "wasm")](vectors);
     return describe();
   },
 
@@ -98,13 +98,13 @@ function describe() {
 }
 
 /** A software adapter does not count: it is slower than WebAssembly. */
-async function hasGraphicsProcessor() {
+async function hasGpu() {
   const adapter = await navigator.gpu?.requestAdapter().catch(() => null);
   return Boolean(adapter) && !adapter.info?.isFallbackAdapter;
 }
 
 /**
- * Both backends over a trial picture: many small steps need not be faster on a graphics processor.
+ * Both backends over a trial image: many small steps need not be faster on a GPU.
  * @returns {Promise<Network>} the faster one; the other has given its memory back
  */
 async function openFastest(vectors) {
@@ -119,7 +119,7 @@ async function openFastest(vectors) {
     return onGpu.network;
   }
   const times = [onGpu, onCpu].map(({ milliseconds }) => milliseconds.toFixed(0));
-  note = `A trial picture took ${times[0]} ms on WebGPU and ${times[1]} ms on WebAssembly.`;
+  note = `A trial image took ${times[0]} ms on WebGPU and ${times[1]} ms on WebAssembly.`;
   const [taken, other] = onGpu.milliseconds < onCpu.milliseconds ? [onGpu, onCpu] : [onCpu, onGpu];
   await other.network.close();
   return taken.network;

@@ -1,12 +1,12 @@
-/** Pictures: decoded as modeling_lclipseg/inputs_lclipseg.py does it, and limited in size. */
+/** Images: decoded as modeling_lclipseg/inputs_lclipseg.py does it, and limited in size. */
 
 import { UserError } from "./user_error.js";
 
-export const WORKING_SIDE = 1600; // pixels; larger pictures are scaled down to this longer side
+export const WORKING_SIDE = 1600; // pixels; larger images are scaled down to this longer side
 export const CAMERA_SIDE = 640;
 
 /**
- * The size at which a picture is worked on: its own, or smaller where that is too large.
+ * The size at which an image is worked on: its own, or smaller where that is too large.
  * @param {number} width
  * @param {number} height
  * @param {number} longestSide
@@ -17,8 +17,8 @@ export function workingSize(width, height, longestSide) {
   return { width: Math.max(1, Math.round(width * scale)), height: Math.max(1, Math.round(height * scale)) };
 }
 
-/** A decoded picture, upright. */
-export class Picture {
+/** A decoded image, upright. */
+export class InputImage {
   #pixels = null;
 
   /**
@@ -37,7 +37,7 @@ export class Picture {
   /**
    * @param {Blob} file
    * @param {string} name
-   * @returns {Promise<Picture>} turned upright by its EXIF orientation; of an animation, the first frame
+   * @returns {Promise<InputImage>} turned upright by its EXIF orientation; of an animation, the first frame
    * @throws {UserError} not an image that this browser reads
    */
   static async decode(file, name) {
@@ -47,14 +47,14 @@ export class Picture {
         imageOrientation: "from-image",
         colorSpaceConversion: "none",
       });
-      return new Picture(bitmap, name);
+      return new InputImage(bitmap, name);
     } catch {
       throw new UserError(`${name} is not an image, is damaged, or is of a format that this browser does not read.`);
     }
   }
 
   /**
-   * The picture at its working size, on white where it is transparent.
+   * The image at its working size, on white where it is transparent.
    * @returns {{canvas: HTMLCanvasElement, rgb: Uint8Array, width: number, height: number}}
    */
   prepare() {
