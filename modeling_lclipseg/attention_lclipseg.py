@@ -34,7 +34,14 @@ class LClipSegAttention(nn.Module):
     def heads(self, sequence: torch.Tensor) -> torch.Tensor:
         return sequence.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)  # (B, heads, L, d / heads)
 
-    def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **kwargs):
+    def attend(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        mask: torch.Tensor | None = None,  # (B, 1, 1 or L, S), added to the weights before their softmax
+        **kwargs,
+    ):
         # No backend is asked to record: they warn that they cannot, and the maps that are asked for are the bridge's.
         kwargs = {name: option for name, option in kwargs.items() if not name.startswith("output_")}
         attention = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
@@ -43,7 +50,7 @@ class LClipSegAttention(nn.Module):
             self.heads(query),
             self.heads(key),
             self.heads(value),
-            None,
+            mask,
             scaling=self.head_dim**-0.5,
             dropout=0.0,
             **kwargs,

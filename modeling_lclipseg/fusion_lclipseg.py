@@ -43,8 +43,13 @@ class LClipSegTextToImage(nn.Module):
         super().__init__()
         self.value = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
 
-    def forward(self, tokens: torch.Tensor, affinity: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """`tokens` (B, K, d) and `affinity` (B, K, n) give (B, n, d) and weights (B, 1, n, K) that sum to 1 over K."""
+    def forward(
+        self, tokens: torch.Tensor, affinity: torch.Tensor, class_mask: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """`tokens` (B, K, d) and `affinity` (B, K, n) give (B, n, d) and weights (B, 1, n, K) that sum to 1 over K, or
+        over those K that `class_mask` (B, K) leaves."""
+        if class_mask is not None:
+            affinity = affinity.masked_fill(~class_mask[..., None], -torch.inf)
         weights = affinity.transpose(1, 2).softmax(dim=2)[:, None]
         return weights[:, 0] @ self.value(tokens), weights
 
@@ -57,8 +62,13 @@ class LClipSegTokenAttention(LClipSegAttention):
         self.query_key_value = nn.Linear(config.hidden_size, 3 * config.hidden_size)
         self.output = nn.Linear(config.hidden_size, config.hidden_size)
 
-    def forward(self, tokens: torch.Tensor, **kwargs):
-        output, weights = self.attend(*self.query_key_value(tokens).chunk(3, dim=-1), **kwargs)
+    def forward(self, tokens: torch.Tensor, class_mask: torch.Tensor | None = None, **kwargs):
+        mask = None
+        if class_mask is not None:  # a class reads those alone that compete in its image
+            mask = tokens.new_zeros(class_mask.shape).masked_fill(~class_mask, -torch.inf)[
+                :, None, None
+            ]  # (B, 1, 1, K)
+        output, weights = self.attend(*self.query_key_value(tokens).chunk(3, dim=-1), mask=mask, **kwargs)
         return self.output(output), weights  # (B, K, d), (B, heads, K, K)
 
 
@@ -110,13 +120,19 @@ class LClipSegFusionLayer(GradientCheckpointingLayer):
         self.text_to_image = LClipSegTextToImage(config)
 
     def forward(
-        self, feature_map: torch.Tensor, tokens: torch.Tensor, affinity: torch.Tensor, **kwargs
+        self,
+        feature_map: torch.Tensor,
+        tokens: torch.Tensor,
+        affinity: torch.Tensor,
+        class_mask: torch.Tensor | None = None,
+        **kwargs,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """(B, d, h, w), (B, K, d) and (B, K, n) give the first two of the same shapes."""
+        """(B, d, h, w), (B, K, d) and (B, K, n) give the first two of the same shapes. What a class that `class_mask`
+        (B, K) leaves out would say reaches no pixel and no other class."""
         pixels = feature_map.flatten(2).transpose(1, 2)  # (B, n, d)
         tokens = self.image_to_text_norm(tokens + self.image_to_text(pixels, affinity)[0])
-        tokens = self.text_branch(tokens, **kwargs)
-        read = self.text_to_image(tokens, affinity)[0].transpose(1, 2)  # (B, d, n)
+        tokens = self.text_branch(tokens, class_mask=class_mask, **kwargs)
+        read = self.text_to_image(tokens, affinity, class_mask)[0].transpose(1, 2)  # (B, d, n)
         return feature_map + self.image_branch(feature_map) + read.unflatten(2, feature_map.shape[-2:]), tokens
 
 
@@ -133,12 +149,18 @@ class LClipSegFusion(nn.Module):
         self.layers = nn.ModuleList(LClipSegFusionLayer(config) for _ in range(config.num_fusion_layers))
 
     def forward(
-        self, feature_map: torch.Tensor, class_embeddings: torch.Tensor, **kwargs
+        self,
+        feature_map: torch.Tensor,
+        class_embeddings: torch.Tensor,
+        class_mask: torch.Tensor | None = None,
+        **kwargs,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """
         Args:
             feature_map (`torch.Tensor` of shape `(batch_size, hidden_size, height, width)`): The coarse map.
             class_embeddings (`torch.Tensor` of shape `(num_classes, class_embed_dim)`): One vector a class.
+            class_mask (`torch.Tensor` of shape `(batch_size, num_classes)`, *optional*): Which classes compete in each
+                image, bool. For these all is as if there were no others.
 
         Returns:
             The fused map, of the same shape; the fused class tokens of every image, a `torch.Tensor` of shape
@@ -149,7 +171,7 @@ class LClipSegFusion(nn.Module):
         tokens = tokens.expand(feature_map.shape[0], -1, -1)  # (B, K, d)
         affinity = self.similarity(self.pixel_embedding(feature_map), self.token_embedding(tokens))  # (B, K, h, w)
         for layer in self.layers:
-            feature_map, tokens = layer(feature_map, tokens, affinity.flatten(2), **kwargs)
+            feature_map, tokens = layer(feature_map, tokens, affinity.flatten(2), class_mask=class_mask, **kwargs)
         return feature_map, tokens, affinity
 
 

@@ -121,3 +121,15 @@ def test_gradient_checkpointing_keeps_the_gradients(feature_map):
     tokens, affinity = torch.randn(2, 3, 16), torch.randn(2, 3, 24)
     torch.testing.assert_close(gradients(False), gradients(True))
     assert recomputed
+
+
+def test_masked_classes_change_nothing_for_the_others():
+    fusion = LClipSegFusion(tiny_config(num_fusion_layers=2)).eval()
+    maps, vectors = torch.randn(2, 16, 4, 6), torch.randn(5, 32)
+    mask = torch.tensor([[True, True, False, True, False], [False, True, True, False, True]])
+    fused, tokens, affinity = fusion(maps, vectors, class_mask=mask)
+    for image, kept in enumerate(mask):
+        alone = fusion(maps[image : image + 1], vectors[kept])
+        torch.testing.assert_close(fused[image], alone[0][0])
+        torch.testing.assert_close(tokens[image, kept], alone[1][0])
+        torch.testing.assert_close(affinity[image, kept], alone[2][0])
