@@ -406,10 +406,9 @@ def test_merged_classes_stand_where_their_first_stood(tmp_path):
     assert found == {"classes": ["wall", "opening"], "palette": [[1, 1, 1], [2, 2, 2]], "mask": [[0, 1, 1]]}
 
 
-def test_first_word_is_the_prompt_and_several_are_kept(tmp_path):
-    found = prepared_classes(tmp_path, words={"wall": ["brick wall", "wall"], "door": ["gate"]})
-    assert found["prompts"] == {"wall": "brick wall", "door": "gate"}
-    assert found["words"] == {"wall": ["brick wall", "wall"]}
+def test_prompts_are_those_of_merged_classes(tmp_path):
+    prompts = {"wall": ["brick wall", "wall"], "opening": "gate"}
+    assert prepared_classes(tmp_path, merge={"opening": ["door", "rest"]}, prompts=prompts)["prompts"] == prompts
 
 
 def test_class_of_all_else_is_stated(tmp_path):
@@ -438,8 +437,7 @@ def test_recipe_of_another_differs_in_its_own_keys(tmp_path):
         ({"splits": {"train": {**PAIRS, "share": "half"}}}, "0 <= low < high <= 1"),
         ({"merge": {"opening": ["window"]}}, r"cannot merge \['window'\]"),
         ({"merge": ["door"]}, "merge must be"),
-        ({"words": {"door": "gate"}}, "words must be"),
-        ({"words": {"gate": ["gate"]}}, r"\['gate'\], which are no classes"),
+        ({"prompts": {"gate": "gate"}}, r"\['gate'\], which are no classes"),
         ({"none_of_these": "void"}, "none_of_these is 'void'"),
         ({"group": "^.+_crop"}, "needs one bracket"),
         ({"group": "("}, "no regular expression"),
@@ -466,8 +464,7 @@ def test_what_is_wrong_in_a_recipe_is_told(tmp_path, changes, message):
 def test_everyday_classes_have_vectors(name):
     bank = json.loads((TEST_DATA / "clip_text" / "clip_vitb16_text_names.json").read_text())["names"]["bank.single"]
     recipe = Recipe.load(name)
-    words = {word for several in recipe.words.values() for word in several} | set(recipe.kept.prompts)
-    assert words - set(bank) == set()
+    assert {word for words in recipe.kept.prompts for word in words} - set(bank) == set()
 
 
 @needs_data

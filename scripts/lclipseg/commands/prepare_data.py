@@ -12,8 +12,7 @@ The first argument names a recipe in configuration/data/ or the path of one's ow
     ignore_index: 11                            # optional, as are do_reduce_labels and palette (one [r, g, b] a class)
     merge: {clothes: [shirt, shoes]}            # optional: one class of several, or another name for one
     keep: [clothes, ...]                        # the classes to keep, numbered anew; all other pixels become ignored
-    prompts: {shirt: "dress shirt"}
-    words: {clothes: [clothes, apparel]}        # all words for a class; the first one is its prompt
+    prompts: {clothes: [clothes, apparel]}      # another word than the name, or several; of the merged classes
     none_of_these: background                   # the class of all that is none of the others
     group: "^(.+)_crop"                         # what images of one scene have in common; no scene is in two splits
     splits:                                     # for each split a part of the source, or a list of them
@@ -25,7 +24,6 @@ See scripts/lclipseg/data/sources/parts.py for what a part can be. Every mask is
 pixels as 255.
 """
 
-import json
 import logging
 import shutil
 import tempfile
@@ -75,7 +73,7 @@ def main(recipe_name: str, args: PrepareArguments) -> Path:
         counts = {
             split: _write_split(split, parts, source, recipe, layout, made / split) for split, parts in splits.items()
         }
-        _write_classes(recipe, made / CLASSES_FILE)
+        recipe.kept.save(made / CLASSES_FILE)
         if out.is_dir():
             out.rmdir()
         made.rename(out)
@@ -92,17 +90,6 @@ def _is_prepared(out: Path, recipe: Recipe) -> bool:
     for split in recipe.splits:
         find_pairs(out, split)
     return True
-
-
-def _write_classes(recipe: Recipe, path: Path) -> None:
-    """`classes.json`, with `words` (all words of a class) and `none_of_these` (its name) where the recipe has them."""
-    recipe.kept.save(path)
-    content = json.loads(path.read_text(encoding="utf-8"))
-    if recipe.words:
-        content["words"] = {name: list(words) for name, words in recipe.words.items()}
-    if recipe.none_of_these is not None:
-        content["none_of_these"] = recipe.none_of_these
-    path.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
 def _write_split(split: str, parts: list[PlacedPart], source: Path, recipe: Recipe, layout: Layout, out: Path) -> int:

@@ -20,7 +20,7 @@ from lclipseg.data.sources.parts import SplitPart
 RECIPES = configuration("data")
 CLASS_KEYS = {"classes", "ignore_index", "do_reduce_labels", "palette", "prompts"}
 LAYOUT_KEYS = {"splits", "ids", "colours", "ignore_index", "do_reduce_labels"}
-RECIPE_KEYS = CLASS_KEYS | LAYOUT_KEYS | {"of", "where", "layouts", "keep", "merge", "words", "none_of_these", "group"}
+RECIPE_KEYS = CLASS_KEYS | LAYOUT_KEYS | {"of", "where", "layouts", "keep", "merge", "none_of_these", "group"}
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,6 @@ class Recipe:
         kept (`ClassList`): the classes that are written.
         layouts (`tuple[Layout, ...]`): the forms of the source, the preferred one first.
         where (`str`): where the data is to be had.
-        words (`dict[str, tuple[str, ...]]`): all words of those kept classes that have several.
-        none_of_these (`str`, *optional*): the kept class of all that is none of the others.
         group (`re.Pattern`, *optional*): its first bracket finds what stems of one scene have in common; a scene never
             lies in two splits.
     """
@@ -63,8 +61,6 @@ class Recipe:
     kept: ClassList
     layouts: tuple[Layout, ...]
     where: str
-    words: Mapping[str, tuple[str, ...]]
-    none_of_these: str | None = None
     group: re.Pattern[str] | None = None
 
     @classmethod
@@ -79,23 +75,17 @@ class Recipe:
         where = str(path)
         given = ClassList.parse({key: content[key] for key in CLASS_KEYS - {"prompts"} if key in content}, where)
         merged = _merged(content.get("merge"), given, where)
-        words = _words(content.get("words"), where)
-        final = _final(given, merged, {name: found[0] for name, found in words.items()}, content, where)
+        final = _final(given, merged, content, where)
         keep, keep_where = content.get("keep"), where
         if keep_file is not None:
             keep, keep_where = _lines(Path(keep_file)), keep_file
         kept = final.subset(final.names if keep is None else keep, where=keep_where)
-        none_of_these = content.get("none_of_these")
-        if none_of_these is not None and none_of_these not in final.names:
-            raise InputError(f"{where}: none_of_these is {none_of_these!r}, which is no class of {list(final.names)}")
         return cls(
             given=given,
             merged=merged,
             kept=kept,
             layouts=_layouts(content, given, where),
             where=str(content.get("where", "its publisher")),
-            words={name: found for name, found in words.items() if name in kept.names and len(found) > 1},
-            none_of_these=none_of_these if none_of_these in kept.names else None,
             group=_group(content.get("group"), where),
         )
 
@@ -115,7 +105,8 @@ class Recipe:
     def mask_reader(self, source: Path, part: SplitPart, numbering: Numbering) -> MaskReader:
         """What reads the masks of a part to ids of the given classes."""
         if part.instances is not None:
-            rest = [i for i, name in enumerate(self.given.names) if self.merged.get(name, name) == self.none_of_these]
+            final = [self.merged.get(name, name) for name in self.given.names]
+            rest = [index for index, name in enumerate(final) if name == self.kept.none_of_these]
             return InstanceMasks(source / part.instances, self.given.names, rest[0] if rest else IGNORE_INDEX)
         if part.segments is not None:
             return PanopticMasks(source / part.segments, self.given.names)
@@ -190,24 +181,11 @@ def _merged(given: Any, classes: ClassList, where: str) -> dict[str, str]:
     return {name: new for new, names in given.items() for name in names}
 
 
-def _words(given: Any, where: str) -> dict[str, tuple[str, ...]]:
-    if given is None:
-        return {}
-    if not isinstance(given, dict) or not all(isinstance(words, list) and words for words in given.values()):
-        raise InputError(f"{where}: words must be {{class name: [word, ...]}}, not {given!r}")
-    return {name: tuple(map(str, words)) for name, words in given.items()}
-
-
-def _final(
-    given: ClassList, merged: Mapping[str, str], words: Mapping[str, str], content: Mapping[str, Any], where: str
-) -> ClassList:
-    """The classes after merging, each where the first of its parts stood; `words` are the default prompts."""
+def _final(given: ClassList, merged: Mapping[str, str], content: Mapping[str, Any], where: str) -> ClassList:
+    """The classes after merging, each where the first of its parts stood; prompts are those of the merged ones."""
     names = list(dict.fromkeys(merged.get(name, name) for name in given.names))
-    prompts = content.get("prompts") or {}
-    found: dict[str, object] = {
-        "classes": names,
-        "prompts": {**words, **prompts} if isinstance(prompts, dict) else prompts,
-    }
+    found: dict[str, object] = {"classes": names}
+    found |= {key: content[key] for key in ("prompts", "none_of_these") if key in content}
     if given.palette is not None:
         colours: dict[str, tuple[int, int, int]] = {}
         for name, colour in zip(given.names, given.palette, strict=True):
