@@ -8,11 +8,12 @@ import yaml
 from PIL import Image
 
 from lclipseg.commands import prepare_data
-from lclipseg.commands.prepare_data import PrepareArguments, Recipe
+from lclipseg.commands.prepare_data import PrepareArguments
 from lclipseg.console.errors import InputError
 from lclipseg.data.class_list import ClassList
 from lclipseg.data.labelled import Sample, SegmentationData
 from lclipseg.data.open import load_segmentation_data
+from lclipseg.data.sources.recipe import Recipe
 from lclipseg.data.subset import ClassSubset, find_classes, load_held_out
 
 HELD_OUT = sorted((Path(__file__).resolve().parents[2] / "configuration" / "held_out").glob("ccp-*.yaml"))

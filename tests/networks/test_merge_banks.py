@@ -10,8 +10,8 @@ from safetensors.torch import save_file
 
 from lclipseg.commands import merge_banks
 from lclipseg.commands.merge_banks import MergeArguments, clean_word, parse
-from lclipseg.commands.prepare_data import Recipe
 from lclipseg.console.errors import InputError
+from lclipseg.data.sources.recipe import Recipe
 from modeling_lclipseg import WordBank
 
 TOWER = "openai/clip-vit-base-patch32"

@@ -19,6 +19,7 @@ EXPECTED = {
         "mbv2",
         "mbv2-tf",
         "mbv4s",
+        "lite0",
         "efficientvit-b0",
         "efficientvit-b1",
         "repvit-m0-9",
