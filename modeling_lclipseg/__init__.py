@@ -1,16 +1,24 @@
-"""LClipSeg: text-guided semantic segmentation at phone size. Importing this package registers the Auto classes."""
+"""LClipSeg: text-guided semantic segmentation at phone size. Importing this package registers the Auto classes.
+
+The model proper is kept under 1,200 lines. Its modules, NAME_lclipseg, in the order to read them: `configuration`,
+`modeling`, `heads`, `decoder`, `similarity`, `fusion`, `attention`, `outputs`. Around it stand another head
+(`denseclip`), the class lists (`vocabulary`, `class_embeddings`, `word_bank`), the copy for inference (`folding`), and
+images on their way in and out (`image_processing`, `processing`, `pipeline`, `inputs`, `sizing`, `label_map`,
+`visualization`).
+"""
 
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForSemanticSegmentation, AutoProcessor
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES
 
 from .configuration_lclipseg import LClipSegConfig
+from .denseclip_lclipseg import LClipSegDenseCLIPForSemanticSegmentation
 from .image_processing_lclipseg import LClipSegImageProcessor
 from .modeling_lclipseg import LClipSegForSemanticSegmentation, LClipSegPreTrainedModel
 from .outputs_lclipseg import LClipSegSemanticSegmenterOutput
 from .pipeline_lclipseg import LClipSegPipeline
 from .processing_lclipseg import LClipSegProcessor
 from .visualization_lclipseg import class_palette, draw_overlay
-from .vocabulary_lclipseg import find_class_embeddings
+from .vocabulary_lclipseg import LClipSegVocabulary
 from .word_bank_lclipseg import WordBank
 
 AutoConfig.register("lclipseg", LClipSegConfig)
@@ -23,14 +31,15 @@ MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES["lclipseg"] = LClipSegForSemanticS
 
 __all__ = [
     "LClipSegConfig",
+    "LClipSegDenseCLIPForSemanticSegmentation",
     "LClipSegForSemanticSegmentation",
     "LClipSegImageProcessor",
     "LClipSegPipeline",
     "LClipSegPreTrainedModel",
     "LClipSegProcessor",
     "LClipSegSemanticSegmenterOutput",
+    "LClipSegVocabulary",
     "WordBank",
     "class_palette",
     "draw_overlay",
-    "find_class_embeddings",
 ]

@@ -10,16 +10,16 @@ from torch import nn
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 from transformers.utils import logging
 
-# Unicode's categories of what no name can be read with: control characters, halves of a character, ends of lines.
+# Unicode's categories of unreadable characters: control characters, halves of a character, ends of lines.
 UNREADABLE = ("Cc", "Cs", "Zl", "Zp")
-# One tower's vectors have a larger cosine with the mean of many of them; another tower's are at right angles to it.
+# A word has a larger cosine with the mean of its own tower's vectors; another tower's are at right angles to it.
 SAME_TOWER_COSINE = 0.3
-# Shorter, a mean is no common direction.
+# The least length of a mean of vectors that tells that they have a common direction.
 SHORTEST_CENTER = 0.5
-# What a new word must have in common with a class that a network was trained on, see `nearest_known`.
+# The least cosine of a new word with a trained class at which a network can segment it, see `nearest_known`.
 FAMILIAR_COSINE = 0.25
-# With this id in its configuration, as published ones have it, a CLIP text tower reads its vector at the highest token
-# id of a sentence instead (`CLIPTextModel.forward`).
+# Published CLIP text towers have this id in their configuration; they read their vector at the highest token id of a
+# sentence instead (`CLIPTextModel.forward`).
 LEGACY_EOS_TOKEN_ID = 2
 
 
@@ -38,7 +38,7 @@ def check_class_names(names: Sequence[str]) -> list[str]:
 
     Raises:
         ValueError: one string instead of a list, an empty list, a name that is not a string, is blank or holds control
-            characters or line ends, or names that differ in nothing but case and white space.
+            characters or line ends, or names that differ only in case and white space.
     """
     if isinstance(names, str):
         raise ValueError(f"Class names must be a list, got the one string {names!r}; write [{names!r}].")
@@ -100,9 +100,9 @@ def check_prompt_templates(prompt_templates: Sequence[str]) -> list[str]:
 
 def check_same_tower(vectors: torch.Tensor, names: Sequence[str], center: torch.Tensor, text_model: str | None):
     """
-    Check that vectors come from the text tower that a model was trained with. Every tower has a common direction of
-    its own, and that of the model's tower is stored in the checkpoint (`class_center`): it is known by that, whatever
-    the tower's folder is called and wherever the vectors were kept. A model without a centre takes all vectors.
+    Check that vectors come from the text tower that a model was trained with. The vectors of a tower share a common
+    direction, and a checkpoint stores its tower's (`class_center`). That direction identifies the tower; names of
+    folders and files do not count. A model without a centre takes all vectors.
 
     Measured by scripts/bank_geometry.py on 360 words of ViT-B/16 and 1,585 of ViT-B/32: the cosine of a word with its
     own tower's direction is 0.68 to 0.95, with the other tower's -0.12 to 0.05.
@@ -133,9 +133,9 @@ def project_onto_known(vectors: torch.Tensor, known: torch.Tensor, center: torch
     """
     Vectors for new words that differ from the common direction only as the known words do.
 
-    What a network does with a direction that none of its training words had is as random as its first weights. So of
-    each new word's difference to the centre only the part in the span of the known words' differences is kept: the
-    word becomes a mixture of those that the network was taught. Known words stay as they are.
+    A network's response to a direction that none of its training words had is as random as its first weights. This
+    function therefore keeps only that part of a new word's difference to the centre which lies in the span of the
+    known words' differences. The word becomes a mixture of known words, and a known word stays as it is.
 
     Args:
         vectors (`torch.Tensor` of shape `(num_classes, embed_dim)`): CLIP text vectors of the new words.
@@ -143,8 +143,8 @@ def project_onto_known(vectors: torch.Tensor, known: torch.Tensor, center: torch
         center (`torch.Tensor` of shape `(embed_dim,)`): The model's `class_center`, shorter than 1.
 
     Returns:
-        `torch.Tensor` of shape `(num_classes, embed_dim)`: float32, of unit length; to be given to the model like any
-        other vectors.
+        `torch.Tensor` of shape `(num_classes, embed_dim)`: float32, of unit length. The model takes it
+        like any other vectors.
     """
     center = center.float()
     new, taught = (_centred(rows, center) for rows in (vectors, known))
@@ -160,12 +160,11 @@ def nearest_known(
     vectors: torch.Tensor, known: torch.Tensor, center: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """
-    The known word that each new word is most like: their cosine with the common direction left out. Words below
-    `FAMILIAR_COSINE` to all that a network knows get pixels at random.
+    Find the known word that each new word is most like, by their cosine with the common direction left out. A network
+    gives pixels at random to words below `FAMILIAR_COSINE` to all that it knows.
 
     Measured by scripts/other_words.py on CamVid with another word for every class at once: words at 0.26 to 0.92 keep
-    most of the score, unrelated ones (-0.01 to 0.26) nothing. Among 36 garments near words keep
-    half.
+    most of the score, unrelated ones (-0.01 to 0.26) nothing. Among 36 garments near words keep half.
 
     Args:
         vectors (`torch.Tensor` of shape `(num_classes, embed_dim)`): CLIP text vectors of the new words.
@@ -202,7 +201,7 @@ def unit_rows(embeddings: torch.Tensor) -> torch.Tensor:
 
 
 def fold_name(name: str) -> str:
-    """What two spellings of one name have in common: case and the amount of white space do not matter."""
+    """The same text for all spellings of a name that differ only in case and the amount of white space."""
     return " ".join(name.split()).casefold()
 
 
@@ -230,7 +229,7 @@ def load_text_tower(name_or_path: str) -> tuple[CLIPTextModelWithProjection, CLI
     """
     allowed = "Give a name on the Hub, for example 'openai/clip-vit-base-patch16', or a local folder of a CLIP model."
     verbosity = logging.get_verbosity()
-    # The image tower of a whole CLIP model is unused here on purpose; the report about it would be a page long.
+    # transformers would report on a page that the image tower of a whole CLIP model is not loaded.
     logging.set_verbosity_error()
     try:
         loaded: Any = CLIPTextModelWithProjection.from_pretrained(
@@ -305,7 +304,7 @@ def _check_tokenizer_fits(tokenizer: CLIPTokenizer, text_model: CLIPTextModelWit
     config, eos_token_id = text_model.config, tokenizer.eos_token_id
     highest = max(tokenizer.get_vocab().values())
     read_at = highest if config.eos_token_id == LEGACY_EOS_TOKEN_ID else config.eos_token_id
-    # A tower that does not find its token reads every sentence at the first one, which is the same for all.
+    # A tower that does not find its end token reads every sentence at the first token, which is the same for all.
     if highest >= config.vocab_size or eos_token_id != read_at:
         raise ValueError(
             f"The tokenizer is not this text tower's: its token ids go up to {highest} and its sentences end with "

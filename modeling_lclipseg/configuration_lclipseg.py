@@ -50,6 +50,9 @@ class LClipSegConfig(PreTrainedConfig):
             Stride of the coarse map at which image and text meet, 16 or 32.
         decoder_hidden_size (`int`, *optional*, defaults to 96):
             Width c of the decoder and of the pixel embeddings that are compared with the class tokens.
+        trained_classes (`list[str]`, *optional*):
+            The classes that the weights were trained on, where they are not those of `id2label`; the checkpoint then
+            stores their embeddings too. `set_classes` writes this field.
         prompt_templates (`list[str]`, *optional*, defaults to `["a photo of a {}"]`):
             Sentences that a class name is put into before it is embedded; their vectors are averaged.
         logit_scale_init_value (`float`, *optional*, defaults to log(1 / 0.07)):
@@ -82,6 +85,7 @@ class LClipSegConfig(PreTrainedConfig):
     num_attention_heads: int = 4
     fusion_stride: int = 16
     decoder_hidden_size: int = 96
+    trained_classes: list[str] | None = None
     prompt_templates: list[str] | tuple[str, ...] = ("a photo of a {}",)
     logit_scale_init_value: float = math.log(1 / 0.07)
     auxiliary_loss_weight: float = 0.4
@@ -151,6 +155,8 @@ class LClipSegConfig(PreTrainedConfig):
                 f"`id2label` must number the classes 0 to {len(indices) - 1}, but has the keys {indices}."
             )
         check_class_names(self.class_names)
+        if self.trained_classes is not None:
+            check_class_names(self.trained_classes)
         if 0 <= self.semantic_loss_ignore_index < len(indices):
             raise ValueError(
                 f"`semantic_loss_ignore_index` is {self.semantic_loss_ignore_index}, which is the class "

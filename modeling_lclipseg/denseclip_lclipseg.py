@@ -10,18 +10,23 @@ n = h * w.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import nn
+from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .attention_lclipseg import LClipSegAttention
 from .configuration_lclipseg import LClipSegConfig
+from .heads_lclipseg import HEADS, LClipSegHead
+from .modeling_lclipseg import LClipSegForSemanticSegmentation
 from .similarity_lclipseg import SMALLEST_LENGTH
 
 DEPTH, WIDTH, NUM_HEADS, DROPOUT = 3, 256, 4, 0.1  # of the context decoder
 POSITION_GRID = 16  # side of the position table: the last map of a 512 x 512 image
 INITIAL_SHIFT = 1e-4
+SCORE_MAP_TEMPERATURE = 0.07  # of the auxiliary loss
 
 
 class LClipSegAttentionPool(LClipSegAttention):
@@ -33,10 +38,13 @@ class LClipSegAttentionPool(LClipSegAttention):
         self.key = nn.Linear(channels, channels)
         self.value = nn.Linear(channels, channels)
         self.output = nn.Linear(channels, config.class_embed_dim)
-        self.mean_position = nn.Parameter(torch.empty(channels).normal_(std=channels**-0.5))
-        self.positions = nn.Parameter(
-            torch.empty(1, channels, POSITION_GRID, POSITION_GRID).normal_(std=channels**-0.5)
-        )
+        self.mean_position = nn.Parameter(torch.empty(channels))
+        self.positions = nn.Parameter(torch.empty(1, channels, POSITION_GRID, POSITION_GRID))
+        self.init_own_weights()
+
+    def init_own_weights(self):
+        for position in (self.mean_position, self.positions):
+            init.normal_(position, std=self.query.in_features**-0.5)
 
     def forward(self, feature_map: torch.Tensor) -> torch.Tensor:
         """`feature_map` (B, C, h, w) gives (B, 1 + n, D): the whole image first, then its pixels."""
@@ -117,6 +125,9 @@ class LClipSegContextPrompting(nn.Module):
         self.context_decoder = LClipSegContextDecoder(config)
         self.shift = nn.Parameter(torch.full((config.class_embed_dim,), INITIAL_SHIFT))
 
+    def init_own_weights(self):
+        init.constant_(self.shift, INITIAL_SHIFT)
+
     def forward(self, feature_map: torch.Tensor, class_embeddings: torch.Tensor) -> torch.Tensor:
         """`feature_map` (B, C, h, w) and `class_embeddings` (K, D) give scores (B, K, h, w) in [-1, 1]."""
         context = self.pool(feature_map)  # (B, 1 + n, D)
@@ -128,4 +139,34 @@ class LClipSegContextPrompting(nn.Module):
         return scores.unflatten(2, feature_map.shape[-2:])
 
 
-__all__ = ["INITIAL_SHIFT", "LClipSegAttentionPool", "LClipSegContextPrompting"]
+class LClipSegDenseCLIPHead(LClipSegHead):
+    """DenseCLIP on any backbone: the score map joins the coarsest map, and a plain classifier follows the decoder.
+
+    Score map and classifier have one slot a class, so the vocabulary is closed.
+    """
+
+    takes_text = True
+    open_vocabulary = False
+
+    def __init__(self, config: LClipSegConfig, channels: Sequence[int]):
+        num_classes = len(config.class_names)
+        super().__init__(config, channels, neck_channels=[*channels[:-1], channels[-1] + num_classes])
+        self.prompting = LClipSegContextPrompting(config, channels[-1])
+        self.classifier = nn.Conv2d(config.decoder_hidden_size, num_classes, 1)
+
+    def forward(
+        self, feature_maps: Sequence[torch.Tensor], class_embeddings: torch.Tensor, **kwargs
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        scores = self.prompting(feature_maps[-1], class_embeddings)  # (B, K, H/32, W/32)
+        guided = [*feature_maps[:-1], torch.cat([feature_maps[-1], scores], dim=1)]
+        pixels = self.decoder(self.neck(guided), feature_maps)
+        return self.classifier(pixels), scores / SCORE_MAP_TEMPERATURE
+
+
+class LClipSegDenseCLIPForSemanticSegmentation(LClipSegForSemanticSegmentation):
+    """The same model under the name by which a published checkpoint asks for this module, which it needs."""
+
+
+HEADS["denseclip"] = LClipSegDenseCLIPHead
+
+__all__ = ["LClipSegDenseCLIPForSemanticSegmentation", "LClipSegDenseCLIPHead"]

@@ -1,42 +1,48 @@
-"""A network for inference alone: batch normalisations folded into the convolutions before them, and branches that only
-training needed merged (RepVGG, Ding et al., CVPR 2021, and its kin)."""
+"""A network for inference alone. Its batch normalisations are folded into the convolutions before them, and branches
+that only training needs are merged (as in RepVGG, Ding et al., CVPR 2021)."""
 
 import copy
-from typing import Any
+from typing import Any, Self
 
 import torch
 from timm.utils import reparameterize_model
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
+from transformers import PreTrainedModel
+
+from .configuration_lclipseg import LClipSegConfig
 
 PROBE_SIDE = 64
-# Of the largest logit. Folding changes the order of rounding, some 1e-6; a wrong fold changes everything.
+# Relative to the largest logit. Folding changes rounding by some 1e-6; a wrong fold changes everything.
 TOLERANCE = 1e-3
 
 
-class LClipSegFoldable:
-    """What a model needs to give a copy of itself for inference, and that copy to say what it is not for."""
+class LClipSegFoldable(PreTrainedModel):
+    """A model that can make a copy of itself for inference. The copy refuses training and saving."""
 
+    config: LClipSegConfig
+    backbone: Any  # what `AutoBackbone` gives
     is_folded = False
 
-    def fold(self: Any) -> Any:
+    def fold(self) -> Self:
         """
-        A copy for inference that computes the same in less time. This model stays as it is, and remains the one to
-        train and to save; what changes it later, as `set_classes` does, leaves the copy alone.
+        Make a copy for inference that computes the same in less time. This model does not change, and remains the one
+        to train and to save. Later changes of it, such as `set_classes`, do not reach the copy.
 
         Returns:
-            The copy, of the same class, in eval mode, and where and as precise as this model; it refuses
+            The copy: of the same class, in eval mode, on the device and in the dtype of this model. It refuses
             `save_pretrained` and training.
 
         Raises:
             ValueError: the model is in training mode or has no class embeddings yet, or the copy would compute
-                something else, which a backbone with unusual wiring could bring about.
+                something else, as it could with an unusual backbone.
         """
         if self.training:
             raise ValueError("Only a model in eval mode can be folded: call `model.eval()` first.")
-        # In single precision and on the CPU, where rounding is too small to hide a wrong fold.
+        # Rounding is too small to hide a wrong fold in single precision on the CPU.
         with torch.inference_mode(False), torch.no_grad():
-            original = copy.deepcopy(self).to("cpu", torch.float32)
+            original: Any = copy.deepcopy(self)
+            original.to("cpu", torch.float32)
             folded = copy.deepcopy(original)
             folded.is_folded = True
             probe = _probe(self.config)
@@ -55,16 +61,16 @@ class LClipSegFoldable:
     def save_pretrained(self, *args: Any, **kwargs: Any) -> Any:
         if self.is_folded:
             raise ValueError("A folded model's weights fit no checkpoint: save the model that it was made from.")
-        return super().save_pretrained(*args, **kwargs)  # type: ignore[misc]
+        return super().save_pretrained(*args, **kwargs)
 
-    def train(self, mode: bool = True) -> Any:
+    def train(self, mode: bool = True) -> Self:
         if mode and self.is_folded:
             raise ValueError("A folded model has no normalisations left to train: train the model it was made from.")
-        return super().train(mode)  # type: ignore[misc]
+        return super().train(mode)
 
 
-def _probe(config: Any) -> torch.Tensor:
-    """An image (1, 3, H, W) in which no two values are alike, small unless the backbone is built for one size."""
+def _probe(config: LClipSegConfig) -> torch.Tensor:
+    """An image (1, 3, H, W) of different values: of the size that the backbone is built for, else small."""
     side = (config.backbone_kwargs or {}).get("img_size", PROBE_SIDE)
     height, width = side if isinstance(side, (list, tuple)) else (side, side)
     return torch.linspace(-2, 2, 3 * height * width).view(1, height, width, 3).permute(0, 3, 1, 2)
@@ -72,7 +78,7 @@ def _probe(config: Any) -> torch.Tensor:
 
 def _folding_pairs(model: nn.Module, probe: torch.Tensor) -> dict[str, str]:
     """The names of all batch normalisations that read what a convolution has just written, and of that convolution."""
-    # The tensors are kept beside their names, since the id of a freed one is used again.
+    # The tensors are kept, because Python gives the id of a freed object to another one.
     written: dict[int, tuple[str, torch.Tensor]] = {}
     pairs: dict[str, str] = {}
     hooks = []
@@ -99,8 +105,8 @@ def _folding_pairs(model: nn.Module, probe: torch.Tensor) -> dict[str, str]:
 
 
 def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Module:
-    """Give `convolution` the weights of both; returns what is left of the normalisation: timm's have an activation."""
-    assert norm.running_mean is not None and norm.running_var is not None  # it keeps statistics, or it were no pair
+    """Give `convolution` the weights of both. Returns what remains of `norm`: its activation, which timm's have."""
+    assert norm.running_mean is not None and norm.running_var is not None  # `_folding_pairs` takes no others
     convolution.weight, convolution.bias = fuse_conv_bn_weights(
         convolution.weight, convolution.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
     )

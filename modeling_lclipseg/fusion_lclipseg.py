@@ -1,10 +1,10 @@
-"""Where an image's coarse map and its class tokens meet: one affinity, and any number of two-way blocks.
+"""The fusion of an image's coarse map with the class tokens: one affinity, and any number of two-way blocks.
 
 Our reconstruction of the fusion module that *CLIP for Lightweight Semantic Segmentation* (Jin and Yang, PRCV 2023,
 arXiv 2310.07394) describes in its abstract: a CNN branch over image features in parallel with a transformer branch
-over text embeddings, joined by a two-way bridge. That is a block here, in the order of Mobile-Former (CVPR 2022) with
-class embeddings where that has learned tokens. The default configuration has no block: over all our
-comparisons it scored as well without, at less cost (docs/lab-notes.md says where a block was better).
+over text embeddings, joined by a two-way bridge. A block here is that, in the order of Mobile-Former (CVPR 2022), with
+class embeddings in place of its learned tokens. The default configuration has no block: over all our comparisons it
+scored as well, at less cost (docs/lab-notes.md says where a block was better).
 
 The bridge is ours: one affinity, the scaled cosine between pixels and classes, computed once and crossed in both
 directions by every block. A class reads the pixels that look like it, a pixel reads the classes that it looks like

@@ -1,11 +1,12 @@
 """One head per guidance, behind one contract.
 
 `head(feature_maps, class_embeddings) -> (logits, auxiliary_logits)`: four backbone maps (B, C_i, H_i, W_i) and
-the class embeddings (K, D), or None for a head without text, give logits (B, K, H/4, W/4) and, where the head
-supervises its coarse map too, auxiliary logits (B, K, h, w), else None. `takes_text` says whether it uses class
-embeddings at all, and `open_vocabulary` whether they may be others than in training, of any number.
+the class embeddings (K, D), or None for a head without text, give logits (B, K, H/4, W/4) and auxiliary logits
+(B, K, h, w), or None for a head that does not supervise its coarse map. `takes_text` says whether a head uses class
+embeddings. `open_vocabulary` says whether they may be others than in training, of any number.
 
-A new method is a new class here and one word in the configuration.
+A new method is a new class here, or in a module of its own that adds it to `HEADS`, and one word in the configuration.
+DenseCLIP's is such a module, so published checkpoints of other heads do without its code.
 """
 
 from collections.abc import Sequence
@@ -15,11 +16,8 @@ from torch import nn
 
 from .configuration_lclipseg import LClipSegConfig
 from .decoder_lclipseg import LClipSegDecoder, LClipSegNeck, resize_to
-from .denseclip_lclipseg import LClipSegContextPrompting
 from .fusion_lclipseg import LClipSegFusion
 from .similarity_lclipseg import LClipSegProjectedSimilarity, LClipSegSimilarity
-
-SCORE_MAP_TEMPERATURE = 0.07  # of DenseCLIP's auxiliary loss
 
 
 class LClipSegHead(nn.Module):
@@ -37,9 +35,9 @@ class LClipSegHead(nn.Module):
 class LClipSegFusionHead(LClipSegHead):
     """Fusion at the coarse map, then classification by similarity to the class tokens.
 
-    A logit has three parts: the pixel's similarity to the class token (projected class embedding, plus what the fusion
-    made of it), the coarse score of the place, and a number for the class, which two-way blocks turn into evidence
-    that it is in the image at all. The affinity has a loss of their own.
+    A logit is a sum of three parts: the similarity of pixel and class token (the projected class embedding, plus the
+    projected token of the fusion), the enlarged affinity, and one number for the class. Two-way blocks turn that
+    number into evidence that the class is in the image. The affinity has an auxiliary loss.
     """
 
     takes_text = True
@@ -58,9 +56,10 @@ class LClipSegFusionHead(LClipSegHead):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         coarse, tokens, affinity = self.fusion(self.neck(feature_maps), class_embeddings, **kwargs)
         pixels = self.decoder(coarse, feature_maps)  # (B, c, H/4, W/4)
-        # Presence joins before the enlargement, which keeps constants: fewer values to add it to.
+        # Enlargement keeps constants, and before it there are fewer values to add the presence to.
         evidence = affinity + self.presence(tokens)[..., None]  # (B, K, h, w)
-        # A copy, small as it is: the strides of one image alone do not tell the enlargement how it lies in memory.
+        # The similarity adds to channels-last logits. With one image in the batch, the strides alone do not tell
+        # `interpolate` that its input is channels last; the small copy does.
         bias = resize_to(evidence.clone(memory_format=torch.channels_last), pixels)  # (B, K, H/4, W/4)
         tokens = self.text_projection(class_embeddings) + self.token_projection(tokens)  # (B, K, c)
         return self.similarity(pixels, tokens, bias), affinity
@@ -84,30 +83,6 @@ class LClipSegLSegHead(LClipSegHead):
         return self.similarity(pixels, class_embeddings), None
 
 
-class LClipSegDenseCLIPHead(LClipSegHead):
-    """DenseCLIP on any backbone: the score map joins the coarsest map, and a plain classifier follows the decoder.
-
-    Score map and classifier have one slot a class, so the vocabulary is closed.
-    """
-
-    takes_text = True
-    open_vocabulary = False
-
-    def __init__(self, config: LClipSegConfig, channels: Sequence[int]):
-        num_classes = len(config.class_names)
-        super().__init__(config, channels, neck_channels=[*channels[:-1], channels[-1] + num_classes])
-        self.prompting = LClipSegContextPrompting(config, channels[-1])
-        self.classifier = nn.Conv2d(config.decoder_hidden_size, num_classes, 1)
-
-    def forward(
-        self, feature_maps: Sequence[torch.Tensor], class_embeddings: torch.Tensor, **kwargs
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        scores = self.prompting(feature_maps[-1], class_embeddings)  # (B, K, H/32, W/32)
-        guided = [*feature_maps[:-1], torch.cat([feature_maps[-1], scores], dim=1)]
-        pixels = self.decoder(self.neck(guided), feature_maps)
-        return self.classifier(pixels), scores / SCORE_MAP_TEMPERATURE
-
-
 class LClipSegPlainHead(LClipSegHead):
     """No guidance: the same neck and decoder, and a 1x1 classifier with one slot a class."""
 
@@ -128,17 +103,28 @@ class LClipSegPlainHead(LClipSegHead):
 HEADS: dict[str, type[LClipSegHead]] = {
     "fusion": LClipSegFusionHead,
     "lseg": LClipSegLSegHead,
-    "denseclip": LClipSegDenseCLIPHead,
     "none": LClipSegPlainHead,
 }
+
+
+def head_class(guidance: str) -> type[LClipSegHead]:
+    """The head of a guidance; a ValueError where its module is not part of this code."""
+    if guidance not in HEADS:
+        raise ValueError(
+            f"The code beside this checkpoint has no head for guidance={guidance!r}, only {', '.join(HEADS)}; install "
+            "the package for all of them."
+        )
+    return HEADS[guidance]
+
+
 OPEN_GUIDANCES = " or ".join(repr(name) for name, head in HEADS.items() if head.open_vocabulary)  # for messages
 
 __all__ = [
     "HEADS",
     "OPEN_GUIDANCES",
-    "LClipSegDenseCLIPHead",
     "LClipSegFusionHead",
     "LClipSegHead",
     "LClipSegLSegHead",
     "LClipSegPlainHead",
+    "head_class",
 ]

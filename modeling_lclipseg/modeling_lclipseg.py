@@ -1,4 +1,4 @@
-"""LClipSeg for semantic segmentation: backbone, head, loss, and the life of the class embeddings."""
+"""LClipSeg for semantic segmentation: backbone, class embeddings, head and loss."""
 
 import math
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoBackbone, CLIPTextModelWithProjection, PreTrainedModel
+from transformers import AutoBackbone, CLIPTextModelWithProjection
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.processing_utils import Unpack
@@ -14,20 +14,17 @@ from transformers.utils import TransformersKwargs
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from .class_embeddings_lclipseg import check_class_embeddings, check_class_names, check_same_tower
 from .configuration_lclipseg import LClipSegConfig
 from .decoder_lclipseg import STRIDES
-from .denseclip_lclipseg import INITIAL_SHIFT, LClipSegAttentionPool, LClipSegContextPrompting
 from .folding_lclipseg import LClipSegFoldable
 from .fusion_lclipseg import LClipSegFusionLayer, LClipSegImageToText, LClipSegTextToImage
-from .heads_lclipseg import HEADS, OPEN_GUIDANCES, LClipSegHead, LClipSegSimilarity
+from .heads_lclipseg import OPEN_GUIDANCES, LClipSegHead, head_class
 from .outputs_lclipseg import LClipSegSemanticSegmenterOutput, record_fusion
-from .vocabulary_lclipseg import check_takes_classes, find_class_embeddings, warn_of_unfamiliar
-from .word_bank_lclipseg import WordBank
+from .vocabulary_lclipseg import LClipSegVocabulary, some
 
 
-class LClipSegPreTrainedModel(PreTrainedModel):
-    """What LClipSeg shares with transformers: how weights are initialised, split, recorded and loaded."""
+class LClipSegPreTrainedModel(LClipSegFoldable):
+    """LClipSeg's terms with transformers: how weights are initialised, split, recorded and loaded."""
 
     config: LClipSegConfig
     base_model_prefix = "lclipseg"
@@ -48,7 +45,7 @@ class LClipSegPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, *args: Any, use_safetensors: bool = True, **kwargs: Any):  # type: ignore[override]
-        """As in every model of transformers, but from safetensors alone: a pickle can run code when it is read."""
+        """Load a checkpoint as transformers does, but from safetensors only: reading a pickle can run code."""
         if not use_safetensors:
             raise ValueError("LClipSeg loads no pickles: leave `use_safetensors` out, and give a model.safetensors.")
         return super().from_pretrained(*args, use_safetensors=True, **kwargs)
@@ -57,33 +54,26 @@ class LClipSegPreTrainedModel(PreTrainedModel):
     def _init_weights(self, module: nn.Module):
         super()._init_weights(module)
         if isinstance(module, nn.Conv2d) and module.bias is not None:
-            # These have no normalisation behind them: at transformers' fixed deviation, embeddings and classifier in
-            # a row would begin near zero, and rare classes with them.
+            # These have no normalisation behind them. At transformers' fixed deviation the logits, after two such
+            # layers in a row, would begin near zero.
             init.kaiming_normal_(module.weight, nonlinearity="relu")
-        elif isinstance(module, LClipSegSimilarity):
-            init.constant_(module.logit_scale, self.config.logit_scale_init_value)
-        elif isinstance(module, LClipSegAttentionPool):
-            init.normal_(module.mean_position, std=module.mean_position.shape[0] ** -0.5)
-            init.normal_(module.positions, std=module.positions.shape[1] ** -0.5)
-        elif isinstance(module, LClipSegContextPrompting):
-            init.constant_(module.shift, INITIAL_SHIFT)
-        elif isinstance(module, LClipSegForSemanticSegmentation) and module.head.takes_text:
-            init.zeros_(module.class_embeddings)
-            init.zeros_(module.class_center)
+        elif init_own_weights := getattr(module, "init_own_weights", None):
+            init_own_weights()
 
 
-class LClipSegForSemanticSegmentation(LClipSegFoldable, LClipSegPreTrainedModel):
+class LClipSegForSemanticSegmentation(LClipSegVocabulary, LClipSegPreTrainedModel):
     """
     Semantic segmentation into classes given as text: a light backbone, and a head that fuses its features with one
     CLIP text vector per class.
 
     A checkpoint stores the embeddings of its classes (buffer `class_embeddings`, `(num_labels, class_embed_dim)`), so
     it segments into its own classes without a text tower. Other classes come per call (`class_embeddings` or
-    `input_ids`) or for good ([`~LClipSegForSemanticSegmentation.set_classes`]).
+    `input_ids`) or for good ([`~LClipSegForSemanticSegmentation.set_classes`]). After the latter, the checkpoint also
+    stores the classes that it was trained on (buffer `trained_embeddings`).
 
-    CLIP's text vectors share one large common direction: cosines between different classes lie at 0.7 to 0.9. The mean
-    vector `class_center` is therefore subtracted here, for every source of vectors alike, and stored with the weights,
-    so that training and inference cannot differ.
+    CLIP's text vectors share one large common direction: cosines between different classes lie at 0.7 to 0.9. The
+    model subtracts the mean vector `class_center` from the vectors of every source, and stores it with the weights, so
+    training and inference cannot differ.
 
     Args:
         config ([`LClipSegConfig`]): The configuration. The weights are random; see `from_pretrained` for trained ones.
@@ -91,14 +81,12 @@ class LClipSegForSemanticSegmentation(LClipSegFoldable, LClipSegPreTrainedModel)
 
     head: LClipSegHead
     text_model: CLIPTextModelWithProjection | None
-    class_embeddings: torch.Tensor
-    class_center: torch.Tensor
 
     def __init__(self, config: LClipSegConfig):
         super().__init__(config)
         self.backbone = AutoBackbone.from_config(config.backbone_config, **(config.backbone_kwargs or {}))
         self._check_backbone_strides()
-        self.head = HEADS[config.guidance](config, self.backbone.channels)
+        self.head = head_class(config.guidance)(config, self.backbone.channels)
         self._no_split_modules = [type(self.head).__name__]  # small, and its parts' outputs meet outside them
         self.text_model = None
         if config.text_config is not None:
@@ -106,12 +94,29 @@ class LClipSegForSemanticSegmentation(LClipSegFoldable, LClipSegPreTrainedModel)
         if self.head.takes_text:
             self.register_buffer("class_embeddings", torch.zeros(len(config.class_names), config.class_embed_dim))
             self.register_buffer("class_center", torch.zeros(config.class_embed_dim))
+            trained = config.trained_classes  # None, and no buffer in the checkpoint, where they are `class_names`
+            self.register_buffer(
+                "trained_embeddings", None if trained is None else torch.zeros(len(trained), config.class_embed_dim)
+            )
         self.post_init()
+
+    def init_own_weights(self):
+        for name in ("class_embeddings", "class_center", "trained_embeddings"):
+            if getattr(self, name, None) is not None:
+                init.zeros_(getattr(self, name))
 
     @property
     def open_vocabulary(self) -> bool:
-        """Whether the head takes any list of classes (`True`) or only the ones it was trained on (`False`)."""
         return self.head.open_vocabulary
+
+    def check_takes_classes(self, names: Sequence[str]) -> None:
+        own = self.config.class_names
+        if not self.open_vocabulary and not (self.head.takes_text and list(names) == own):
+            raise ValueError(
+                f"This checkpoint has guidance={self.config.guidance!r}: its classifier is bound to the {len(own)} "
+                f"classes it was trained on ({some(own)}) and cannot take others, nor another order. Use a checkpoint "
+                f"with guidance={OPEN_GUIDANCES}."
+            )
 
     def get_input_embeddings(self) -> nn.Module:
         if self.text_model is None:
@@ -201,57 +206,6 @@ class LClipSegForSemanticSegmentation(LClipSegFoldable, LClipSegPreTrainedModel)
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
-
-    def set_classes(
-        self, names: Sequence[str], embeddings: torch.Tensor | WordBank | None = None, tokenizer=None
-    ) -> "LClipSegForSemanticSegmentation":
-        """
-        Replace the classes for good: names, `config.id2label`, `config.label2id` and the stored vectors together. New
-        words that are unlike all classes so far are named in a warning.
-
-        Args:
-            names (sequence of `str`): The class names, in the order of the class indices.
-            embeddings (`torch.Tensor` of shape `(num_classes, class_embed_dim)` or [`WordBank`], *optional*):
-                Their vectors, or a bank to look them up in. A name without a vector here keeps the one that this
-                checkpoint stores for it, or goes through the text tower, with `config.prompt_templates`: the tower
-                inside the checkpoint, else the one at `config.text_model_name_or_path`, which is loaded once.
-            tokenizer (`CLIPTokenizer`, *optional*): For a tower inside the checkpoint; by default the one beside it.
-
-        Returns:
-            The model itself.
-
-        Raises:
-            ValueError: an empty list, blank or duplicate names; vectors of another count or width, not finite, or of
-                another text tower than the checkpoint's; a name without a vector; or other classes for a head that is
-                bound to those it was trained on.
-        """
-        names = check_class_names(names)
-        check_takes_classes(self, names)
-        vectors: Any = embeddings
-        if vectors is None or hasattr(vectors, "lookup"):  # not by its type: remote code has a WordBank of its own
-            vectors = find_class_embeddings(self, names, word_bank=vectors, tokenizer=tokenizer)
-        vectors = check_class_embeddings(vectors, len(names), self.config.class_embed_dim)
-        check_same_tower(vectors, names, self.class_center, self.config.text_model_name_or_path)
-        warn_of_unfamiliar(self, names, vectors)
-        self.class_embeddings = vectors.to(self.class_embeddings)
-        self.config.id2label = dict(enumerate(names))
-        self.config.label2id = {name: index for index, name in enumerate(names)}
-        return self
-
-    def set_class_center(self, embeddings: torch.Tensor) -> "LClipSegForSemanticSegmentation":
-        """
-        Choose the common direction that is subtracted from every class embedding: the mean of `embeddings`. Call it
-        before training, best with the vectors of a hundred words or more, and leave it alone afterwards.
-
-        Args:
-            embeddings (`torch.Tensor` of shape `(num_words, class_embed_dim)`): CLIP text vectors.
-
-        Returns:
-            The model itself.
-        """
-        embeddings = check_class_embeddings(embeddings, len(embeddings), self.config.class_embed_dim)
-        self.class_center = embeddings.mean(dim=0).to(self.class_center)
-        return self
 
     def drop_text_model(self) -> "LClipSegForSemanticSegmentation":
         """Remove the text tower; the checkpoint keeps segmenting by its stored vectors. Returns the model itself."""

@@ -11,12 +11,12 @@ from transformers.modeling_outputs import SemanticSegmenterOutput
 @dataclass
 class LClipSegSemanticSegmenterOutput(SemanticSegmenterOutput):
     """
-    Output of [`LClipSegForSemanticSegmentation`]. What only two-way blocks record is `None` for a
-    network without any (`num_fusion_layers=0`, the default, and the other heads).
+    Output of [`LClipSegForSemanticSegmentation`]. Hidden states and attentions are those of two-way blocks, and `None`
+    for a network without blocks (`num_fusion_layers=0`, the default, and every head but `fusion`).
 
     Args:
         loss (`torch.FloatTensor` of shape `(1,)`, *optional*, with `labels`):
-            The cross-entropy, with that of the coarse score map where the head has one.
+            The cross-entropy of the logits, plus the weighted one of the coarse score map where the head has one.
         logits (`torch.FloatTensor` of shape `(batch_size, num_classes, height / 4, width / 4)`, rounded up):
             The score of every class at every fourth pixel.
         hidden_states (`tuple(torch.FloatTensor)`, *optional*, with `output_hidden_states=True`):
@@ -35,9 +35,9 @@ class LClipSegSemanticSegmenterOutput(SemanticSegmenterOutput):
 
 def record_fusion(forward: Callable) -> Callable:
     """
-    Decorator around transformers' `capture_outputs`. That switches every key by an argument of its own; here
-    `output_attentions` asks for both directions of the bridge. A head without fusion blocks is asked for nothing, or
-    its fields would be empty tuples.
+    Decorator around transformers' `capture_outputs`, which has one argument for each field. This one lets
+    `output_attentions` ask for both directions of the bridge. It asks nothing of a head without blocks, whose fields
+    would otherwise be empty tuples.
     """
 
     @wraps(forward)

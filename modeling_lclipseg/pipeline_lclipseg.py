@@ -8,7 +8,6 @@ from PIL import Image
 from transformers import ImageSegmentationPipeline
 
 from .inputs_lclipseg import open_url, to_rgb_image
-from .vocabulary_lclipseg import find_class_embeddings
 from .word_bank_lclipseg import WordBank
 
 
@@ -33,8 +32,8 @@ class LClipSegPipeline(ImageSegmentationPipeline):
 
     Args of a call, or of `pipeline(...)` for all calls:
         candidate_labels (`list[str]`, *optional*): Classes instead of the checkpoint's own; every pixel gets one of
-            them, so name what else is in the image, too. Vectors are looked up in `class_embeddings`, `word_bank`,
-            the checkpoint, and at last the text tower that the checkpoint names.
+            them, so name what else is in the image, too. Without `class_embeddings`, their vectors come from the
+            first of these that has the word: `word_bank`, the checkpoint, the text tower that the checkpoint names.
         class_embeddings (`torch.Tensor` of shape `(num_classes, class_embed_dim)`, *optional*): CLIP text vectors of
             the `candidate_labels`.
         word_bank (`str` or [`WordBank`], *optional*): Vectors of further words.
@@ -80,11 +79,8 @@ class LClipSegPipeline(ImageSegmentationPipeline):
         self, labels: list[str], class_embeddings: torch.Tensor | None, word_bank: str | WordBank | None
     ) -> torch.Tensor:
         if class_embeddings is not None:
-            # The bank checks names, count and values; a list of vectors by name is all it is.
-            word_bank = WordBank(tuple(labels), class_embeddings)
-        elif isinstance(word_bank, str):
-            word_bank = WordBank.load(word_bank)
-        return find_class_embeddings(self.model, labels, word_bank=word_bank, tokenizer=self.tokenizer)
+            return self.model.find_class_embeddings(labels, class_embeddings)
+        return self.model.find_class_embeddings(labels, word_bank, tokenizer=self.tokenizer)
 
     def preprocess(self, image: Any, timeout: float | None = None) -> dict[str, Any]:  # type: ignore[override]
         if isinstance(image, str) and image.startswith(("http://", "https://")):

@@ -7,6 +7,7 @@ import math
 
 import torch
 from torch import nn
+from transformers import initialization as init
 
 from .configuration_lclipseg import LClipSegConfig
 
@@ -15,25 +16,30 @@ SMALLEST_LENGTH = 1e-6  # still above zero in half precision
 
 
 class LClipSegSimilarity(nn.Module):
-    """Scaled cosine between every pixel embedding and every class token. Its scale is CLIP's: learned, at most 100."""
+    """Scaled cosine between every pixel embedding and every class token. The scale is learned and at most 100, as
+    CLIP's is."""
 
     def __init__(self, config: LClipSegConfig):
         super().__init__()
         self.config = config
-        # Of one entry, not a scalar, which torch's fully_shard would refuse.
+        # One entry, because torch's fully_shard refuses scalars.
         self.logit_scale = nn.Parameter(torch.full((1,), config.logit_scale_init_value))
 
+    def init_own_weights(self):
+        init.constant_(self.logit_scale, self.config.logit_scale_init_value)
+
     def scale(self) -> torch.Tensor:
-        # Clamped in value alone: a gradient still flows, so that a scale beyond the limit can come back. A scalar, for
-        # that leaves the precision of what it is multiplied with alone.
+        # The value is clamped and the gradient is not, so a scale beyond the limit can come back. The result is a
+        # scalar, because a scalar leaves the precision of a half-precision product as it is.
         return (self.logit_scale - (self.logit_scale - MAX_LOGIT_SCALE).clamp(min=0).detach()).exp().squeeze()
 
     def forward(self, pixels: torch.Tensor, tokens: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
         """
-        `pixels` (B, c, h, w) and `tokens` (B, K, c) give logits (B, K, h, w) in [-100, 100]. They are added to a
-        `bias` of their shape where it lies, and it is used up: one more copy of K maps would cost as much as the
-        product itself.
+        `pixels` (B, c, h, w) and `tokens` (B, K, c) give logits (B, K, h, w) in [-100, 100], plus `bias` (B, K, h, w)
+        where it is given. The sum overwrites `bias`.
         """
+        # `+ bias` gives the same bits, but takes one more copy of K maps: the whole head took 8 % longer with it (one
+        # thread, 150 classes, 512 x 512: median of 30 alternating runs).
         flat = nn.functional.normalize(pixels, dim=1, eps=SMALLEST_LENGTH).flatten(2).transpose(1, 2)  # (B, n, c)
         tokens = (nn.functional.normalize(tokens, dim=-1, eps=SMALLEST_LENGTH) * self.scale()).transpose(1, 2)
         logits = flat @ tokens if bias is None else bias.flatten(2).transpose(1, 2).baddbmm_(flat, tokens)  # (B, n, K)
@@ -43,7 +49,7 @@ class LClipSegSimilarity(nn.Module):
 class LClipSegProjectedSimilarity(LClipSegSimilarity):
     """The same cosine between pixels projected to the width of the class embeddings, W p, and the class embeddings t.
 
-    The D-wide W p is never made: t . W p = (W^T t) . p and |W p|^2 = p . (W^T W) p, at the decoder's width.
+    Two identities keep the work at the decoder's width c: t . W p = (W^T t) . p, and |W p|^2 = p . (W^T W) p.
     """
 
     def __init__(self, config: LClipSegConfig):
@@ -53,7 +59,7 @@ class LClipSegProjectedSimilarity(LClipSegSimilarity):
     def forward(self, pixels: torch.Tensor, class_embeddings: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
         """`pixels` (B, c, h, w) and `class_embeddings` (K, D) give logits (B, K, h, w) in [-100, 100]."""
         weight, flat = self.projection.weight, pixels.flatten(2)  # (D, c), (B, c, n)
-        # In float32: a square leaves the range of half precision long before its root does.
+        # Squares are taken in float32, because they leave the range of half precision before their roots do.
         squared_lengths = (flat.float() * (weight.T @ weight @ flat).float()).sum(1, keepdim=True)  # (B, 1, n)
         tokens = (
             nn.functional.normalize(class_embeddings, dim=-1, eps=SMALLEST_LENGTH) @ weight * self.scale()

@@ -1,9 +1,10 @@
-"""Where the vectors of a class list come from: a word bank, the checkpoint itself, or its text tower."""
+"""The class list of a model: where class embeddings come from, and what the model was trained on."""
 
 import difflib
 import functools
+import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer
@@ -19,109 +20,274 @@ from .class_embeddings_lclipseg import (
     load_text_tower,
     nearest_known,
     quoted,
+    unit_rows,
 )
-from .heads_lclipseg import OPEN_GUIDANCES
 from .word_bank_lclipseg import WordBank
 
 logger = logging.get_logger(__name__)
 
+Prompts = Sequence[str | Sequence[str]]  # for every class its word, or its words
 
-def find_class_embeddings(
-    model: Any,
-    names: Sequence[str],
-    prompts: Sequence[str] | None = None,
-    word_bank: WordBank | None = None,
-    tokenizer: CLIPTokenizer | None = None,
-) -> torch.Tensor:
+
+class LClipSegVocabulary:
     """
-    The vector of every class: the word bank's where one is given and has the word, else the one stored in the
-    checkpoint for a class of that name, else what the text tower says. The tower is loaded only if a word needs it,
-    and once for all calls. The model is not changed.
+    What takes classes by their names: a checkpoint's model, or an exported graph.
 
-    Args:
-        model ([`LClipSegForSemanticSegmentation`]): An open-vocabulary checkpoint.
-        names (sequence of `str`): The class names; case does not matter.
-        prompts (sequence of `str`, *optional*): The words that stand for the classes in the bank and the tower; the
-            names themselves by default.
-        word_bank ([`WordBank`], *optional*): Vectors of further words.
-        tokenizer (`CLIPTokenizer`, *optional*): For a checkpoint with a text tower inside; by default the one that is
-            stored beside it.
-
-    Returns:
-        `torch.Tensor` of shape `(num_classes, class_embed_dim)`: float32, on the CPU.
-
-    Raises:
-        ValueError: a closed-vocabulary checkpoint, bad names, a word bank of another text tower, or a name that has no
-            vector.
+    A model has two class lists. The present one is what it segments into: `config.class_names` and `class_embeddings`.
+    The trained one is what its weights were taught: `config.trained_classes` and `trained_embeddings`. The trained
+    list is `None` while it equals the present one, so a checkpoint stores it only where the two differ.
     """
-    names = check_class_names(names)
-    check_takes_classes(model, names)
-    words = check_class_names(names if prompts is None else prompts)
-    if len(words) != len(names):
-        raise ValueError(f"There are {len(words)} prompts for {len(names)} classes; give one for each.")
 
-    found: dict[str, torch.Tensor] = {}
-    if word_bank is not None:  # given for these words, so it comes before the checkpoint's own
-        found.update(_in_bank(word_bank, dict(zip(names, words, strict=True)), model))
-    for name, vector in _stored(model, names).items():
-        found.setdefault(name, vector)
-    left = {name: word for name, word in zip(names, words, strict=True) if name not in found}
-    if left:
-        found.update(zip(left, _from_tower(model, list(left.values()), word_bank, tokenizer), strict=True))
-    return torch.stack([found[name] for name in names])  # (K, D)
+    config: Any  # an `LClipSegConfig`; its type is left to the class that this is mixed into
+    class_embeddings: torch.Tensor  # (num_classes, class_embed_dim); zeros before the first `set_classes`
+    class_center: torch.Tensor  # (class_embed_dim,)
+    trained_embeddings: torch.Tensor | None  # (num_trained, class_embed_dim)
+    text_model: CLIPTextModelWithProjection | None
+
+    @property
+    def open_vocabulary(self) -> bool:
+        """Whether any list of classes is taken (`True`) or only the trained one (`False`)."""
+        raise NotImplementedError
+
+    def check_takes_classes(self, names: Sequence[str]) -> None:
+        """Raise a ValueError where these classes, in this order, cannot be taken."""
+        raise NotImplementedError
+
+    def set_classes(
+        self,
+        names: Sequence[str],
+        embeddings: torch.Tensor | WordBank | str | os.PathLike | None = None,
+        prompts: Prompts | None = None,
+        tokenizer: CLIPTokenizer | None = None,
+    ) -> Self:
+        """
+        Replace the present classes: names, `config.id2label`, `config.label2id` and the stored embeddings together.
+        The first list of a new model is its trained list, and later calls leave that as it is (see
+        `remember_classes`). A warning names classes that are unlike all trained ones.
+
+        Args:
+            names (sequence of `str`): The class names, in the order of the class indices.
+            embeddings, prompts, tokenizer: See `find_class_embeddings`.
+
+        Returns:
+            The model itself.
+
+        Raises:
+            ValueError: See `find_class_embeddings`.
+        """
+        vectors = self.find_class_embeddings(names, embeddings, prompts, tokenizer)
+        names = check_class_names(names)
+        self._keep_trained_classes()
+        self.class_embeddings = vectors.to(self.class_embeddings)
+        self.config.id2label = dict(enumerate(names))
+        self.config.label2id = {name: index for index, name in enumerate(names)}
+        self._drop_trained_classes_if_present()
+        self._warn_of_unfamiliar()
+        return self
+
+    def find_class_embeddings(
+        self,
+        names: Sequence[str],
+        embeddings: torch.Tensor | WordBank | str | os.PathLike | None = None,
+        prompts: Prompts | None = None,
+        tokenizer: CLIPTokenizer | None = None,
+    ) -> torch.Tensor:
+        """
+        The embedding of every class; the model is not changed. Each word is looked up in the word bank, then among the
+        present and the trained classes, and goes through the text tower if neither has it. The tower is the one inside
+        the checkpoint, or that of `config.text_model_name_or_path`, which is loaded once a process. A class with
+        several words gets the mean of their unit vectors, at unit length again.
+
+        Args:
+            names (sequence of `str`): The class names. Case and the amount of white space do not matter.
+            embeddings (*optional*): The embeddings themselves, a `torch.Tensor` of shape `(num_classes,
+                class_embed_dim)`; or vectors to look words up in, a [`WordBank`] or its path (`"bank.safetensors"` or
+                `"bank.safetensors#key"`).
+            prompts (sequence of `str` or of lists of `str`, *optional*): For every class the word, or the words, that
+                stand for it. The names by default.
+            tokenizer (`CLIPTokenizer`, *optional*): For a tower inside the checkpoint; the one beside it by default.
+
+        Returns:
+            `torch.Tensor` of shape `(num_classes, class_embed_dim)`: float32, rows of unit length, on the CPU.
+
+        Raises:
+            ValueError: an empty list, blank or duplicate names; prompts that do not fit the names; vectors of another
+                count, width or text tower, or not finite; a word without a vector; other classes for a head that is
+                bound to those it was trained on; a word bank that cannot be read.
+        """
+        names = check_class_names(names)
+        self.check_takes_classes(names)
+        if isinstance(embeddings, str | os.PathLike):
+            embeddings = WordBank.load(embeddings)
+        # Not by its type, because remote code has a WordBank of its own.
+        word_bank: Any = embeddings if hasattr(embeddings, "lookup") else None
+        if embeddings is None or word_bank is not None:
+            vectors = self._looked_up(_checked_prompts(names, prompts), word_bank, tokenizer)
+        elif prompts is not None:
+            raise ValueError("`prompts` are words to look up, but `embeddings` are vectors; leave one of them out.")
+        else:
+            given: Any = embeddings
+            vectors = check_class_embeddings(given, len(names), self.config.class_embed_dim).cpu()
+        check_same_tower(vectors, names, self.class_center.float().cpu(), self.config.text_model_name_or_path)
+        return vectors
+
+    def remember_classes(self) -> Self:
+        """Make the present classes the trained ones, as more training will. Returns the model itself."""
+        self.trained_embeddings = self.config.trained_classes = None
+        return self
+
+    def trained_classes(self) -> tuple[list[str], torch.Tensor]:
+        """
+        The classes that the weights were taught.
+
+        Returns:
+            Their names, and their embeddings, a `torch.Tensor` of shape `(num_trained, class_embed_dim)`: float32, on
+            the CPU. Both are empty for a model that was never given classes.
+        """
+        names, vectors = self.config.trained_classes, self.trained_embeddings
+        if names is None or vectors is None:
+            names, vectors = self.config.class_names, self.class_embeddings
+        vectors = vectors.detach().to("cpu", torch.float32)
+        return (list(names), vectors) if vectors.any() else ([], vectors[:0])
+
+    def set_class_center(self, embeddings: torch.Tensor) -> Self:
+        """
+        Choose the common direction that is subtracted from every class embedding: the mean of `embeddings`. Call it
+        before training, best with the vectors of a hundred words or more, and leave it alone afterwards.
+
+        Args:
+            embeddings (`torch.Tensor` of shape `(num_words, class_embed_dim)`): CLIP text vectors.
+
+        Returns:
+            The model itself.
+        """
+        embeddings = check_class_embeddings(embeddings, len(embeddings), self.config.class_embed_dim)
+        self.class_center = embeddings.mean(dim=0).to(self.class_center)
+        return self
+
+    def _keep_trained_classes(self) -> None:
+        if self.trained_embeddings is None and self.class_embeddings.any():
+            self.config.trained_classes = self.config.class_names
+            self.trained_embeddings = self.class_embeddings
+
+    def _drop_trained_classes_if_present(self) -> None:
+        """Store the trained list no second time where the present one has come to equal it."""
+        trained = self.trained_embeddings
+        if (
+            trained is not None
+            and self.config.trained_classes == self.config.class_names
+            and torch.equal(trained, self.class_embeddings)
+        ):
+            self.remember_classes()
+
+    def _warn_of_unfamiliar(self) -> None:
+        """Name the present classes that are like none of the trained ones."""
+        trained, known = self.trained_classes()
+        if self.trained_embeddings is None or not trained:
+            return
+        cosines, rows = nearest_known(self.class_embeddings.cpu(), known, self.class_center.cpu())
+        far = [
+            f"{name!r} (nearest: {trained[row]!r}, {cosine:.2f})"
+            for name, cosine, row in zip(self.config.class_names, cosines.tolist(), rows.tolist(), strict=True)
+            if cosine < FAMILIAR_COSINE
+        ]
+        if far:
+            logger.warning(
+                f"Unlike every class that this checkpoint was trained on: {', '.join(far[:12])}"
+                f"{', ...' if len(far) > 12 else ''}. It was taught nothing about them, and will give them pixels at "
+                f"random. Words with a cosine of {FAMILIAR_COSINE} or more to a trained class, the common direction "
+                "left out, fare better."
+            )
+
+    def _looked_up(
+        self, prompts: list[list[str]], word_bank: WordBank | None, tokenizer: CLIPTokenizer | None
+    ) -> torch.Tensor:
+        """The embeddings (K, D) of classes that are given by their words, each word looked up once."""
+        words = {fold_name(word): word for of_class in prompts for word in of_class}
+        found = self._stored(words)
+        if word_bank is not None:  # given for these words, so it comes before the checkpoint's own
+            found.update(self._in_bank(word_bank, words))
+        left = {key: word for key, word in words.items() if key not in found}
+        if left:
+            found.update(zip(left, self._from_tower(list(left.values()), word_bank, tokenizer), strict=True))
+        return torch.stack([_mean([found[fold_name(word)] for word in of_class]) for of_class in prompts])
+
+    def _stored(self, words: dict[str, str]) -> dict[str, torch.Tensor]:
+        """The vectors of those words that name a present or, failing that, a trained class."""
+        names, vectors = self.trained_classes()
+        stored = {fold_name(name): vector for name, vector in zip(names, vectors, strict=True)}
+        if names:  # else there are no embeddings at all
+            present = self.class_embeddings.detach().to("cpu", torch.float32)
+            stored.update(zip(map(fold_name, self.config.class_names), present, strict=True))
+        return {key: stored[key] for key in words if key in stored}
+
+    def _in_bank(self, word_bank: WordBank, words: dict[str, str]) -> dict[str, torch.Tensor]:
+        """The vectors of those words that the bank has, if its name and width are those of the model's tower."""
+        text_model, expected = self.config.text_model_name_or_path, self.config.class_embed_dim
+        width = word_bank.embeddings.shape[1]
+        if width != expected:
+            raise ValueError(
+                f"The word bank's vectors are {width} wide, but this checkpoint takes {expected}; "
+                f"give a bank of its text tower ({text_model or 'not named in its config'})."
+            )
+        listed = {fold_name(word) for word in word_bank.names}
+        there = [key for key in words if key in listed]
+        if there and not self.class_center.any() and _of_another_name(word_bank.text_model, text_model):
+            raise ValueError(
+                f"The word bank comes from the text tower {word_bank.text_model!r}, but this checkpoint was trained "
+                f"with {text_model!r}; give a bank of that tower."
+            )
+        return dict(zip(there, word_bank.lookup([words[key] for key in there]), strict=True)) if there else {}
+
+    def _from_tower(
+        self, words: list[str], word_bank: WordBank | None, tokenizer: CLIPTokenizer | None
+    ) -> torch.Tensor:
+        """The text tower's vectors of the words, (n, D)."""
+        config = self.config
+        try:
+            if self.text_model is not None:
+                text_model = self.text_model
+                tokenizer = tokenizer or CLIPTokenizer.from_pretrained(self.config.name_or_path)
+            elif config.text_model_name_or_path:
+                text_model, tokenizer = _text_tower(config.text_model_name_or_path)
+            else:
+                raise ValueError("`config.text_model_name_or_path` names none.")
+            vectors = embed_class_names(words, text_model, tokenizer, config.prompt_templates).cpu()
+            return check_class_embeddings(vectors, len(words), config.class_embed_dim)
+        except (OSError, TypeError, ValueError) as error:
+            own = list(dict.fromkeys([*config.class_names, *(config.trained_classes or ())]))
+            raise ValueError(
+                f"There is no vector for {some(words)}: not in the checkpoint ({some(own)})"
+                f"{', nor in the word bank' if word_bank else ''}"
+                f"{_closest(words, [*own, *(word_bank.names if word_bank else ())])}. The text tower could not be "
+                f"used: {error} A word bank that has the words needs no tower."
+            ) from error
 
 
-def check_takes_classes(model: Any, names: Sequence[str]) -> None:
-    """A ValueError for other classes, or another order, than those that a closed-vocabulary head was trained on."""
-    own = model.config.class_names
-    if not model.open_vocabulary and not (model.head.takes_text and list(names) == own):
-        raise ValueError(
-            f"This checkpoint has guidance={model.config.guidance!r}: its classifier is bound to the {len(own)} "
-            f"classes it was trained on ({_some(own)}) and cannot take others, nor another order. Use a checkpoint "
-            f"with guidance={OPEN_GUIDANCES}."
-        )
+def _checked_prompts(names: list[str], prompts: Prompts | None) -> list[list[str]]:
+    """The words of every class; those of one class differ, and no two classes have the same ones."""
+    if prompts is None:
+        return [[name] for name in names]
+    if isinstance(prompts, str):
+        raise ValueError(f"`prompts` must be a list, got the one string {prompts!r}; write [{prompts!r}].")
+    if len(prompts) != len(names):
+        raise ValueError(f"There are {len(prompts)} prompts for {len(names)} classes; give one for each.")
+    checked, owners = [], dict[frozenset[str], str]()
+    for name, words in zip(names, prompts, strict=True):
+        try:
+            of_class = check_class_names([words] if isinstance(words, str) else words)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"The prompts of the class {name!r} are {words!r}: {error}") from error
+        other = owners.setdefault(frozenset(map(fold_name, of_class)), name)
+        if other != name:
+            raise ValueError(f"The classes {other!r} and {name!r} have the same prompts, {quoted(of_class)}.")
+        checked.append(of_class)
+    return checked
 
 
-def warn_of_unfamiliar(model: Any, names: Sequence[str], vectors: torch.Tensor) -> None:
-    """Name the new classes, with vectors (K, D), that are like none of those that the checkpoint has now."""
-    known = model.class_embeddings.detach().to("cpu", torch.float32)
-    if not known.any():  # a model that was never given classes
-        return
-    own = model.config.class_names
-    nearest = nearest_known(vectors.cpu(), known, model.class_center.cpu())
-    far = [
-        f"{name!r} (nearest: {own[row]!r}, {cosine:.2f})"
-        for name, cosine, row in zip(names, *(part.tolist() for part in nearest), strict=True)
-        if cosine < FAMILIAR_COSINE
-    ]
-    if far:
-        logger.warning(
-            f"Unlike every class of this checkpoint: {', '.join(far[:12])}{', ...' if len(far) > 12 else ''}. It was "
-            "taught nothing about them, and will give them pixels at random. Other words for its classes are nearer "
-            f"to them (cosine {FAMILIAR_COSINE} or more, the common direction left out)."
-        )
-
-
-def _in_bank(word_bank: WordBank, words: dict[str, str], model: Any) -> dict[str, torch.Tensor]:
-    """The vectors of those names whose words the bank has, once it is clear that the bank is of the model's tower."""
-    width, text_model = model.config.class_embed_dim, model.config.text_model_name_or_path
-    if word_bank.embeddings.shape[1] != width:
-        raise ValueError(
-            f"The word bank's vectors are {word_bank.embeddings.shape[1]} wide, but this checkpoint takes {width}; "
-            f"give a bank of its text tower ({text_model or 'not named in its config'})."
-        )
-    listed = {fold_name(word) for word in word_bank.names}
-    there = {name: word for name, word in words.items() if fold_name(word) in listed}
-    if not there:
-        return {}
-    vectors = word_bank.lookup(list(there.values()))
-    check_same_tower(vectors, list(there), model.class_center.float().cpu(), text_model)
-    if not model.class_center.any() and _of_another_name(word_bank.text_model, text_model):
-        raise ValueError(
-            f"The word bank comes from the text tower {word_bank.text_model!r}, but this checkpoint was trained with "
-            f"{text_model!r}; give a bank of that tower."
-        )
-    return dict(zip(there, vectors, strict=True))
+def _mean(vectors: list[torch.Tensor]) -> torch.Tensor:
+    """The direction of the mean of some unit vectors; one vector alone stays as it is, to the bit."""
+    return vectors[0] if len(vectors) == 1 else unit_rows(torch.stack(vectors).mean(dim=0, keepdim=True))[0]
 
 
 def _of_another_name(bank_model: str | None, text_model: str | None) -> bool:
@@ -129,42 +295,6 @@ def _of_another_name(bank_model: str | None, text_model: str | None) -> bool:
     if not bank_model or not text_model:
         return False
     return len({name.rstrip("/").rsplit("/", 1)[-1].casefold() for name in (bank_model, text_model)}) > 1
-
-
-def _stored(model: Any, names: Sequence[str]) -> dict[str, torch.Tensor]:
-    """The checkpoint's own vectors of those names that it has."""
-    stored = model.class_embeddings.detach().to("cpu", torch.float32)
-    if not stored.any():  # a model that was never given classes
-        return {}
-    rows = {fold_name(name): row for row, name in enumerate(model.config.class_names)}
-    return {name: stored[rows[fold_name(name)]] for name in names if fold_name(name) in rows}
-
-
-def _from_tower(
-    model: Any, words: list[str], word_bank: WordBank | None, tokenizer: CLIPTokenizer | None
-) -> torch.Tensor:
-    """What the text tower says about the words, (K, D): the one inside the checkpoint, or the one that it names."""
-    config = model.config
-    try:
-        if model.text_model is not None:
-            text_model = model.text_model
-            tokenizer = tokenizer or CLIPTokenizer.from_pretrained(model.name_or_path)
-        elif config.text_model_name_or_path:
-            text_model, tokenizer = _text_tower(config.text_model_name_or_path)
-        else:
-            raise ValueError("`config.text_model_name_or_path` names none.")
-        vectors = embed_class_names(words, text_model, tokenizer, config.prompt_templates).cpu()
-        vectors = check_class_embeddings(vectors, len(words), config.class_embed_dim)
-        check_same_tower(vectors, words, model.class_center.float().cpu(), config.text_model_name_or_path)
-    except (OSError, TypeError, ValueError) as error:
-        own = config.class_names
-        known = [*own, *(word_bank.names if word_bank else ())]
-        raise ValueError(
-            f"There is no vector for {_some(words)}: not in the checkpoint ({_some(own)})"
-            f"{', nor in the word bank' if word_bank else ''}{_closest(words, known)}. The text tower could not be "
-            f"used: {error} A word bank that has the words needs no tower."
-        ) from error
-    return vectors
 
 
 @functools.lru_cache(maxsize=1)
@@ -179,8 +309,9 @@ def _closest(words: Sequence[str], known: Sequence[str]) -> str:
     return f" (did you mean {quoted(near)}?)" if near else ""
 
 
-def _some(names: Sequence[str]) -> str:
+def some(names: Sequence[str]) -> str:
+    """The first dozen names, quoted."""
     return quoted(names[:12]) + (f", ... {len(names)} in all" if len(names) > 12 else "")
 
 
-__all__ = ["check_takes_classes", "find_class_embeddings", "warn_of_unfamiliar"]
+__all__ = ["LClipSegVocabulary", "Prompts", "some"]

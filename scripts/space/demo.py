@@ -73,7 +73,6 @@ class SegmentationDemo:
         self.image_processor = checkpoint.image_processor
         self._check_class_names = checkpoint.part("class_embeddings_lclipseg.check_class_names")
         self._fold_name = checkpoint.part("class_embeddings_lclipseg.fold_name")
-        self._find_class_embeddings = checkpoint.part("vocabulary_lclipseg.find_class_embeddings")
         self._open_image = checkpoint.part("inputs_lclipseg.open_image")
         self._to_rgb_image = checkpoint.part("inputs_lclipseg.to_rgb_image")
         self._draw_overlay = checkpoint.part("visualization_lclipseg.draw_overlay")
@@ -161,15 +160,13 @@ class SegmentationDemo:
 
     def _class_embeddings(self, names: list[str]) -> torch.Tensor | None:
         """`None` stands for the vectors in the checkpoint, which every model has."""
-        return (
-            None if names == self.own_names else self._find_class_embeddings(self.model, names, word_bank=self._bank)
-        )
+        return None if names == self.own_names else self.model.find_class_embeddings(names, self._bank)
 
     def _further_words(self, checkpoint: Checkpoint, bank: str) -> Any:
         """The word bank without the checkpoint's own classes: they keep their vectors, whatever is added to them."""
         word_bank = checkpoint.part("word_bank_lclipseg.WordBank")
         full = word_bank.load(bank)
-        self._find_class_embeddings(self.model, full.names[:1], word_bank=full)  # is it of the model's text tower?
+        self.model.find_class_embeddings(full.names[:1], full)  # is it of the model's text tower?
         own = {self._fold_name(name) for name in self.own_names}
         rows = [row for row, name in enumerate(full.names) if self._fold_name(name) not in own]
         if not rows:

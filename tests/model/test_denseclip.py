@@ -11,8 +11,8 @@ from modeling_lclipseg.denseclip_lclipseg import (
     LClipSegContextDecoder,
     LClipSegContextLayer,
     LClipSegContextPrompting,
+    LClipSegDenseCLIPHead,
 )
-from modeling_lclipseg.heads_lclipseg import LClipSegDenseCLIPHead
 
 CHANNELS = (8, 12, 20, 24)
 WIDTH = 32  # of the class embeddings of a tiny model

@@ -142,7 +142,7 @@ def test_threshold_leaves_out_unsure_segments(segmenter):
         ({"candidate_labels": []}, "empty"),
         ({"candidate_labels": "sky,,car"}, "Class name 2"),
         ({"candidate_labels": ["sky", "tree"]}, "no vector for 'tree'"),
-        ({"candidate_labels": ["sky"], "class_embeddings": torch.randn(2, 32)}, "1 words for 2 vectors"),
+        ({"candidate_labels": ["sky"], "class_embeddings": torch.randn(2, 32)}, "2 class embeddings for 1 classes"),
         ({"class_embeddings": torch.randn(2, 32)}, "name these, too"),
         ({"subtask": "panoptic"}, "semantic maps only"),
     ],

@@ -1,11 +1,13 @@
 """Where class embeddings come from: bank, checkpoint, tower; and which of them a checkpoint refuses."""
 
+import json
+
 import pytest
 import torch
-from tiny_model import NAMES, TINY_TEXT, tiny_model
+from tiny_model import NAMES, TINY_TEXT, tiny_config, tiny_model
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
 
-from modeling_lclipseg import WordBank, find_class_embeddings, vocabulary_lclipseg
+from modeling_lclipseg import LClipSegForSemanticSegmentation, WordBank, vocabulary_lclipseg
 from modeling_lclipseg.class_embeddings_lclipseg import check_same_tower, embed_class_names
 
 WIDTH = 32  # of the tiny model's class embeddings
@@ -47,20 +49,20 @@ def warnings(monkeypatch) -> list[str]:
 
 def test_bank_comes_before_the_checkpoint(model):
     words = bank("tree", "road")
-    vectors = find_class_embeddings(model, ["ROAD", "Sky"], word_bank=words)
+    vectors = model.find_class_embeddings(["ROAD", "Sky"], words)
     assert torch.equal(vectors[0], words.lookup(["road"])[0])
     assert torch.equal(vectors[1], model.class_embeddings[NAMES.index("sky")])
 
 
 def test_prompts_stand_for_the_names_in_the_bank(model):
     words = bank("tree", "a tall tree")
-    vectors = find_class_embeddings(model, ["tree"], ["a tall tree"], words)
+    vectors = model.find_class_embeddings(["tree"], words, ["a tall tree"])
     assert torch.equal(vectors, words.lookup(["a tall tree"]))
 
 
 def test_finding_leaves_the_model_alone(model):
     before = model.class_embeddings.clone()
-    find_class_embeddings(model, ["tree", "car"], word_bank=bank("tree"))
+    model.find_class_embeddings(["tree", "car"], bank("tree"))
     assert torch.equal(model.class_embeddings, before)
     assert list(model.config.id2label.values()) == NAMES
 
@@ -68,7 +70,7 @@ def test_finding_leaves_the_model_alone(model):
 def test_words_in_neither_go_through_the_text_tower(tower):
     text_model, tokenizer, folder = tower
     model = tiny_model(text_model_name_or_path=folder, prompt_templates=["{}"])
-    vectors = find_class_embeddings(model, ["bad", "car"])
+    vectors = model.find_class_embeddings(["bad", "car"])
     torch.testing.assert_close(vectors[:1], embed_class_names(["bad"], text_model, tokenizer, ["{}"]))
     assert torch.equal(vectors[1], model.class_embeddings[NAMES.index("car")])
 
@@ -83,7 +85,7 @@ def test_tower_is_loaded_once_for_all_calls(tower, monkeypatch):
     monkeypatch.setattr(vocabulary_lclipseg, "load_text_tower", load)
     vocabulary_lclipseg._text_tower.cache_clear()
     for words in (["bad"], ["cab", "fad"]):
-        find_class_embeddings(tiny_model(text_model_name_or_path=tower[2], prompt_templates=["{}"]), words)
+        tiny_model(text_model_name_or_path=tower[2], prompt_templates=["{}"]).find_class_embeddings(words)
     assert loaded == [tower[2]]
     vocabulary_lclipseg._text_tower.cache_clear()
 
@@ -91,7 +93,7 @@ def test_tower_is_loaded_once_for_all_calls(tower, monkeypatch):
 def test_tower_is_not_loaded_without_need(model, monkeypatch):
     monkeypatch.setattr(vocabulary_lclipseg, "_text_tower", lambda name: pytest.fail(f"loaded {name}"))
     model.config.text_model_name_or_path = TOWER
-    find_class_embeddings(model, ["tree", "car"], word_bank=bank("tree"))
+    model.find_class_embeddings(["tree", "car"], bank("tree"))
     model.set_classes(["road", "sky"])
 
 
@@ -106,18 +108,60 @@ def test_classes_set_from_a_bank_are_saved_and_used_without_it(model, tmp_path, 
 
 def test_word_without_a_vector_is_named_with_its_closest(model):
     with pytest.raises(ValueError, match=r"no vector for 'skye', 'dog'.*did you mean 'sky'"):
-        find_class_embeddings(model, ["skye", "dog", "car"], word_bank=bank("tree"))
+        model.find_class_embeddings(["skye", "dog", "car"], bank("tree"))
+
+
+@pytest.mark.parametrize("as_path", [True, False])
+def test_a_bank_may_be_given_by_its_path(model, tmp_path, as_path):
+    words = bank("tree", "pole")
+    words.save(tmp_path / "bank.safetensors", key="plants")
+    path = tmp_path / "bank.safetensors"
+    vectors = model.find_class_embeddings(["tree"], path if as_path else f"{path}#plants")
+    torch.testing.assert_close(vectors, words.lookup(["tree"]))
+
+
+def test_class_of_several_words_gets_the_mean_of_their_directions(model):
+    words = bank("tree", "bush")
+    vectors = model.find_class_embeddings(["plants", "sky"], words, [["tree", "bush"], "sky"])
+    mean = torch.nn.functional.normalize(words.lookup(["tree", "bush"]).mean(dim=0), dim=0)
+    torch.testing.assert_close(vectors[0], mean)
+    assert torch.equal(vectors[1], model.class_embeddings[NAMES.index("sky")])
+
+
+def test_words_of_a_prompt_are_looked_up_in_place_of_the_name(model):
+    vectors = model.find_class_embeddings(["sky"], prompts=["road"])
+    assert torch.equal(vectors[0], model.class_embeddings[NAMES.index("road")])
+
+
+@pytest.mark.parametrize(
+    ("prompts", "message"),
+    [
+        ("sky", "must be a list"),
+        (["sky", ["Sky "]], "'a' and 'b' have the same prompts"),
+        ([["sky", "SKY"], "road"], "prompts of the class 'a'.*Duplicate"),
+        ([[], "road"], "prompts of the class 'a'.*empty"),
+        ([3, "road"], "prompts of the class 'a' are 3"),
+    ],
+)
+def test_bad_prompts_are_refused_by_the_class(model, prompts, message):
+    with pytest.raises(ValueError, match=message):
+        model.find_class_embeddings(["a", "b"], prompts=prompts)
+
+
+def test_prompts_beside_vectors_are_refused(model):
+    with pytest.raises(ValueError, match="leave one of them out"):
+        model.set_classes(["sky"], torch.ones(1, WIDTH), ["blue sky"])
 
 
 def test_model_that_never_had_classes_stores_no_vectors(model):
     model.class_embeddings.zero_()
     with pytest.raises(ValueError, match="no vector for 'car'"):
-        find_class_embeddings(model, ["car"])
+        model.find_class_embeddings(["car"])
 
 
 def test_every_class_has_one_prompt(model):
     with pytest.raises(ValueError, match="1 prompts for 2 classes"):
-        find_class_embeddings(model, ["sky", "tree"], ["a tree"])
+        model.find_class_embeddings(["sky", "tree"], prompts=["a tree"])
 
 
 # ------------------------------------------------------------------------------------------------------- another tower
@@ -168,18 +212,18 @@ def test_towers_of_clip_are_told_apart(real_data):
 def test_without_a_centre_the_names_decide(model):
     model.config.text_model_name_or_path = TOWER
     with pytest.raises(ValueError, match=r"openai/clip-vit-base-patch32.*openai/clip-vit-base-patch16"):
-        find_class_embeddings(model, ["tree"], word_bank=bank("tree", text_model="openai/clip-vit-base-patch32"))
+        model.find_class_embeddings(["tree"], bank("tree", text_model="openai/clip-vit-base-patch32"))
 
 
 def test_bank_of_a_local_copy_of_the_tower_is_taken(model):
     model.config.text_model_name_or_path = TOWER
     words = bank("tree", text_model="/data/CLIP-ViT-Base-Patch16/")
-    assert torch.equal(find_class_embeddings(model, ["tree"], word_bank=words), words.lookup(["tree"]))
+    assert torch.equal(model.find_class_embeddings(["tree"], words), words.lookup(["tree"]))
 
 
 def test_bank_of_another_width_is_refused(model):
     with pytest.raises(ValueError, match="16 wide, but this checkpoint takes 32"):
-        find_class_embeddings(model, ["tree"], word_bank=bank("tree", width=16))
+        model.find_class_embeddings(["tree"], bank("tree", width=16))
 
 
 def test_what_is_neither_vectors_nor_a_bank_is_refused(model):
@@ -196,7 +240,7 @@ def at_right_angles(count: int) -> torch.Tensor:
 
 def test_word_unlike_every_class_is_named_with_the_nearest(model, warnings):
     *own, other = at_right_angles(4)
-    model.set_classes(NAMES, torch.stack(own))
+    model.set_classes(NAMES, torch.stack(own)).remember_classes()
     warnings.clear()
     model.set_classes(["lane", "moon"], torch.stack([own[1] + own[2], other + 0.1 * own[0]]))
     assert len(warnings) == 1
@@ -213,3 +257,77 @@ def test_model_without_classes_has_nothing_to_be_unlike(model, warnings):
 def test_own_classes_in_another_order_are_familiar(model, warnings):
     model.set_classes(NAMES[::-1])
     assert not warnings
+
+
+# ---------------------------------------------------------------------------------------------- what it was trained on
+
+
+def test_classes_that_were_left_out_come_back(model):
+    trained = model.class_embeddings.clone()
+    model.set_classes(["sky", "road"]).set_classes(["sky", "car"])
+    assert torch.equal(model.class_embeddings, trained[[NAMES.index("sky"), NAMES.index("car")]])
+
+
+def test_trained_classes_are_what_the_model_was_given_first(model):
+    trained = model.class_embeddings.clone()
+    model.set_classes(["tree"], bank("tree")).set_classes(["pole"], bank("pole"))
+    names, vectors = model.trained_classes()
+    assert names == NAMES
+    assert torch.equal(vectors, trained)
+
+
+def test_present_vector_of_a_name_comes_before_the_trained_one(model):
+    vector = bank("sky").embeddings
+    model.set_classes(["sky"], vector)
+    torch.testing.assert_close(model.find_class_embeddings(["sky"]), vector)
+
+
+def test_warning_compares_with_the_trained_classes(model, warnings):
+    sky, road, car, other = at_right_angles(4)
+    model.set_classes(NAMES, torch.stack([sky, road, car])).remember_classes()
+    model.set_classes(["moon"], other[None])
+    warnings.clear()
+    model.set_classes(["stars"], (other + 0.1 * car)[None])  # like the last list, unlike all that was trained
+    assert "'stars' (nearest: 'car', 0.10)" in warnings[0]
+    warnings.clear()
+    model.set_classes(["lane"], road[None])
+    assert not warnings
+
+
+def test_training_on_makes_the_present_classes_the_trained_ones(model):
+    model.set_classes(["tree"], bank("tree")).remember_classes()
+    assert model.trained_classes()[0] == ["tree"]
+    with pytest.raises(ValueError, match="no vector for 'sky'"):
+        model.find_class_embeddings(["sky"])
+
+
+@pytest.mark.parametrize("guidance", ["fusion", "lseg"])
+def test_trained_classes_survive_saving(tmp_path, guidance):
+    model = tiny_model(guidance=guidance)
+    trained = model.class_embeddings.clone()
+    model.set_classes(["tree", "pole"], bank("tree", "pole")).save_pretrained(tmp_path)
+    loaded, report = type(model).from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(report.values())
+    assert loaded.config.class_names == ["tree", "pole"]
+    assert loaded.trained_classes()[0] == NAMES
+    assert torch.equal(loaded.trained_classes()[1], trained)
+    assert torch.equal(loaded.set_classes(["car"]).class_embeddings[0], trained[NAMES.index("car")])
+
+
+def test_checkpoint_of_the_trained_classes_stores_them_once(model, tmp_path):
+    before = set(model.state_dict())
+    model.set_classes(["tree"], bank("tree")).set_classes(NAMES)  # there and back
+    assert set(model.state_dict()) == before
+    model.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["trained_classes"] is None
+    _, report = type(model).from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(report.values())
+
+
+def test_folded_copy_knows_what_was_trained(model):
+    folded = model.set_classes(["tree"], bank("tree")).fold()
+    assert folded.trained_classes()[0] == NAMES
+
+
+def test_new_model_has_no_trained_classes():
+    assert LClipSegForSemanticSegmentation(tiny_config()).trained_classes()[0] == []

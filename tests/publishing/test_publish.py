@@ -27,8 +27,9 @@ from lclipseg.commands.publish import PublishArguments
 from lclipseg.console.errors import InputError
 from lclipseg.networks.checkpoints import load_model, weights_sha256
 from lclipseg.publishing.card import without_folders
-from lclipseg.publishing.repository import AUTO_CLASSES, files_below
-from modeling_lclipseg import LClipSegConfig, LClipSegForSemanticSegmentation
+from lclipseg.publishing.repository import AUTO_CLASSES, _save_with_code, files_below
+from modeling_lclipseg import LClipSegConfig, LClipSegForSemanticSegmentation, LClipSegImageProcessor
+from modeling_lclipseg.heads_lclipseg import HEADS
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGE = Image.new("RGB", (96, 64), "green")  # as in clean_process.py
@@ -84,6 +85,34 @@ def test_code_is_complete_and_the_package_s_own(folder):
     for path in folder.glob("*_lclipseg.py"):
         assert path.read_bytes() == (ROOT / "modeling_lclipseg" / path.name).read_bytes()
         assert all((folder / f"{name}.py").is_file() for name in get_relative_imports(path))
+
+
+def test_code_of_a_head_that_is_not_used_stays_at_home(folder):
+    assert not (folder / "denseclip_lclipseg.py").exists()
+
+
+def test_denseclip_is_published_with_the_code_of_its_head(tmp_path, monkeypatch):
+    from transformers import dynamic_module_utils
+
+    monkeypatch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.syspath_prepend(tmp_path / "modules")
+    model, out = tiny_model(guidance="denseclip"), tmp_path / "published"
+    model.save_pretrained(out)
+    _save_with_code(model, LClipSegImageProcessor(), None, out)
+    config, found = (
+        dynamic_module_utils.get_class_from_dynamic_module(model.config.auto_map[auto_class], str(out))
+        for auto_class in ("AutoConfig", "AutoModelForSemanticSegmentation")
+    )
+    loaded = found.from_pretrained(out, config=config.from_pretrained(out)).eval()
+    assert found.__module__.startswith("transformers_modules")
+    pixel_values = torch.linspace(-1, 1, 3 * 64 * 64).view(1, 3, 64, 64)
+    assert torch.equal(loaded(pixel_values).logits, model(pixel_values).logits)
+
+
+def test_code_without_a_head_says_which_it_has(monkeypatch):
+    monkeypatch.delitem(HEADS, "denseclip")
+    with pytest.raises(ValueError, match="no head for guidance='denseclip', only fusion, lseg, none"):
+        tiny_model(guidance="denseclip")
 
 
 def test_weights_are_those_that_were_scored_byte_for_byte(made, folder):

@@ -31,7 +31,7 @@ from lclipseg.data.class_list import ClassList
 from lclipseg.data.labelled import SegmentationData
 from lclipseg.data.open import load_segmentation_data
 from lclipseg.networks.checkpoints import load_runnable, weights_sha256
-from lclipseg.networks.class_embeddings import resolve_class_embeddings
+from lclipseg.networks.class_embeddings import take_classes as set_classes
 from lclipseg.prediction.evaluate import evaluate_model
 from lclipseg.prediction.metrics import ConfusionMatrix, SegmentationScores, percent
 from lclipseg.prediction.segment import InferenceMode
@@ -184,16 +184,12 @@ def take_classes(model: Any, classes: ClassList, bank: str | None) -> None:
     Args:
         model ([`LClipSegForSemanticSegmentation`]): its classes are replaced in place.
         classes ([`ClassList`]): names of the classes, and the words that stand for them.
-        bank (`str`, *optional*): word bank, see [`resolve_class_embeddings`].
+        bank (`str`, *optional*): word bank, see [`WordBank`].
 
     Raises:
         InputError: the model is bound to its own classes, or a word has no vector.
     """
-    try:
-        vectors = resolve_class_embeddings(model, classes.names, classes.prompts, bank)
-        model.set_classes(classes.names, embeddings=vectors)
-    except ValueError as error:
-        raise InputError(f"--classes-from data: {error}") from error
+    set_classes(model, classes.names, classes.prompts, given="--classes-from data", bank=bank)
 
 
 def _evaluate(

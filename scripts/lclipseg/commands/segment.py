@@ -29,7 +29,8 @@ from lclipseg.console import errors as cli
 from lclipseg.console.errors import InputError
 from lclipseg.console.frame import run_command
 from lclipseg.networks.checkpoints import check_has_classes, load_runnable
-from lclipseg.networks.class_embeddings import resolve_class_embeddings
+from lclipseg.networks.class_embeddings import comma_separated
+from lclipseg.networks.class_embeddings import take_classes as set_classes
 from lclipseg.prediction.segment import InferenceMode, segment_images
 from modeling_lclipseg.inputs_lclipseg import DEFAULT_MAX_PIXELS, open_image, to_rgb_image
 from modeling_lclipseg.visualization_lclipseg import ClassShare, class_shares, draw_overlay, to_indexed_image
@@ -155,16 +156,12 @@ def take_classes(model: Any, classes: str, bank: str | None) -> None:
     Args:
         model ([`LClipSegForSemanticSegmentation`]): its classes are replaced in place.
         classes (`str`): names, separated by commas.
-        bank (`str`, *optional*): word bank, see [`resolve_class_embeddings`].
+        bank (`str`, *optional*): word bank, see [`WordBank`].
 
     Raises:
-        InputError: see [`resolve_class_embeddings`].
+        InputError: bad names, or a name without a vector.
     """
-    names = [name.strip() for name in classes.split(",")]
-    try:
-        model.set_classes(names, embeddings=resolve_class_embeddings(model, names, bank=bank))
-    except ValueError as error:
-        raise InputError(f"--classes {classes!r}: {error}") from error
+    set_classes(model, comma_separated(classes), given=f"--classes {classes!r}", bank=bank)
 
 
 def _folded(model: Any, source: str) -> Any:

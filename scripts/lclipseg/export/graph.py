@@ -21,6 +21,7 @@ from lclipseg.networks.export_record import (
     CLASS_CENTER,
     CLASS_EMBEDDINGS,
     MODEL_FILE,
+    TRAINED_EMBEDDINGS,
     ExportRecord,
 )
 from modeling_lclipseg import WordBank
@@ -145,7 +146,10 @@ def write_export(folder: Path, graph: onnx.ModelProto, model: Any, image_process
             tuple(config.prompt_templates),
         )
         bank.save(folder / BANK_FILE)
-        save_file({**load_file(folder / BANK_FILE), CLASS_CENTER: model.class_center}, folder / BANK_FILE)
+        tensors = {**load_file(folder / BANK_FILE), CLASS_CENTER: model.class_center}
+        if model.trained_embeddings is not None:
+            tensors[TRAINED_EMBEDDINGS] = model.trained_embeddings
+        save_file(tensors, folder / BANK_FILE)
     else:
         (folder / BANK_FILE).unlink(missing_ok=True)
         (folder / BANK_NAMES_FILE).unlink(missing_ok=True)

@@ -76,9 +76,11 @@ def time_forward(
         `list[list[float]]`: for every network the times of its passes.
     """
     image = torch.rand(1, 3, size, size, device=device)
-    models: list[Any] = [_build(*network).fold().to(device) for network in networks]
+    models: list[Any] = [_build(*network).fold() for network in networks]
+    for model in models:
+        model.to(device)
 
-    def timed(model: Any) -> float:
+    def timed(model: LClipSegForSemanticSegmentation) -> float:
         with Stopwatch(device) as watch:
             model(image)
         return watch.milliseconds

@@ -3,7 +3,8 @@
 An exported folder is complete: `model.onnx` with its weights inside, `config.json` with the classes,
 `preprocessor_config.json`, `export.json` and, for an open vocabulary, `class_embeddings.safetensors`: a word bank of
 the classes (key `words`), whose vectors are what the graph's input `class_embeddings` takes, and beside them the
-common direction (key `class_center`) by which vectors of another text tower are known.
+common direction (key `class_center`) by which vectors of another text tower are known. Where they are not the classes
+that the network was trained on, the embeddings of those are there too (key `trained_embeddings`).
 """
 
 import json
@@ -15,7 +16,7 @@ from lclipseg.console.errors import InputError
 
 MODEL_FILE, EXPORT_FILE = "model.onnx", "export.json"
 BANK_FILE, BANK_NAMES_FILE = "class_embeddings.safetensors", "class_embeddings_names.json"
-CLASS_EMBEDDINGS, CLASS_CENTER = "class_embeddings", "class_center"
+CLASS_EMBEDDINGS, CLASS_CENTER, TRAINED_EMBEDDINGS = "class_embeddings", "class_center", "trained_embeddings"
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,19 @@ from safetensors.torch import load_file
 from torch import nn
 
 from lclipseg.console.errors import InputError
-from lclipseg.networks.export_record import BANK_FILE, CLASS_CENTER, CLASS_EMBEDDINGS, MODEL_FILE, ExportRecord
-from modeling_lclipseg import LClipSegConfig, LClipSegForSemanticSegmentation
+from lclipseg.networks.export_record import (
+    BANK_FILE,
+    CLASS_CENTER,
+    CLASS_EMBEDDINGS,
+    MODEL_FILE,
+    TRAINED_EMBEDDINGS,
+    ExportRecord,
+)
+from modeling_lclipseg import LClipSegConfig, LClipSegVocabulary
 from modeling_lclipseg.outputs_lclipseg import LClipSegSemanticSegmenterOutput
 
 
-class OnnxModel(nn.Module):
+class OnnxModel(LClipSegVocabulary, nn.Module):
     """
     What the two kinds of graphs share. It is a module for `eval`, `train` and `to`; it always runs on the CPU.
 
@@ -30,32 +37,32 @@ class OnnxModel(nn.Module):
     """
 
     device, dtype = torch.device("cpu"), torch.float32
+    trained_embeddings = None
     text_model = None  # words without a vector go to the tower that config.json names
 
     def __init__(self, folder: Path, record: ExportRecord):
         super().__init__()
         self.folder, self.name_or_path = folder, str(folder)
         self.config = LClipSegConfig.from_pretrained(folder)
-        self.open_vocabulary = record.vocabulary == "open"
+        self._open_vocabulary = record.vocabulary == "open"
         self.session = _session(folder / MODEL_FILE)
         if self.open_vocabulary:
             vectors = load_file(folder / BANK_FILE)
             self.class_embeddings, self.class_center = vectors["words"], vectors[CLASS_CENTER]
+            self.trained_embeddings = vectors.get(TRAINED_EMBEDDINGS)
 
-    def check_open(self) -> None:
-        """An [`InputError`] where the classes are baked into the graph."""
+    @property
+    def open_vocabulary(self) -> bool:
+        return self._open_vocabulary
+
+    def check_takes_classes(self, names: Sequence[str]) -> None:
+        """Raise an [`InputError`] where the classes are baked into the graph."""
         if not self.open_vocabulary:
             raise InputError(
                 f"{self.folder} has its {self.config.num_labels} classes baked in ("
                 f"{', '.join(self.config.class_names[:8])}) and takes no others; export the checkpoint with "
                 "--vocabulary open, or with other --classes"
             )
-
-    def set_classes(self, names: Sequence[str], embeddings: Any = None) -> "OnnxModel":
-        """Other classes, as the checkpoint's model takes them (`LClipSegForSemanticSegmentation.set_classes`)."""
-        self.check_open()
-        LClipSegForSemanticSegmentation.set_classes(self, names, embeddings)  # type: ignore[arg-type]
-        return self
 
     def fold(self) -> "OnnxModel":
         """Itself: the normalisations of a graph have been folded."""
@@ -68,7 +75,7 @@ class OnnxModel(nn.Module):
             vectors = self.class_embeddings if class_embeddings is None else class_embeddings
             feed[CLASS_EMBEDDINGS] = vectors.float().cpu().numpy()
         elif class_embeddings is not None:
-            self.check_open()
+            self.check_takes_classes(())
         return torch.from_numpy(self.session.run(None, feed)[0])
 
     @abstractmethod

@@ -33,6 +33,7 @@ from modeling_lclipseg import (
     LClipSegImageProcessor,
     LClipSegProcessor,
 )
+from modeling_lclipseg.denseclip_lclipseg import LClipSegDenseCLIPForSemanticSegmentation
 from modeling_lclipseg.pipeline_lclipseg import LClipSegPipeline
 
 ENDPOINT = Path(endpoint.__file__).parent
@@ -183,8 +184,10 @@ def _registered() -> Iterator[None]:
 
 
 def _save_with_code(model: Any, image_processor: Any, tokenizer: Any, folder: Path) -> None:
-    config, model_class, pipeline_class = model.config, type(model), LClipSegPipeline
-    config.auto_map = {"AutoModel": _reference(model_class)}
+    config, pipeline_class = model.config, LClipSegPipeline
+    if config.guidance == "denseclip":  # its head is in a module that no other head's checkpoint needs
+        model = LClipSegDenseCLIPForSemanticSegmentation(config)
+    config.auto_map = {"AutoModel": _reference(type(model))}
     config.custom_pipelines = {
         TASK: {"impl": _reference(pipeline_class), "pt": ["AutoModelForSemanticSegmentation"], "type": "image"}
     }

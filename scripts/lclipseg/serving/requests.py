@@ -13,7 +13,7 @@ from lclipseg.console.errors import InputError
 from lclipseg.endpoint.handler import encode_segments, read_request
 from lclipseg.networks.checkpoints import check_has_classes, load_model
 from lclipseg.serving.batcher import Job
-from modeling_lclipseg import WordBank, find_class_embeddings
+from modeling_lclipseg import LClipSegVocabulary, WordBank
 from modeling_lclipseg.class_embeddings_lclipseg import check_class_names, fold_name
 from modeling_lclipseg.inputs_lclipseg import open_image, to_rgb_image
 from modeling_lclipseg.pipeline_lclipseg import LClipSegPipeline
@@ -61,12 +61,15 @@ class RequestSegmenter:
         check_has_classes(network)
         self._bank = _load_bank(bank, network)
         if text_tower:
-            _named("--text_tower true", lambda: find_class_embeddings(network, ["a word"]))
+            _named("--text_tower true", lambda: network.find_class_embeddings(["a word"]))
         else:
             network.drop_text_model()  # which the checkpoint may hold
             network.config.text_model_name_or_path = None
-        words = () if self._bank is None else self._bank.names
-        self._known_words = None if text_tower else {fold_name(word) for word in (*network.config.class_names, *words)}
+        self._known_words = None
+        if not text_tower:
+            trained = network.trained_classes()[0] if network.open_vocabulary else ()
+            words = () if self._bank is None else self._bank.names
+            self._known_words = {fold_name(word) for word in (*network.config.class_names, *trained, *words)}
         with contextlib.suppress(ValueError):  # an unusual backbone is served as it is
             network = network.fold()
         if torch.cuda.is_available():
@@ -118,7 +121,7 @@ class RequestSegmenter:
                 f"this server has no vector for {', '.join(map(repr, unknown[:5]))}; it knows the model's classes and "
                 "the words of its bank"
             )
-        return find_class_embeddings(self.network, labels, word_bank=self._bank)
+        return self.network.find_class_embeddings(labels, self._bank)
 
 
 @dataclass(frozen=True)
@@ -137,14 +140,14 @@ def _parsed(data: Any) -> Any:
         raise ValueError(f"the body is not JSON: {error}") from None
 
 
-def _load_bank(bank: str | None, model: Any) -> WordBank | None:
+def _load_bank(bank: str | None, model: LClipSegVocabulary) -> WordBank | None:
     """The bank, once it is clear that it is of the model's text tower."""
     if bank is None:
         return None
 
     def load() -> WordBank:
         words = WordBank.load(bank)
-        find_class_embeddings(model, words.names[:1], word_bank=words)
+        model.find_class_embeddings(words.names[:1], words)
         return words
 
     return _named(f"--bank {bank}", load)

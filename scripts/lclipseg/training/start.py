@@ -127,7 +127,7 @@ def _from_checkpoint(
     else:
         model = _rebuilt(trained, {**fields, "guidance": guidance}, classes, source)
     if vectors is not None:
-        model.set_classes(classes.names, vectors)
+        model.set_classes(classes.names, vectors).remember_classes()
     if shortest_edge is not None:
         size = {"shortest_edge": shortest_edge, "longest_edge": 4 * shortest_edge}
         options = {"do_resize": True, "size": size} if shortest_edge else {"do_resize": False}

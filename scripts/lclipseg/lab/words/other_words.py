@@ -12,6 +12,7 @@ those that it has.
 
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,9 +26,9 @@ from lclipseg.console.files import read_yaml
 from lclipseg.console.frame import run_command
 from lclipseg.data.open import load_segmentation_data
 from lclipseg.networks.checkpoints import load_model
-from lclipseg.networks.class_embeddings import resolve_class_embeddings
 from lclipseg.prediction.evaluate import evaluate_model
 from lclipseg.prediction.metrics import SegmentationScores, percent
+from modeling_lclipseg import LClipSegVocabulary
 from modeling_lclipseg.class_embeddings_lclipseg import fold_name, nearest_known, project_onto_known
 
 logger = logging.getLogger("lclipseg")
@@ -90,6 +91,13 @@ def load_words(path: str | Path, names: list[str]) -> list[str]:
     return [given.get(fold_name(name), name) for name in names]
 
 
+def _found(model: LClipSegVocabulary, names: Sequence[str], bank: str | None = None) -> torch.Tensor:
+    try:
+        return model.find_class_embeddings(names, bank)
+    except ValueError as error:
+        raise InputError(str(error) if bank is None else f"{error} (--bank {bank})") from error
+
+
 def main(model_source: str, args: OtherWordsArguments) -> list[OtherWordsScores]:
     """Score the checkpoint with every list, print the table, and add the scores to `args.out`.
 
@@ -102,10 +110,10 @@ def main(model_source: str, args: OtherWordsArguments) -> list[OtherWordsScores]
     data = load_segmentation_data(args.data, args.split)
     model, image_processor = load_model(model_source)
     names = model.config.class_names
-    own = resolve_class_embeddings(model, names)
+    own = _found(model, names)
     vectors = {(OWN, OWN): own}
     for path in args.words:
-        other = resolve_class_embeddings(model, load_words(path, names), bank=args.bank)
+        other = _found(model, load_words(path, names), args.bank)
         vectors[Path(path).stem, AS_THEY_ARE] = other
         vectors[Path(path).stem, PROJECTED] = project_onto_known(other, own, model.class_center.cpu())
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

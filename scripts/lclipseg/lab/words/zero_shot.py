@@ -16,7 +16,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
@@ -26,12 +25,11 @@ from rich.table import Table
 from lclipseg.console import arguments, environment
 from lclipseg.console.errors import InputError
 from lclipseg.console.frame import run_command
-from lclipseg.data.class_list import ClassList
 from lclipseg.data.open import load_segmentation_data
 from lclipseg.data.subset import find_classes, load_held_out
 from lclipseg.lab.words.zero_shot_scores import ZeroShotScores, score_zero_shot
 from lclipseg.networks.checkpoints import load_model
-from lclipseg.networks.class_embeddings import resolve_class_embeddings
+from lclipseg.networks.class_embeddings import take_classes
 from lclipseg.prediction.metrics import percent
 from modeling_lclipseg.class_embeddings_lclipseg import fold_name
 
@@ -68,7 +66,7 @@ def main(model_source: str, args: ZeroShotArguments) -> list[ZeroShotScores]:
     model, image_processor = load_model(model_source)
     trained_on = list(model.config.id2label.values())
     _warn_of_leaks(trained_on, unseen)
-    take_classes(model, data.classes, args.bank)
+    take_classes(model, data.classes.names, data.classes.prompts, bank=args.bank)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device)
 
@@ -112,14 +110,6 @@ def main(model_source: str, args: ZeroShotArguments) -> list[ZeroShotScores]:
 
 def _advance(progress: Progress, task: TaskID, done: int) -> None:
     progress.update(task, completed=done)
-
-
-def take_classes(model: Any, classes: ClassList, bank: str | None) -> None:
-    """Give an open-vocabulary model all classes of the data, in their order, by [`resolve_class_embeddings`]."""
-    try:
-        model.set_classes(classes.names, resolve_class_embeddings(model, classes.names, classes.prompts, bank))
-    except ValueError as error:
-        raise InputError(str(error)) from error
 
 
 def _warn_of_leaks(trained_on: Sequence[str], unseen: Sequence[str]) -> None:
