@@ -63,12 +63,12 @@ class LClipSegTokenAttention(LClipSegAttention):
         self.output = nn.Linear(config.hidden_size, config.hidden_size)
 
     def forward(self, tokens: torch.Tensor, class_mask: torch.Tensor | None = None, **kwargs):
+        query, key, value = self.query_key_value(tokens).chunk(3, dim=-1)
         mask = None
         if class_mask is not None:  # a class reads those alone that compete in its image
-            mask = tokens.new_zeros(class_mask.shape).masked_fill(~class_mask, -torch.inf)[
-                :, None, None
-            ]  # (B, 1, 1, K)
-        output, weights = self.attend(*self.query_key_value(tokens).chunk(3, dim=-1), mask=mask, **kwargs)
+            mask = tokens.new_zeros(class_mask.shape).masked_fill(~class_mask, -torch.inf)  # (B, K)
+            mask = mask[:, None, None]
+        output, weights = self.attend(query, key, value, mask, **kwargs)
         return self.output(output), weights  # (B, K, d), (B, heads, K, K)
 
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from lclipseg.networks.costs import WARM_UP, _build, count, flop_counter, time_forward
+from lclipseg.lab.timing.forward import time_forward
+from lclipseg.networks.costs import WARM_UP, _build, count, flop_counter
 from lclipseg.networks.presets import load_preset
 from modeling_lclipseg import LClipSegForSemanticSegmentation
 

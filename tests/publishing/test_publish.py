@@ -19,7 +19,7 @@ from huggingface_hub import ModelCard, parse_eval_result_entries
 from loopback_hub import LoopbackHub, running_hub
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from tiny_model import NAMES
+from tiny_model import NAMES, tiny_model
 from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
 
 from lclipseg.commands import publish

@@ -1,21 +1,16 @@
-"""What a network costs: parameters, multiply-accumulates and the time of one prediction."""
+"""What a network costs in parameters and multiply-accumulates."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from lclipseg.lab.timing.stopwatch import Stopwatch, in_turns
 from lclipseg.networks.presets import load_preset
 from modeling_lclipseg import LClipSegForSemanticSegmentation
 
 Size3 = tuple[int, int, int]
-
-WARM_UP = 3
-PATIENCE = 600.0  # seconds a network; none of ours takes so long
 
 
 @dataclass(frozen=True)
@@ -38,7 +33,7 @@ def count(preset: str, config: Mapping[str, Any], size: int, num_classes: int) -
         num_classes (`int`): Number of classes.
     """
     with torch.device("meta"):
-        model = _build(preset, config, num_classes)
+        model = build(preset, config, num_classes)
         image = torch.empty(1, 3, size, size)
     # The fused attention kernels have no formula for tensors without data; the plain product is the same arithmetic.
     model.set_attn_implementation("eager")
@@ -59,40 +54,8 @@ def flop_counter() -> FlopCounterMode:
     return FlopCounterMode(display=False, custom_mapping={torch.ops.aten.baddbmm_: flops})
 
 
-def time_forward(
-    networks: Sequence[tuple[str, Mapping[str, Any], int]], size: int, rounds: int, device: torch.device
-) -> list[list[float]]:
-    """
-    Milliseconds of the forward pass from one image to its logits at stride 4, networks taking turns so that what else
-    the machine does meets them all alike. Weights and class embeddings are random; the networks are folded.
-
-    Args:
-        networks (sequence of `(preset, config fields, number of classes)`): What is timed.
-        size (`int`): Height and width of the image in pixels.
-        rounds (`int`): Timed passes of every network.
-        device (`torch.device`): Where.
-
-    Returns:
-        `list[list[float]]`: for every network the times of its passes.
-    """
-    image = torch.rand(1, 3, size, size, device=device)
-    models: list[Any] = [_build(*network).fold() for network in networks]
-    for model in models:
-        model.to(device)
-
-    def timed(model: LClipSegForSemanticSegmentation) -> float:
-        with Stopwatch(device) as watch:
-            model(image)
-        return watch.milliseconds
-
-    with torch.inference_mode():
-        times = in_turns(
-            {str(index): partial(timed, model) for index, model in enumerate(models)}, rounds, WARM_UP, PATIENCE
-        )
-    return list(times.values())
-
-
-def _build(preset: str, config: Mapping[str, Any], num_classes: int) -> LClipSegForSemanticSegmentation:
+def build(preset: str, config: Mapping[str, Any], num_classes: int) -> LClipSegForSemanticSegmentation:
+    """The network of a preset for so many classes, with random weights and class embeddings, in eval mode."""
     names = {index: f"class {index}" for index in range(num_classes)}
     model = LClipSegForSemanticSegmentation(load_preset(preset).build_config(**{**config, "id2label": names})).eval()
     if model.head.takes_text and model.device.type != "meta":

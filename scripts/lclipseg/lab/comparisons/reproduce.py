@@ -27,9 +27,10 @@ from lclipseg.console import arguments, environment
 from lclipseg.console.errors import InputError
 from lclipseg.console.frame import run_command
 from lclipseg.lab.comparisons.grid import BUDGETS, Cell, ResultLines, Table
+from lclipseg.lab.timing.forward import time_forward
 from lclipseg.lab.timing.stopwatch import Ratio, Timing
 from lclipseg.networks.build import config_fields
-from lclipseg.networks.costs import count, time_forward
+from lclipseg.networks.costs import count
 
 SCRIPTS = Path(__file__).resolve().parent
 COSTS = "costs"
