@@ -30,13 +30,17 @@ class LClipSegSimilarity(nn.Module):
 
     def forward(self, pixels: torch.Tensor, tokens: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
         """
-        `pixels` (B, c, h, w) and `tokens` (B, K, c) give logits (B, K, h, w) in [-100, 100]. They are added to a
-        `bias` of their shape where it lies, and it is used up: one more copy of K maps would cost as much as the
-        product itself.
+        `pixels` (B, c, h, w) and `tokens` (B, K, c) give logits (B, K, h, w) in [-100, 100]. Without gradients they
+        are added to a `bias` of their shape where it lies, and it is used up: one more copy of K maps would cost as
+        much as the product itself. With gradients, it would cost more copies on the way back.
         """
         flat = nn.functional.normalize(pixels, dim=1, eps=SMALLEST_LENGTH).flatten(2).transpose(1, 2)  # (B, n, c)
         tokens = (nn.functional.normalize(tokens, dim=-1, eps=SMALLEST_LENGTH) * self.scale()).transpose(1, 2)
-        logits = flat @ tokens if bias is None else bias.flatten(2).transpose(1, 2).baddbmm_(flat, tokens)  # (B, n, K)
+        if bias is None:
+            logits = flat @ tokens  # (B, n, K)
+        else:
+            bias = bias.flatten(2).transpose(1, 2)
+            logits = bias.baddbmm(flat, tokens) if torch.is_grad_enabled() else bias.baddbmm_(flat, tokens)
         return logits.transpose(1, 2).unflatten(2, pixels.shape[-2:])
 
 
