@@ -19,6 +19,7 @@ from .decoder_lclipseg import STRIDES
 from .folding_lclipseg import LClipSegFoldable
 from .fusion_lclipseg import LClipSegFusionLayer, LClipSegImageToText, LClipSegTextToImage
 from .heads_lclipseg import OPEN_GUIDANCES, LClipSegHead, head_class
+from .loss_lclipseg import draw_phase, segmentation_loss
 from .outputs_lclipseg import LClipSegSemanticSegmenterOutput, record_fusion
 from .vocabulary_lclipseg import LClipSegVocabulary, some
 
@@ -138,6 +139,8 @@ class LClipSegForSemanticSegmentation(LClipSegVocabulary, LClipSegPreTrainedMode
         input_ids: torch.LongTensor | None = None,
         attention_mask: torch.LongTensor | None = None,
         class_embeddings: torch.FloatTensor | None = None,
+        class_mask: torch.BoolTensor | None = None,
+        loss_phase: int | torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> LClipSegSemanticSegmenterOutput:
         r"""
@@ -155,6 +158,12 @@ class LClipSegForSemanticSegmentation(LClipSegVocabulary, LClipSegPreTrainedMode
                 1 for tokens, 0 for padding.
             class_embeddings (`torch.FloatTensor` of shape `(num_classes, class_embed_dim)`, *optional*):
                 CLIP text vectors of the classes, of any length (they are normalised).
+            class_mask (`torch.BoolTensor` of shape `(batch_size, num_classes)`, *optional*):
+                Which classes each image competes among in the loss; the logits are those of all. By default, all.
+            loss_phase (`int` or `torch.Tensor` of shape `()`, *optional*):
+                In training mode the loss is that of one pixel of every 4x4 cell, sixteen times, which is the exact
+                loss in expectation: of pixel `loss_phase`, 0 to 15, or by default of one drawn by torch's generator of
+                the CPU. In eval mode the loss is exact, of every pixel.
 
         Returns:
             [`LClipSegSemanticSegmenterOutput`]: `logits` of shape `(batch_size, num_classes, height / 4, width / 4)`,
@@ -162,12 +171,13 @@ class LClipSegForSemanticSegmentation(LClipSegVocabulary, LClipSegPreTrainedMode
 
         Raises:
             ValueError: two sources of classes at once, text given to a head without text, `input_ids` without a tower,
-                vectors of another width, no class embeddings at all, or a backbone of other strides than 4, 8, 16, 32.
+                vectors of another width, no class embeddings at all, a backbone of other strides than 4, 8, 16, 32, or
+                a `class_mask` or `loss_phase` that is none.
         """
         embeddings = self._centred_embeddings(input_ids, attention_mask, class_embeddings)
         feature_maps = self._feature_maps(pixel_values)
-        logits, auxiliary_logits = self.head(feature_maps, embeddings, **kwargs)
-        loss = None if labels is None else self._loss(logits, auxiliary_logits, labels)
+        logits, auxiliary_logits = self.head(feature_maps, embeddings, class_mask=class_mask, **kwargs)
+        loss = None if labels is None else self._loss(logits, auxiliary_logits, labels, class_mask, loss_phase)
         return LClipSegSemanticSegmenterOutput(loss=loss, logits=logits)
 
     @can_return_tuple
@@ -270,16 +280,17 @@ class LClipSegForSemanticSegmentation(LClipSegVocabulary, LClipSegPreTrainedMode
             )
         return self.class_embeddings
 
-    def _loss(self, logits, auxiliary_logits, labels) -> torch.Tensor:
-        ignore_index = self.config.semantic_loss_ignore_index
-        return self.loss_function(
-            logits.contiguous(),  # classes apart: the softmax over them, at full size, is faster so
+    def _loss(self, logits, auxiliary_logits, labels, class_mask, phase) -> torch.Tensor:
+        if self.training and phase is None:
+            phase = draw_phase()
+        return segmentation_loss(
+            logits,
+            auxiliary_logits if self.config.auxiliary_loss_weight else None,
             labels,
-            ignore_index=ignore_index,
-            # A mean over the counted pixels which is 0, not NaN, where there are none.
-            num_items_in_batch=(labels != ignore_index).sum().clamp(min=1),
-            auxiliary_logits=auxiliary_logits if self.config.auxiliary_loss_weight else None,
+            ignore_index=self.config.semantic_loss_ignore_index,
             auxiliary_loss_weight=self.config.auxiliary_loss_weight,
+            phase=phase if self.training else None,
+            class_mask=class_mask,
         )
 
     def _check_backbone_strides(self):

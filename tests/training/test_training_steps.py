@@ -198,3 +198,42 @@ def test_backbone_learns_slower_and_vectors_do_not_decay(model):
             assert group["initial_lr"] == pytest.approx(0.025 if in_backbone else 0.1)
             assert group["weight_decay"] == (0.5 if parameter.ndim > 1 else 0)
     assert not names  # every parameter is in a group
+
+
+# -------------------------------------------------------------------------------------------------- pixels of the loss
+
+
+class Sampling(Quadratic):
+    """A model that notes which pixels of the 4x4 cells it was asked for."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked: list[int] = []
+
+    def forward(self, pixel_values: torch.Tensor, labels: torch.Tensor, loss_phase: int | None = None):
+        self.asked.append(loss_phase)
+        return super().forward(pixel_values, labels)
+
+
+def asked_phases(steps: int, seed: int = 0, start: int = 0) -> list[int]:
+    samples, model = Numbers([1.0, 2.0]), Sampling()
+    samples.seed = seed
+    plan = Schedule(steps, 2, 2, 1.0, 1.0, 0.0, 0, 1.0, max_grad_norm=100.0)
+    training = Training(Accelerator(cpu=True), model, samples, plan, num_workers=0)
+    list(training.steps(Progress(step=start)))
+    return model.asked
+
+
+def test_all_batches_of_a_step_take_the_same_pixels_and_sixteen_steps_take_all():
+    asked = asked_phases(steps=32)
+    assert asked[::2] == asked[1::2]
+    assert sorted(asked[:32:2]) == sorted(asked[32::2]) == list(range(16))
+    assert asked[:32] != asked[32:]
+
+
+def test_resumed_run_takes_the_pixels_that_it_would_have_taken():
+    assert asked_phases(steps=24, start=9) == asked_phases(steps=24)[2 * 9 :]
+
+
+def test_runs_of_other_seeds_take_other_pixels():
+    assert asked_phases(steps=16, seed=1) != asked_phases(steps=16)

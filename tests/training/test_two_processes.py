@@ -65,6 +65,7 @@ def test_training_is_that_of_one_process_with_the_same_batches(folder, tmp_path)
     run(folder, tmp_path / "one", *TRAINING, "--batch_size", "2")
     one, two = (load_file(path / "last" / "model.safetensors") for path in (tmp_path / "one", folder / "trained"))
     assert one.keys() == two.keys()
+    del one["head.presence.bias"]  # equal for all classes: its gradient is rounding alone, which AdamW makes large
     for name, value in one.items():
         torch.testing.assert_close(two[name], value, rtol=1e-4, atol=1e-5)
     lines = [

@@ -1,5 +1,6 @@
 """The training loop: optimiser, schedule and what makes a step count, around one accelerate `Accelerator`."""
 
+import inspect
 import logging
 import math
 import time
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import send_to_device
@@ -25,6 +27,7 @@ from lclipseg.training.batch_norm import BatchNormStatistics
 from lclipseg.training.folder import Progress
 from lclipseg.training.signals import WorkerSignals
 from lclipseg.training.state import TrainingState
+from modeling_lclipseg.loss_lclipseg import PHASES
 
 logger = logging.getLogger("lclipseg")
 
@@ -136,8 +139,9 @@ class Training:
     One run: a prepared model and optimiser, and an iterator over its optimiser steps.
 
     A step is the mean over the labelled pixels of all its batches and processes, so that it does not matter how they
-    are shared out. One without a labelled pixel is left out, and so is one whose gradient is not finite: weights,
-    moments and statistics stay as they were.
+    are shared out; a network that takes one pixel of every 4x4 cell takes the same in all of them. A step without a
+    labelled pixel is left out, and so is one whose gradient is not finite: weights, moments and statistics stay as
+    they were.
 
     Args:
         accelerator ([`Accelerator`]): The processes and their devices.
@@ -165,6 +169,7 @@ class Training:
         self.max_unreadable = max_unreadable
         self.statistics = BatchNormStatistics(model, schedule.batch_norm, accelerator)
         network = self.statistics.network
+        self._takes_phase = "loss_phase" in inspect.signature(network.forward).parameters  # other networks do not
         self.model, self.optimizer = accelerator.prepare(network, build_optimizer(network, schedule))
         _begin_moments(self.optimizer.optimizer)
         self.state = TrainingState(accelerator, self.model, self.optimizer.optimizer, samples)
@@ -191,7 +196,7 @@ class Training:
             rate = self._set_rate(progress.step)
             loss, norm = 0.0, 0.0
             if labelled:
-                loss = self._backward(batches, labelled)
+                loss = self._backward(batches, labelled, progress.step)
                 norm = self._update(progress, loss)
             else:
                 self._leave_out(progress, "had no labelled pixel. scripts/check_data.py says what the masks hold")
@@ -234,18 +239,19 @@ class Training:
             group["lr"] = group["initial_lr"] * self.schedule.rate(step)
         return float(group["lr"])
 
-    def _backward(self, batches: list[dict[str, Any]], labelled: int) -> float:
+    def _backward(self, batches: list[dict[str, Any]], labelled: int, step: int) -> float:
         """Gradients of the step; its loss."""
         self.statistics.train()  # whoever looked at the last step may have evaluated
         self.statistics.keep()
         processes, device = self.accelerator.num_processes, self.accelerator.device
         loss_sum = torch.zeros((), device=device)
+        phase = {"loss_phase": loss_phase(self.samples.seed, step)} if self._takes_phase else {}
         for index, batch in enumerate(batches):
             # Processes are averaged over, and a batch counts by its labelled pixels.
             share = _labelled(batch).to(device) * processes / labelled
             more_to_come = index + 1 < len(batches)
             with self.accelerator.no_sync(self.model) if more_to_come else nullcontext():
-                loss = self.model(**send_to_device(batch, device, non_blocking=True)).loss
+                loss = self.model(**send_to_device(batch, device, non_blocking=True), **phase).loss
                 sound = torch.where(loss.detach() <= self.schedule.max_loss, 1.0, float("nan"))
                 self.accelerator.backward(loss * share * sound)  # a loss too high spoils the gradient on purpose
             loss_sum += loss.detach() * share
@@ -293,6 +299,12 @@ class Training:
             # Its own generator: the workers' base seed must not advance the global one, or a resumed run would differ.
             generator=torch.Generator().manual_seed(self.samples.seed),
         )
+
+
+def loss_phase(seed: int, step: int) -> int:
+    """Which pixels of the 4x4 cells a step's loss is of, 0 to 15: in every 16 steps each once, in random order."""
+    order = np.random.default_rng((seed, step // PHASES)).permutation(PHASES)
+    return int(order[step % PHASES])
 
 
 def _begin_moments(optimizer: torch.optim.Optimizer) -> None:
