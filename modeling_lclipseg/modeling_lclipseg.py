@@ -159,7 +159,7 @@ class LClipSegForSemanticSegmentation(LClipSegVocabulary, LClipSegPreTrainedMode
             class_embeddings (`torch.FloatTensor` of shape `(num_classes, class_embed_dim)`, *optional*):
                 CLIP text vectors of the classes, of any length (they are normalised).
             class_mask (`torch.BoolTensor` of shape `(batch_size, num_classes)`, *optional*):
-                Which classes each image competes among in the loss; the logits are those of all. By default, all.
+                Which classes each image competes among, in the loss and in two-way blocks. By default, all.
             loss_phase (`int` or `torch.Tensor` of shape `()`, *optional*):
                 In training mode the loss is that of one pixel of every 4x4 cell, sixteen times, which is the exact
                 loss in expectation: of pixel `loss_phase`, 0 to 15, or by default of one drawn by torch's generator of
