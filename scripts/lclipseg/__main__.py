@@ -2,7 +2,6 @@
 
 import difflib
 import importlib
-import importlib.util
 import sys
 
 COMMANDS = {
@@ -17,11 +16,6 @@ COMMANDS = {
     "embed": "Turn words into a word bank of CLIP text vectors.",
     "merge-banks": "Make a word bank from published tables of CLIP vectors.",
 }
-EXTRAS = {
-    "export": ("onnx", "onnxscript", "onnxruntime"),
-    "serve": ("fastapi", "uvicorn", "prometheus_client"),
-    "train": ("accelerate", "tensorboard", "datasets", "jinja2"),
-}
 
 
 def main() -> None:
@@ -35,26 +29,11 @@ def main() -> None:
         print(f"lclipseg {version('lclipseg')}")
     elif name.replace("_", "-") in COMMANDS:
         sys.argv = [f"lclipseg {name}", *rest]
-        _run(name.replace("-", "_"))
+        importlib.import_module(f"lclipseg.commands.{name.replace('-', '_')}").command()
     else:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         print(f"error: there is no command {name!r}.{hint} See lclipseg --help.", file=sys.stderr)
-        sys.exit(2)
-
-
-def _run(module: str) -> None:
-    try:
-        importlib.import_module(f"lclipseg.commands.{module}").command()
-    except ModuleNotFoundError as error:
-        extra = next((extra for extra, needs in EXTRAS.items() if (error.name or "").partition(".")[0] in needs), None)
-        if extra is None:
-            raise
-        print(
-            f"error: `{sys.argv[0]}` needs the library {error.name}, which is not installed: "
-            f'pip install "lclipseg[{extra}]"',
-            file=sys.stderr,
-        )
         sys.exit(2)
 
 

@@ -7,12 +7,12 @@ import pytest
 import yaml
 from PIL import Image
 
-from lclipseg.commands import prepare_data
-from lclipseg.commands.prepare_data import PrepareArguments
 from lclipseg.console.errors import InputError
+from lclipseg.data.arguments import PrepareArguments
 from lclipseg.data.class_list import ClassList
 from lclipseg.data.labelled import Sample, SegmentationData
 from lclipseg.data.open import load_segmentation_data
+from lclipseg.data.prepare import prepare
 from lclipseg.data.sources.recipe import Recipe
 from lclipseg.data.subset import ClassSubset, find_classes, load_held_out
 
@@ -106,7 +106,7 @@ def test_published_lists_are_disjoint_sixes_of_the_classes_of_ccp():
 
 @pytest.mark.slow
 def test_published_lists_follow_their_rule(real_data, tmp_path):
-    prepare_data.main("ccp", PrepareArguments(source=str(real_data / "ccp"), out=str(tmp_path / "ccp")))
+    prepare("ccp", PrepareArguments(source=str(real_data / "ccp"), out=str(tmp_path / "ccp")))
     pixels, enough = np.zeros(256, dtype=np.int64), np.ones(256, dtype=bool)
     for split in ("train", "val", "test"):
         data = load_segmentation_data(tmp_path / "ccp", split)

@@ -9,9 +9,11 @@ import pytest
 import yaml
 from PIL import Image
 
-from lclipseg.commands.prepare_data import PrepareArguments, main, parse
+from lclipseg.commands.prepare_data import parse
 from lclipseg.console.errors import InputError
+from lclipseg.data.arguments import PrepareArguments
 from lclipseg.data.open import load_segmentation_data
+from lclipseg.data.prepare import prepare as prepare_data
 from lclipseg.data.sources.recipe import RECIPES, Recipe
 
 TEST_DATA = Path(os.environ.get("LCLIPSEG_TEST_DATA", "/nonexistent"))
@@ -66,7 +68,7 @@ def source(tmp_path) -> Path:
 
 
 def prepare(tmp_path: Path, source: Path, **changes) -> Path:
-    return main(write_recipe(tmp_path, **changes), PrepareArguments(str(source), str(tmp_path / "out")))
+    return prepare_data(write_recipe(tmp_path, **changes), PrepareArguments(str(source), str(tmp_path / "out")))
 
 
 def test_splits_follow_the_stems(tmp_path, source):
@@ -95,7 +97,7 @@ def test_kept_classes_are_numbered_anew(tmp_path, source):
 def test_keep_file_replaces_the_list_of_the_recipe(tmp_path, source):
     (tmp_path / "keep.txt").write_text("shoes\n\n")
     args = PrepareArguments(str(source), str(tmp_path / "out"), str(tmp_path / "keep.txt"))
-    out = main(write_recipe(tmp_path, keep=["hat"]), args)
+    out = prepare_data(write_recipe(tmp_path, keep=["hat"]), args)
     assert load_segmentation_data(out, "test").classes.names == ("shoes",)
 
 
@@ -104,7 +106,7 @@ def test_archive_gives_what_its_folder_gives(tmp_path, source):
     both = []
     for part in ("all", "packed"):
         args = PrepareArguments(str(source), str(tmp_path / part))
-        out = main(write_recipe(tmp_path, splits={"train": {"part": part}}), args)
+        out = prepare_data(write_recipe(tmp_path, splits={"train": {"part": part}}), args)
         both.append({path.relative_to(out): path.read_bytes() for path in sorted(out.rglob("*.*"))})
     assert both[0] == both[1]
     assert len(both[0]) == 7
@@ -216,7 +218,7 @@ def test_camvid_has_the_published_pixel_counts(tmp_path):
     recipe = yaml.safe_load((RECIPES / "camvid.yaml").read_text())
     recipe["splits"] = {"val": {"part": "val"}}
     (tmp_path / "val.yaml").write_text(yaml.safe_dump(recipe))
-    main(str(tmp_path / "val.yaml"), PrepareArguments(str(TEST_DATA / "camvid"), str(out)))
+    prepare_data(str(tmp_path / "val.yaml"), PrepareArguments(str(TEST_DATA / "camvid"), str(out)))
     data = load_segmentation_data(out, "val")
     counts = sum(np.bincount(data[index].mask.ravel(), minlength=256) for index in range(len(data)))
     published = json.loads((TEST_DATA / "camvid" / "classes.json").read_text())["pixel_count"]["val"]

@@ -16,15 +16,22 @@ from tiny_model import NAMES, tiny_model
 from torchvision.transforms.v2 import InterpolationMode
 from written_data import write_data
 
-from lclipseg.commands import evaluate, export, prepare_data, segment
+from lclipseg.commands import evaluate, segment
+from lclipseg.commands.export import parse as parse_export
 from lclipseg.console.errors import InputError
+from lclipseg.data.arguments import PrepareArguments
+from lclipseg.data.prepare import prepare
+from lclipseg.export import export
 from lclipseg.export import graph as exporting
 from lclipseg.export import label_map as label_map_graph
+from lclipseg.export.arguments import ExportArguments
+from lclipseg.export.export import export_model
 from lclipseg.lab.timing.realistic_logits import RealisticLogits
 from lclipseg.lab.words import attention_maps
 from lclipseg.networks import exported as onnx_model
 from lclipseg.networks.checkpoints import load_model, load_runnable, weights_sha256
 from lclipseg.networks.export_record import BANK_FILE, MODEL_FILE, ExportRecord
+from lclipseg.prediction.scoring import score
 from lclipseg.prediction.segment import segment_images
 from modeling_lclipseg import LClipSegImageProcessor, WordBank
 
@@ -56,7 +63,7 @@ def save_checkpoint(folder: Path, **overrides) -> Path:
 
 
 def exported(checkpoint: Path, out: Path, *arguments: str) -> Path:
-    export.main(*export.parse([str(checkpoint), "--out", str(out), *arguments]))
+    export_model(*parse_export([str(checkpoint), "--out", str(out), *arguments]))
     return out
 
 
@@ -178,7 +185,7 @@ def test_no_file_names_a_folder_of_the_machine(request, folder, checkpoint, grap
 def test_record_of_a_model_on_the_hub_keeps_its_name(checkpoint, open_graph, tmp_path, monkeypatch):
     monkeypatch.setattr(export, "load_model", lambda *_: load_model(checkpoint))
     with same_network(open_graph):
-        record = export.main("owner/name", export.ExportArguments(out=str(tmp_path)))
+        record = export_model("owner/name", ExportArguments(out=str(tmp_path)))
     assert (record.model, record.weights_sha256) == ("owner/name", None)
 
 
@@ -214,7 +221,7 @@ def test_segment_takes_an_exported_model_and_other_classes(request, checkpoint, 
 def test_evaluate_scores_an_exported_model_like_its_checkpoint(request, checkpoint, graph, tmp_path):
     data = write_data(tmp_path / "data")
     expected, found = (
-        evaluate.main(*evaluate.parse([str(model), "--data", str(data)]))
+        score(*evaluate.parse([str(model), "--data", str(data)]))
         for model in (checkpoint, request.getfixturevalue(graph))
     )
     assert found.scores.pixel_accuracy == pytest.approx(expected.scores.pixel_accuracy, abs=0.01)
@@ -362,10 +369,10 @@ def test_label_map_of_a_photograph_agrees_in_all_but_a_thousandth(tmp_path):
 @pytest.mark.slow
 def test_int8_loses_at_most_half_a_point_on_real_data_and_is_small(tmp_path, real_data):
     data = tmp_path / "camvid"
-    prepare_data.main("camvid", prepare_data.PrepareArguments(source=str(real_data / "camvid"), out=str(data)))
+    prepare("camvid", PrepareArguments(source=str(real_data / "camvid"), out=str(data)))
     graph = exported(SHIPPED, tmp_path, "--int8", "--calibration", str(data))
     assert (graph / MODEL_FILE).stat().st_size < 5e6
     before, after = (
-        evaluate.main(*evaluate.parse([str(model), "--data", str(data)])).scores.mean_iou for model in (SHIPPED, graph)
+        score(*evaluate.parse([str(model), "--data", str(data)])).scores.mean_iou for model in (SHIPPED, graph)
     )
     assert 100 * (before - after) <= 0.5

@@ -19,12 +19,13 @@ import pytest
 from PIL import Image
 from tiny_model import tiny_model
 
-from lclipseg.commands import segment
 from lclipseg.console.errors import InputError
 from lclipseg.data.augmentation import training_transform
 from lclipseg.data.labelled import SegmentationData
 from lclipseg.data.open import load_segmentation_data
 from lclipseg.data.samples import TrainingSamples
+from lclipseg.prediction import files
+from lclipseg.prediction.arguments import SegmentArguments
 from lclipseg.prediction.evaluate import evaluate_model
 from modeling_lclipseg import LClipSegImageProcessor
 from modeling_lclipseg.inputs_lclipseg import open_image
@@ -151,10 +152,10 @@ def to_image_processor(given: Given) -> None:
 
 
 def to_segment(given: Given, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
-    monkeypatch.setattr(segment, "load_runnable", lambda source, revision: (MODEL, PROCESSOR))
-    monkeypatch.setattr(segment, "_folded", lambda model, source: model)  # saves a second in all
+    monkeypatch.setattr(files, "load_runnable", lambda source, revision: (MODEL, PROCESSOR))
+    monkeypatch.setattr(files, "_folded", lambda model, source: model)  # saves a second in all
     out = given.folder / "out"
-    status = segment.main([str(given.file)], segment.SegmentArguments(model="tiny", out=str(out)))
+    status = files.segment_files([str(given.file)], SegmentArguments(model="tiny", out=str(out)))
     errors = capsys.readouterr().err
     if status:
         raise ValueError(errors.removeprefix("failed: "))

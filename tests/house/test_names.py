@@ -12,12 +12,12 @@ from hostile_names import HOSTILE, rendered
 from PIL import Image
 from tiny_model import tiny_model
 
-from lclipseg.commands import segment
-from lclipseg.commands.evaluate import EvaluateArguments
-from lclipseg.commands.evaluate import main as evaluate
 from lclipseg.console import errors as cli
 from lclipseg.console.frame import run_command
 from lclipseg.data.class_list import ClassList
+from lclipseg.prediction.arguments import EvaluateArguments, SegmentArguments
+from lclipseg.prediction.files import segment_files
+from lclipseg.prediction.scoring import score
 from modeling_lclipseg import LClipSegImageProcessor, draw_overlay
 
 TRAVERSING = [
@@ -55,7 +55,7 @@ def photo(tmp_path) -> Path:
 
 def test_segment_keeps_the_names_and_writes_its_three_files_alone(checkpoint, photo, tmp_path, capsys):
     before = set(tmp_path.rglob("*"))
-    assert segment.main([str(photo)], segment.SegmentArguments(model=str(checkpoint), out=str(tmp_path / "out"))) == 0
+    assert segment_files([str(photo)], SegmentArguments(model=str(checkpoint), out=str(tmp_path / "out"))) == 0
     record = json.loads((tmp_path / "out" / f"{photo.stem}.json").read_text(encoding="utf-8"))
     assert list(record["id2label"].values()) == NAMES
     assert len(set(tmp_path.rglob("*")) - before) == 4  # the folder and its files
@@ -69,7 +69,7 @@ def test_evaluation_shows_the_names_letter_by_letter(checkpoint, photo, tmp_path
     (data / "classes.json").write_text(json.dumps(NAMES))
     photo.rename(data / "test" / "images" / "a.png")
     Image.fromarray(np.arange(4096, dtype=np.uint8).reshape(64, 64) % len(NAMES)).save(data / "test/masks/a.png")
-    evaluate(str(checkpoint), EvaluateArguments(data=str(data), out=str(tmp_path / "out")))
+    score(str(checkpoint), EvaluateArguments(data=str(data), out=str(tmp_path / "out")))
     page = rendered((tmp_path / "out" / "evaluation.md").read_text(encoding="utf-8"))
     assert page.tags == {"h1", "p", "table", "thead", "tbody", "tr", "th", "td"}
     assert str(data) in page.text

@@ -64,10 +64,11 @@ def test_other_images_of_a_batch_change_little_where_they_add_little_padding(loa
 def test_camvid_test_score_is_the_published_one(loaded, real_data, tmp_path):
     import json
 
-    from lclipseg.commands.prepare_data import PrepareArguments, main
+    from lclipseg.data.arguments import PrepareArguments
     from lclipseg.data.open import load_segmentation_data
+    from lclipseg.data.prepare import prepare
 
-    main("camvid", PrepareArguments(source=str(real_data / "camvid"), out=str(tmp_path / "camvid")))
+    prepare("camvid", PrepareArguments(source=str(real_data / "camvid"), out=str(tmp_path / "camvid")))
     scores = evaluate_model(*loaded, load_segmentation_data(tmp_path / "camvid", "test"))
     published = json.loads((ROOT / "docs" / "results" / "camvid-mbv3s-fusion.json").read_text())["scores"]
     assert scores.mean_iou == pytest.approx(published["mean_iou"], abs=1e-4)

@@ -9,8 +9,10 @@ import torch
 from tiny_tower import save_tower, tiny_tokenizer, tiny_tower
 
 from lclipseg.commands import embed
-from lclipseg.commands.embed import EmbedArguments, read_words, summarise_cosines
 from lclipseg.console.errors import InputError
+from lclipseg.networks import embedding
+from lclipseg.networks.arguments import EmbedArguments
+from lclipseg.networks.embedding import embed_words, read_words, summarise_cosines
 from modeling_lclipseg import WordBank
 from modeling_lclipseg.class_embeddings_lclipseg import embed_class_names
 
@@ -107,7 +109,7 @@ def test_one_word_has_no_cosines():
 
 def test_the_bank_holds_the_vectors_of_the_words(tmp_path, tower):
     templates = ["a photo of a {}", "the {}"]
-    embed.main("sky,road", arguments(tmp_path, tower, templates=templates))
+    embed_words("sky,road", arguments(tmp_path, tower, templates=templates))
     bank = WordBank.load(tmp_path / "words.safetensors")
     assert (bank.names, bank.text_model, bank.prompt_templates) == (("sky", "road"), tower, tuple(templates))
     expected = embed_class_names(["sky", "road"], tiny_tower(), tiny_tokenizer(), templates)
@@ -115,7 +117,7 @@ def test_the_bank_holds_the_vectors_of_the_words(tmp_path, tower):
 
 
 def test_the_words_stand_beside_the_bank_with_tower_and_templates(tmp_path, tower):
-    embed.main("sky,road", arguments(tmp_path, tower))
+    embed_words("sky,road", arguments(tmp_path, tower))
     assert json.loads((tmp_path / "words_names.json").read_text()) == {
         "names": {"words": ["sky", "road"]},
         "text_model": tower,
@@ -125,14 +127,14 @@ def test_the_words_stand_beside_the_bank_with_tower_and_templates(tmp_path, towe
 
 def test_batches_do_not_change_the_vectors(tmp_path, tower, monkeypatch):
     words = ["sky", "road", "car", "tree", "sun"]
-    monkeypatch.setattr(embed, "BATCH_SIZE", 2)
-    embed.main(",".join(words), arguments(tmp_path, tower))
+    monkeypatch.setattr(embedding, "BATCH_SIZE", 2)
+    embed_words(",".join(words), arguments(tmp_path, tower))
     expected = embed_class_names(words, tiny_tower(), tiny_tokenizer(), ["a photo of a {}"])
     torch.testing.assert_close(WordBank.load(tmp_path / "words.safetensors").lookup(words), expected)
 
 
 def test_the_report_tells_the_cosines_before_and_after_centring(tmp_path, tower, capsys):
-    report = embed.main("sky,road,car", arguments(tmp_path, tower))
+    report = embed_words("sky,road,car", arguments(tmp_path, tower))
     bank = WordBank.load(tmp_path / "words.safetensors")
     different = ~np.eye(3, dtype=bool)
     for found, rows in (
@@ -148,38 +150,40 @@ def test_the_report_tells_the_cosines_before_and_after_centring(tmp_path, tower,
 
 
 def test_one_word_is_reported_without_cosines(tmp_path, tower, capsys):
-    embed.main("sky", arguments(tmp_path, tower))
+    embed_words("sky", arguments(tmp_path, tower))
     assert "no cosines" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        ({"out": "absent_folder/words.safetensors"}, "The folder absent_folder"),
-        ({"out": "words.pt"}, r"ends in \.safetensors, got words\.pt"),
+        ({"out": "absent_folder/words.safetensors"}, "the folder absent_folder"),
+        ({"out": "words.pt"}, r"words\.pt: a word bank is a file that ends in \.safetensors"),
         ({"templates": ["a photo"]}, r"hold \{\} once"),
     ],
 )
 def test_wrong_arguments_are_found_before_the_tower_is_loaded(tmp_path, overrides, said):
     with pytest.raises(InputError, match=said):
-        embed.main("sky", arguments(tmp_path, "no-tower-here", **overrides))
+        embed_words("sky", arguments(tmp_path, "no-tower-here", **overrides))
 
 
 def test_a_tower_that_is_not_there_is_the_users_error(tmp_path):
     with pytest.raises(InputError, match="'no-tower-here' cannot be loaded"):
-        embed.main("sky", arguments(tmp_path, "no-tower-here"))
+        embed_words("sky", arguments(tmp_path, "no-tower-here"))
 
 
 def test_a_word_too_long_for_the_tower_leaves_no_file(tmp_path, tower):
     with pytest.raises(InputError, match="the text tower reads 16"):
-        embed.main("sky,pedestrian", arguments(tmp_path, tower))
+        embed_words("sky,pedestrian", arguments(tmp_path, tower))
     assert not list(tmp_path.iterdir())
 
 
 def test_the_command_line_is_words_and_options():
-    words, parsed = embed.parse(["sky,road", "--text-model", "t", "--out", "o", "--templates", "a {}", "the {}"])
-    assert (words, parsed) == ("sky,road", EmbedArguments("t", "o", ["a {}", "the {}"]))
-    assert embed.parse(["sky", "--text-model", "t", "--out", "o"])[1].templates == ["a photo of a {}"]
+    words, parsed = embed.parse(
+        ["sky,road", "--text-model", "t", "--out", "o.safetensors", "--templates", "a {}", "the {}"]
+    )
+    assert (words, parsed) == ("sky,road", EmbedArguments("t", "o.safetensors", ["a {}", "the {}"]))
+    assert embed.parse(["sky", "--text-model", "t"])[1].templates == ["a photo of a {}"]
 
 
 def test_the_command_reports_a_mistake_without_traceback(tmp_path, monkeypatch, capsys):

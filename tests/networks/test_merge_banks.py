@@ -8,10 +8,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from lclipseg.commands import merge_banks
-from lclipseg.commands.merge_banks import MergeArguments, clean_word, parse
+from lclipseg.commands.merge_banks import parse
 from lclipseg.console.errors import InputError
 from lclipseg.data.sources.recipe import Recipe
+from lclipseg.networks.arguments import MergeArguments
+from lclipseg.networks.word_banks import clean_word, merge_banks, merge_tensors
 from modeling_lclipseg import WordBank
 
 TOWER = "openai/clip-vit-base-patch32"
@@ -52,24 +53,24 @@ def test_names_are_cleaned(given, cleaned):
 
 
 def test_words_of_all_keys_are_there_once(published, options):
-    assert merge_banks.main(published, options).names == ("Hat", "Suit", "Wine Glass", "tank top", "tie")
+    assert merge_tensors(published, options).names == ("Hat", "Suit", "Wine Glass", "tank top", "tie")
 
 
 def test_first_key_gives_the_vector(published, options):
     wanted = ["suit", "tank top"]
-    assert merge_banks.main(published, options).lookup(wanted).tolist() == [[0, 1, 0, 0], [0, 0, 1, 0]]
-    turned = merge_banks.main(published, replace(options, keys=["b", "a"]))
+    assert merge_tensors(published, options).lookup(wanted).tolist() == [[0, 1, 0, 0], [0, 0, 1, 0]]
+    turned = merge_tensors(published, replace(options, keys=["b", "a"]))
     assert turned.lookup(wanted).tolist() == [[0, 0, 0, 1], [0, 0, 1, 0]]
 
 
 def test_name_without_a_word_is_left_out():
     bank = WordBank(("(unknown)", "hat"), torch.eye(2))
-    merged, counts = merge_banks.merge_banks([bank], TOWER, "a {}")
+    merged, counts = merge_banks([bank], TOWER, "a {}")
     assert (merged.names, counts) == (("hat",), [1])
 
 
 def test_written_bank_says_what_made_it(published, options):
-    merged = merge_banks.main(published, options)
+    merged = merge_tensors(published, options)
     written = WordBank.load(options.out)
     assert (written.names, written.text_model, written.prompt_templates) == (merged.names, TOWER, ("a {}",))
     assert torch.equal(written.embeddings, merged.embeddings)
@@ -77,7 +78,7 @@ def test_written_bank_says_what_made_it(published, options):
 
 def test_words_of_each_key_are_counted(published, options, caplog):
     with caplog.at_level("INFO", logger="lclipseg"):
-        merge_banks.main(published, options)
+        merge_tensors(published, options)
     assert caplog.messages[:2] == ["a: 3 of 3 words", "b: 2 of 4 words"]
 
 
@@ -93,13 +94,13 @@ def test_words_of_each_key_are_counted(published, options, caplog):
 def test_mistakes_are_named(tmp_path, options, change, message):
     published = write_published(tmp_path, text_model=TOWER)
     with pytest.raises(InputError, match=message):
-        merge_banks.main(published, replace(options, **change))
+        merge_tensors(published, replace(options, **change))
 
 
 def test_vectors_of_different_widths_are_refused():
     narrow, wide = WordBank(("hat",), torch.ones(1, 4)), WordBank(("tie",), torch.ones(1, 5))
     with pytest.raises(ValueError, match=r"one width, got \[4, 5\]"):
-        merge_banks.merge_banks([narrow, wide], TOWER, "a {}")
+        merge_banks([narrow, wide], TOWER, "a {}")
 
 
 def test_command_line_is_parsed():
@@ -113,5 +114,5 @@ def test_command_line_is_parsed():
 def test_published_file_has_every_prompt_of_ccp(real_data, options):
     published = real_data / "clip_text" / "clip_vitb32_text.safetensors"
     keys = ["oid500.a", "objects365.a", "coco80.a", "lvis1203.a"]
-    bank = merge_banks.main(str(published), replace(options, keys=keys))
+    bank = merge_tensors(str(published), replace(options, keys=keys))
     assert bank.lookup([word for (word,) in Recipe.load("ccp").kept.prompts]).shape == (36, 512)

@@ -16,13 +16,16 @@ from tiny_model import NAMES, tiny_model
 from written_data import COUNT, write_data
 
 from lclipseg.commands import evaluate
-from lclipseg.commands.evaluate import EvaluateArguments, parse
+from lclipseg.commands.evaluate import parse
 from lclipseg.console.errors import InputError
 from lclipseg.data.class_list import ClassList
 from lclipseg.data.labelled import SegmentationData
 from lclipseg.data.open import load_segmentation_data
+from lclipseg.prediction.arguments import EvaluateArguments
 from lclipseg.prediction.evaluate import evaluate_model, match_classes
-from lclipseg.prediction.segment import InferenceMode, segment_images
+from lclipseg.prediction.inference_mode import InferenceMode
+from lclipseg.prediction.scoring import score
+from lclipseg.prediction.segment import segment_images
 from modeling_lclipseg import LClipSegImageProcessor, WordBank
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -158,7 +161,7 @@ def test_one_process_with_an_accelerator_scores_the_same(data, processor):
 
 def test_command_writes_what_made_the_numbers(folder, checkpoint, tmp_path):
     out = tmp_path / "deep" / "out"
-    record = evaluate.main(str(checkpoint), EvaluateArguments(data=str(folder), limit=3, flip=True, out=str(out)))
+    record = score(str(checkpoint), EvaluateArguments(data=str(folder), limit=3, flip=True, out=str(out)))
     written = json.loads((out / "evaluation.json").read_text())
     assert written["scores"] == record.scores.to_dict()
     assert (written["model"], written["data"], written["split"]) == (str(checkpoint), str(folder), "test")
@@ -172,12 +175,12 @@ def test_command_writes_what_made_the_numbers(folder, checkpoint, tmp_path):
 
 
 def test_command_scores_like_the_function(folder, data, checkpoint, processor):
-    record = evaluate.main(str(checkpoint), EvaluateArguments(data=str(folder), mode="slide", window=32))
+    record = score(str(checkpoint), EvaluateArguments(data=str(folder), mode="slide", window=32))
     assert record.scores == evaluate_model(tiny_model(), processor, data, InferenceMode("slide", window=32))
 
 
 def test_command_prints_a_row_for_each_class(folder, checkpoint, capsys):
-    evaluate.main(str(checkpoint), EvaluateArguments(data=str(folder)))
+    score(str(checkpoint), EvaluateArguments(data=str(folder)))
     printed = capsys.readouterr().out
     assert all(name in printed for name in NAMES)
     assert "of 3 classes" in printed
@@ -189,29 +192,29 @@ def test_classes_of_the_data_come_from_a_bank(tmp_path, checkpoint, processor):
     vectors = torch.nn.functional.normalize(torch.randn(4, 32, generator=torch.Generator().manual_seed(3)), dim=-1)
     WordBank(names=tuple(names), embeddings=vectors, text_model=None).save(tmp_path / "bank.safetensors", key="words")
     arguments = EvaluateArguments(data=str(folder), classes_from="data", bank=f"{tmp_path / 'bank.safetensors'}#words")
-    record = evaluate.main(str(checkpoint), arguments)
+    record = score(str(checkpoint), arguments)
     model = tiny_model()
     model.set_classes(names, vectors)
     expected = evaluate_model(model, processor, load_segmentation_data(str(folder), "test"))
     assert record.scores.to_dict() == expected.to_dict()  # "tree" is in no mask: NaN
     with pytest.raises(InputError, match="Only in the data: tree"):
-        evaluate.main(str(checkpoint), replace(arguments, classes_from="checkpoint", bank=None))
+        score(str(checkpoint), replace(arguments, classes_from="checkpoint", bank=None))
 
 
 def test_bank_without_classes_of_the_data_is_refused(folder, checkpoint):
     with pytest.raises(InputError, match="--classes-from data"):
-        evaluate.main(str(checkpoint), EvaluateArguments(data=str(folder), bank="bank.safetensors"))
+        score(str(checkpoint), EvaluateArguments(data=str(folder), bank="bank.safetensors"))
 
 
 def test_closed_vocabulary_cannot_take_the_classes_of_the_data(folder, checkpoint):
     tiny_model(guidance="none").save_pretrained(checkpoint)
     with pytest.raises(InputError, match="bound to the 3 classes"):
-        evaluate.main(str(checkpoint), EvaluateArguments(data=str(folder), classes_from="data"))
+        score(str(checkpoint), EvaluateArguments(data=str(folder), classes_from="data"))
 
 
 def test_out_that_is_a_file_is_refused(folder, checkpoint):
     with pytest.raises(InputError, match="--out"):
-        evaluate.main(str(checkpoint), EvaluateArguments(data=str(folder), out=str(checkpoint / "config.json")))
+        score(str(checkpoint), EvaluateArguments(data=str(folder), out=str(checkpoint / "config.json")))
 
 
 def test_command_line_is_parsed():

@@ -14,7 +14,8 @@ from tiny_model import NAMES, tiny_model
 
 from lclipseg.console.errors import InputError
 from lclipseg.networks.checkpoints import load_model
-from lclipseg.prediction.segment import InferenceMode, predict_probabilities, segment_images, window_boxes
+from lclipseg.prediction.inference_mode import InferenceMode
+from lclipseg.prediction.segment import predict_probabilities, segment_images, window_boxes
 from modeling_lclipseg import LClipSegImageProcessor
 
 WHOLE = InferenceMode()

@@ -13,6 +13,7 @@ from tiny_model import NAMES, tiny_model
 from lclipseg.commands import segment
 from lclipseg.console.errors import InputError
 from lclipseg.networks.checkpoints import load_model
+from lclipseg.prediction import files
 from modeling_lclipseg import LClipSegImageProcessor, WordBank, folding_lclipseg
 from modeling_lclipseg.visualization_lclipseg import class_palette
 
@@ -41,7 +42,7 @@ def loaded(checkpoint):
 @pytest.fixture
 def run(checkpoint, loaded, tmp_path, monkeypatch):
     """Run the command; its results go to the folder `out`. The checkpoint is read once for all tests."""
-    monkeypatch.setattr(segment, "load_runnable", lambda source, revision: copy.deepcopy(loaded))
+    monkeypatch.setattr(files, "load_runnable", lambda source, revision: copy.deepcopy(loaded))
     return lambda *arguments: segment.main(
         *segment.parse([*map(str, arguments), "--model", str(checkpoint), "--out", str(tmp_path / "out")])
     )
@@ -101,7 +102,7 @@ def test_few_images_get_a_line_each(run, tmp_path, capsys):
 
 
 def test_many_images_get_one_summary(run, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(segment, "FEW_IMAGES", 1)
+    monkeypatch.setattr(files, "FEW_IMAGES", 1)
     run(save_photo(tmp_path / "in" / "a.png"), save_photo(tmp_path / "in" / "b.png"))
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith("2 of 2 images segmented")
@@ -266,7 +267,7 @@ def test_missing_bank_is_named(run, tmp_path):
 def test_checkpoint_without_class_embeddings_says_what_to_give(run, loaded, tmp_path, monkeypatch):
     model = copy.deepcopy(loaded[0])
     model.class_embeddings.zero_()
-    monkeypatch.setattr(segment, "load_runnable", lambda source, revision: (model, loaded[1]))
+    monkeypatch.setattr(files, "load_runnable", lambda source, revision: (model, loaded[1]))
     photo = save_photo(tmp_path / "a.png")
     with pytest.raises(InputError, match="no class embeddings; give --classes"):
         run(photo)

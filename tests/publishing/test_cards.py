@@ -218,7 +218,7 @@ def test_command_repeats_the_run_from_its_recipe():
     line, recipe = training_command(arguments, "again")
     assert recipe == "camvid-mbv3s-fusion.yaml"
     assert line == (
-        "accelerate launch scripts/train.py configuration/recipes/camvid-mbv3s-fusion.yaml --backbone_weights "
+        "accelerate launch -m lclipseg train configuration/recipes/camvid-mbv3s-fusion.yaml --backbone_weights "
         "weights/tf_mobilenetv3_small_100.safetensors --bank words/camvid.safetensors --data data/camvid "
         "--output_dir runs/again"
     )

@@ -22,11 +22,12 @@ from safetensors.torch import load_file, save_file
 from tiny_model import NAMES, tiny_model
 from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
 
-from lclipseg.commands import publish
-from lclipseg.commands.publish import PublishArguments
+from lclipseg.commands.publish import parse
 from lclipseg.console.errors import InputError
 from lclipseg.networks.checkpoints import load_model, weights_sha256
+from lclipseg.publishing.arguments import PublishArguments
 from lclipseg.publishing.card import without_folders
+from lclipseg.publishing.publish import publish
 from lclipseg.publishing.repository import AUTO_CLASSES, _save_with_code, files_below
 from modeling_lclipseg import LClipSegConfig, LClipSegForSemanticSegmentation, LClipSegImageProcessor
 from modeling_lclipseg.heads_lclipseg import HEADS
@@ -58,7 +59,7 @@ def run(made, tmp_path) -> Path:
 
 
 def dry_run(run: Path, repo: str = REPO, **options) -> Path:
-    publish.main(str(run), PublishArguments(repo=repo, dry_run=True, **options))
+    publish(str(run), PublishArguments(repo=repo, dry_run=True, **options))
     return Path(options.get("out") or run / "published")
 
 
@@ -381,7 +382,7 @@ def connected(hub) -> Iterator[LoopbackHub]:
 
 def publish_copy(base: Path, repo: str, **options) -> None:
     out = base.with_name(f"publishing-{repo.replace('/', '-')}")
-    publish.main(str(finished_run.finished_run(base)), PublishArguments(repo=repo, out=str(out), **options))
+    publish(str(finished_run.finished_run(base)), PublishArguments(repo=repo, out=str(out), **options))
 
 
 def load_elsewhere(hub: LoopbackHub, cache: Path, *sources: str, **more: str) -> list[dict]:
@@ -489,11 +490,11 @@ def test_public_repository_is_not_taken_for_a_private_one(connected, base):
 def test_hub_that_cannot_be_reached_is_an_error_without_a_traceback(run, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(InputError, match="HF_HUB_OFFLINE"):
-        publish.main(str(run), PublishArguments(repo=REPO))
+        publish(str(run), PublishArguments(repo=REPO))
 
 
 def test_command_line_names_run_and_repository():
-    run, options = publish.parse(["runs/mine", "--repo", "a/b", "--dry_run", "true", "--results", "x", "y"])
+    run, options = parse(["runs/mine", "--repo", "a/b", "--dry_run", "true", "--results", "x", "y"])
     assert (run, options.repo, options.dry_run, options.results) == ("runs/mine", "a/b", True, ["x", "y"])
 
 

@@ -19,14 +19,14 @@ from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 from tiny_model import NAMES, tiny_model
 
-from lclipseg.commands import serve
-from lclipseg.commands.serve import ServeArguments
 from lclipseg.console.errors import InputError
 from lclipseg.serving import app as serving
 from lclipseg.serving.app import Limits, Service, build_app
+from lclipseg.serving.arguments import ServeArguments
 from lclipseg.serving.batcher import Batcher, Job
 from lclipseg.serving.counters import Metrics
 from lclipseg.serving.requests import RequestSegmenter
+from lclipseg.serving.server import build_server, listening_socket, serve
 from modeling_lclipseg import LClipSegImageProcessor, WordBank
 
 PATIENCE = 30  # seconds; for what would otherwise hang
@@ -65,8 +65,8 @@ class RunningServer:
     def __init__(self, checkpoint: str, limits: Limits, bank: str | None = None):
         self.service = Service(RequestSegmenter(checkpoint, bank=bank), limits, Metrics())
         self.app = build_app(self.service, "tiny")
-        self.server = serve.build_server(self.app, limits.timeout)
-        self.listener = serve.listening_socket("127.0.0.1", 0)
+        self.server = build_server(self.app, limits.timeout)
+        self.listener = listening_socket("127.0.0.1", 0)
         self.port = self.listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.listener]})
@@ -375,7 +375,7 @@ def test_taken_port_is_named_before_anything_is_loaded():
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         with pytest.raises(InputError, match=rf"--port {port}: Address already in use"):
-            serve.main("no such model", ServeArguments(port=port))
+            serve("no such model", ServeArguments(port=port))
 
 
 @pytest.mark.parametrize("option", [{"max_batch": 0}, {"queue_limit": -1}, {"timeout": float("nan")}, {"port": 70000}])

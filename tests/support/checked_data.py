@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from lclipseg.commands import check_data
+from lclipseg.commands.check_data import parse
+from lclipseg.data.check.check import check_data
 from lclipseg.data.check.problems import Kind
 from lclipseg.data.check.report import DataReport, Problem
 
@@ -45,7 +46,7 @@ def write_source(folder: Path) -> Path:
 
 
 def check(source: Path | str, *arguments: str) -> DataReport:
-    return check_data.main(*check_data.parse([str(source), "--workers", "1", *arguments]))
+    return check_data(*parse([str(source), "--workers", "1", *arguments]))
 
 
 def found(report: DataReport) -> dict[str, int]:

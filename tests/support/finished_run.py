@@ -10,9 +10,10 @@ import torch
 from tiny_model import NAMES
 from written_data import write_data
 
-from lclipseg.commands import evaluate, publish
-from lclipseg.commands.evaluate import EvaluateArguments
-from lclipseg.commands.publish import PublishArguments
+from lclipseg.prediction.arguments import EvaluateArguments
+from lclipseg.prediction.scoring import score
+from lclipseg.publishing.arguments import PublishArguments
+from lclipseg.publishing.publish import publish
 from modeling_lclipseg import WordBank
 
 REPO = "some-org/tiny-street"
@@ -39,11 +40,11 @@ def finished_run(root: Path) -> Path:
 def measure(run: Path, **options) -> None:
     """Score the run's best checkpoint, as its user would."""
     arguments = {"data": str(run.parent / "data"), "split": "test", "out": str(run), **options}
-    evaluate.main(str(run / "best"), EvaluateArguments(**arguments))
+    score(str(run / "best"), EvaluateArguments(**arguments))
 
 
 @cache
 def published_folder(root: Path) -> Path:
     """The folder that a dry run of publish.py writes."""
-    publish.main(str(finished_run(root)), PublishArguments(repo=REPO, out=str(root / "published"), dry_run=True))
+    publish(str(finished_run(root)), PublishArguments(repo=REPO, out=str(root / "published"), dry_run=True))
     return root / "published"

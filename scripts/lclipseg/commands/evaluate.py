@@ -1,6 +1,6 @@
 """Score a checkpoint on labelled images.
 
-    python scripts/evaluate.py runs/mine/best --data my_folder --split test --out results/mine
+    lclipseg evaluate runs/mine/best --data my_folder --split test --out results/mine
 
 The first argument is a folder or a repository on the Hub. Every image is scored at its own size, and mean IoU comes
 from one matrix of pixel counts over all images. Prints a table of the classes. With --out it is kept as evaluation.md,
@@ -8,228 +8,20 @@ and evaluation.json also says with which weights, data, settings, versions and m
 by `accelerate launch` or torchrun, several processes share the images.
 """
 
-import json
-import logging
-import os
-import time
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-
-import torch
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
-
-from lclipseg.console import arguments, environment
-from lclipseg.console.errors import InputError
+from lclipseg.console import arguments
 from lclipseg.console.frame import run_command
-from lclipseg.console.markdown import plain
-from lclipseg.console.processes import check_processes
-from lclipseg.data.class_list import ClassList
-from lclipseg.data.labelled import SegmentationData
-from lclipseg.data.open import load_segmentation_data
-from lclipseg.networks.checkpoints import load_runnable, weights_sha256
-from lclipseg.networks.class_embeddings import take_classes as set_classes
-from lclipseg.prediction.evaluate import evaluate_model
-from lclipseg.prediction.metrics import ConfusionMatrix, SegmentationScores, percent
-from lclipseg.prediction.segment import InferenceMode
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
-
-logger = logging.getLogger("lclipseg")
-
-
-@dataclass
-class EvaluateArguments:
-    data: str = field(metadata={"help": "Data: a folder, a parquet or zip file, or a data set on the Hub."})
-    split: str = field(default="test", metadata={"help": "Split of the data to score."})
-    classes: str | None = field(default=None, metadata={"help": "classes.json to use instead of the data's own."})
-    image_column: str | None = field(default=None, metadata={"help": "Image column of a table, where not obvious."})
-    mask_column: str | None = field(default=None, metadata={"help": "Mask column of a table, where not obvious."})
-    revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of a model on the Hub."})
-    mode: Literal["whole", "slide"] = field(
-        default="whole", metadata={"help": "One forward pass for an image, or overlapping windows."}
-    )
-    flip: bool = field(default=False, metadata={"help": "Average the image and its flipped image."})
-    window: int | None = field(
-        default=None,
-        metadata={"help": "Side of a window in pixels. Default: the image processor's size."},
-    )
-    stride: int | None = field(
-        default=None, metadata={"help": "Distance between windows in pixels. Default: two thirds of the window."}
-    )
-    batch_size: int = field(default=1, metadata={"help": "Images for one forward pass, if they have the same size."})
-    num_workers: int = field(default=0, metadata={"help": "Processes that decode images ahead."})
-    limit: int | None = field(default=None, metadata={"help": "Score only the first so many images."})
-    classes_from: Literal["checkpoint", "data"] = field(
-        default="checkpoint",
-        metadata={
-            "help": "checkpoint: its own classes, which must have the names of the data's. data: give an "
-            "open-vocabulary model the classes of the data, by --bank or the text tower."
-        },
-    )
-    bank: str | None = field(
-        default=None, metadata={"help": "Class embeddings for --classes-from data: FILE.safetensors or FILE#KEY."}
-    )
-    expected_processes: int | None = field(
-        default=None, metadata={"help": "Fail unless so many processes run (launchers may silently start one)."}
-    )
-    out: str | None = field(default=None, metadata={"help": "Folder for evaluation.json and evaluation.md."})
-
-
-@dataclass(frozen=True)
-class EvaluationRecord:
-    """A result and what is needed to make it again."""
-
-    model: str
-    revision: str | None
-    weights_sha256: str | None
-    data: str
-    split: str
-    num_images: int
-    limit: int | None
-    classes_from: str
-    bank: str | None
-    inference: InferenceMode
-    batch_size: int
-    scores: SegmentationScores
-    versions: dict[str, str]
-    machine: dict[str, str | int | None]
-    commit: str | None
-    date: str
-    seconds: float
-
-    def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "scores": self.scores.to_dict()}
-
-    def to_markdown(self) -> str:
-        settings = ", ".join(f"{key} {value}" for key, value in asdict(self.inference).items() if value is not None)
-        heading = f"# {plain(self.model)} on {plain(self.data)}, {plain(self.split)} ({self.num_images} images)"
-        return f"{heading}\n\nInference: {settings}.\n\n{self.scores.to_markdown()}"
-
-    def save(self, folder: Path) -> None:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"--out {folder} cannot be made a folder: {error.strerror}") from error
-        text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
-        (folder / "evaluation.json").write_text(text + "\n", encoding="utf-8")
-        (folder / "evaluation.md").write_text(self.to_markdown(), encoding="utf-8")
-
-
-def main(model_source: str, args: EvaluateArguments) -> EvaluationRecord:
-    """Score the checkpoint, print the table, and write the record if `args.out` names a folder."""
-    if args.bank is not None and args.classes_from != "data":
-        raise InputError("--bank gives vectors for the classes of the data; add --classes-from data")
-    inference = InferenceMode(args.mode, args.flip, args.window, args.stride)
-    data = load_segmentation_data(
-        args.data, args.split, classes=args.classes, image_column=args.image_column, mask_column=args.mask_column
-    )
-    model, image_processor = load_runnable(model_source, args.revision)
-    if args.classes_from == "data":
-        take_classes(model, data.classes, args.bank)
-    accelerator = _processes()
-    check_processes(args.expected_processes, accelerator.num_processes if accelerator else 1)
-    device = accelerator.device if accelerator else torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model.to(device)
-
-    num_images = len(data) if args.limit is None else min(args.limit, len(data))
-    start = time.perf_counter()
-    scores = _evaluate(model, image_processor, data, inference, args, num_images, accelerator)
-    seconds = time.perf_counter() - start
-    record = EvaluationRecord(
-        model=model_source,
-        revision=args.revision,
-        weights_sha256=weights_sha256(model_source),
-        data=args.data,
-        split=args.split,
-        num_images=num_images,
-        limit=args.limit,
-        classes_from=args.classes_from,
-        bank=args.bank,
-        inference=inference,
-        batch_size=args.batch_size,
-        scores=scores,
-        versions=environment.versions(),
-        machine=environment.machine(device),
-        commit=environment.commit(),
-        date=environment.now(),
-        seconds=round(seconds, 3),
-    )
-    if accelerator is not None and not accelerator.is_main_process:
-        return record
-    Console().print(_table(scores))
-    print(f"{scores.summary()}; {num_images} images in {seconds:.1f} s")
-    if args.out is not None:
-        record.save(Path(args.out).expanduser())
-        logger.info(f"wrote evaluation.json and evaluation.md to {args.out}")
-    return record
-
-
-def _processes() -> "Accelerator | None":
-    """The processes that a launcher started, if it started several."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        return None
-    from accelerate import Accelerator  # one process does without the library
-
-    return Accelerator()
-
-
-def take_classes(model: Any, classes: ClassList, bank: str | None) -> None:
-    """Give an open-vocabulary model the classes of a data set.
-
-    Args:
-        model ([`LClipSegForSemanticSegmentation`]): its classes are replaced in place.
-        classes ([`ClassList`]): names of the classes, and the words that stand for them.
-        bank (`str`, *optional*): word bank, see [`WordBank`].
-
-    Raises:
-        InputError: the model is bound to its own classes, or a word has no vector.
-    """
-    set_classes(model, classes.names, classes.prompts, given="--classes-from data", bank=bank)
-
-
-def _evaluate(
-    model, image_processor, data: SegmentationData, inference, args, num_images: int, accelerator: "Accelerator | None"
-) -> SegmentationScores:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    own = num_images if accelerator is None else -(-num_images // accelerator.num_processes)
-    is_shown = accelerator is None or accelerator.is_main_process
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not is_shown) as progress:
-        task = progress.add_task("mIoU –", total=own)
-
-        def show(done: int, counts: ConfusionMatrix) -> None:
-            progress.update(task, completed=done, description=f"mIoU {percent(counts.scores().mean_iou)}")
-
-        return evaluate_model(
-            model,
-            image_processor,
-            data,
-            inference,
-            batch_size=args.batch_size,
-            limit=args.limit,
-            num_workers=args.num_workers,
-            accelerator=accelerator,
-            on_batch=show,
-        )
-
-
-def _table(scores: SegmentationScores) -> Table:
-    table = Table("class")
-    for header in ("IoU", "accuracy", "pixels"):
-        table.add_column(header, justify="right")
-    for name, iou in scores.per_class.items():
-        pixels = str(scores.per_class_pixels[name])
-        table.add_row(escape(name), percent(iou), percent(scores.per_class_accuracy[name]), pixels)
-    return table
+from lclipseg.prediction.arguments import EvaluateArguments
 
 
 def parse(argv: list[str] | None = None) -> tuple[str, EvaluateArguments]:
     description = "Folder of a checkpoint or an export, or OWNER/NAME on the Hub."
     return arguments.parse_subject(__doc__, EvaluateArguments, "model", description, argv=argv)
+
+
+def main(model: str, args: EvaluateArguments) -> None:
+    from lclipseg.prediction.scoring import score  # when the arguments are known to be right
+
+    score(model, args)
 
 
 def command() -> None:

@@ -1,19 +1,25 @@
-"""Command lines from typed dataclasses, with a YAML recipe underneath: what stands on the command line wins."""
+"""Command lines from typed dataclasses, with a YAML recipe underneath: what stands on the command line wins.
+
+A field is an option `--name VALUE` of its type: `str`, `int`, `float`, `bool` (`--name` alone is true), a `Literal`
+(one of its values) or a list of these (`--name A B`), or `None`. Its metadata hold the `help`.
+"""
 
 import argparse
 import difflib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import MISSING, Field, fields
 from pathlib import Path
-from typing import Any
-
-import yaml
-from transformers import HfArgumentParser
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from lclipseg.console.errors import InputError
 
+METAVARS = {str: "TEXT", int: "INTEGER", float: "NUMBER", bool: "true|false"}
+TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
-def parse(description: str, *groups: Any, argv: Sequence[str] | None = None) -> tuple[Any, ...]:
+
+def parse(description: str | None, *groups: Any, argv: Sequence[str] | None = None) -> tuple[Any, ...]:
     """
     Parse `[RECIPE.yaml] [--field value ...]` into one instance of every dataclass in `groups`.
 
@@ -26,28 +32,20 @@ def parse(description: str, *groups: Any, argv: Sequence[str] | None = None) -> 
         [`InputError`]: the recipe is missing, is not a mapping, or has a field that no option has.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    parser = HfArgumentParser(
-        list(groups),
-        description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = _parser(description, groups)
     if argv and argv[0].endswith((".yaml", ".yml")):
         argv = _options(Path(argv[0]), parser) + argv[1:]
-    *parsed, unknown = parser.parse_args_into_dataclasses(
-        args=argv, look_for_args_file=False, return_remaining_strings=True
-    )
+    values, unknown = parser.parse_known_args(list(_spelled(argv, parser)))
     if unknown:
         raise InputError(f"there is no option {unknown[0]!r}.{_hint(unknown[0].lstrip('-'), parser)} See --help.")
-    return tuple(parsed)
+    return tuple(_instance(group, values) for group in groups)
 
 
 def parse_subject(
-    docstring: str | None,
+    description: str | None,
     group: Any,
     subject: str,
     help: str,
-    *,
     nargs: str | None = None,
     argv: Sequence[str] | None = None,
 ) -> tuple[Any, Any]:
@@ -55,34 +53,81 @@ def parse_subject(
     Parse `SUBJECT [--field value ...]`: what a command works on, and how.
 
     Args:
-        docstring (`str`): The command's; its first line is shown by `--help`.
-        group (dataclass): A class whose fields are the options.
+        description (`str`), group (dataclass): As for [`parse`].
         subject (`str`), help (`str`): Name and description of the positional argument.
         nargs (`str`, *optional*): `"+"` where it may be several.
         argv (sequence of `str`, *optional*): The arguments; the process's own by default.
 
     Returns:
-        `tuple`: the subject (a list with `nargs`) and the instance of `group`. Wrong arguments end the process with
-        usage and exit status 2.
+        `tuple`: the subject (a list with `nargs`) and the instance of `group`. Wrong arguments end with status 2.
     """
-    parser = HfArgumentParser(group, description=(docstring or "").partition("\n")[0], allow_abbrev=False)
+    parser = _parser(description, [group])
     parser.add_argument(subject, help=help, nargs=nargs)
-    options, positional, unknown = parser.parse_args_into_dataclasses(
-        args=None if argv is None else list(argv), look_for_args_file=False, return_remaining_strings=True
-    )
+    values, unknown = parser.parse_known_args(list(_spelled(sys.argv[1:] if argv is None else argv, parser)))
     if unknown:
         parser.error(f"unknown arguments: {' '.join(unknown)}.{_hint(unknown[0].lstrip('-'), parser)}")
-    return getattr(positional, subject), options
+    return getattr(values, subject), _instance(group, values)
+
+
+def _parser(description: str | None, groups: Iterable[Any]) -> argparse.ArgumentParser:
+    """A parser whose result lacks what is not given, for which the dataclasses have the defaults."""
+    layout: Any = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
+    parser = argparse.ArgumentParser(description=description, argument_default=argparse.SUPPRESS, **layout)
+    for group in groups:
+        for field in fields(group):
+            _add(parser, field, get_type_hints(group)[field.name])
+    return parser
+
+
+def _add(parser: argparse.ArgumentParser, field: Field, hint: Any) -> None:
+    options: dict[str, Any] = {}
+    if NoneType in get_args(hint):
+        (hint,) = (kind for kind in get_args(hint) if kind is not NoneType)
+    if get_origin(hint) is list:
+        (hint,), options["nargs"] = get_args(hint), "+"
+    if get_origin(hint) is Literal:
+        options["choices"] = get_args(hint)
+    else:
+        options |= {"type": _truth if hint is bool else hint, "metavar": METAVARS[hint]}
+    if hint is bool:
+        options |= {"nargs": "?", "const": True}
+    default = field.default if field.default_factory is MISSING else field.default_factory()
+    text = field.metadata.get("help", "") + _shown_default(default)
+    parser.add_argument(f"--{field.name}", required=default is MISSING, help=text.replace("%", "%%"), **options)
+
+
+def _shown_default(default: Any) -> str:
+    if default is MISSING or default is None or default in ("", []):
+        return " Required." if default is MISSING else ""
+    shown = str(default).lower() if isinstance(default, bool) else default
+    return f" Default: {' '.join(map(str, default)) if isinstance(default, list) else shown}."
+
+
+def _truth(text: str) -> bool:
+    if text.lower() not in TRUTH:
+        raise argparse.ArgumentTypeError(f"give true or false, not {text!r}")
+    return TRUTH[text.lower()]
+
+
+def _spelled(argv: Iterable[str], parser: argparse.ArgumentParser) -> Iterator[str]:
+    """The arguments with `--an-option` written as its field is, `--an_option`."""
+    for word in argv:
+        name, equals, value = word.partition("=")
+        field = name.removeprefix("--").replace("-", "_")
+        yield f"--{field}{equals}{value}" if name.startswith("--") and field in _fields(parser) else word
+
+
+def _instance(group: Any, values: argparse.Namespace) -> Any:
+    return group(**{field.name: getattr(values, field.name) for field in fields(group) if field.name in values})
 
 
 def _options(path: Path, parser: argparse.ArgumentParser) -> list[str]:
     """The recipe as command-line options, so that both go through the same type checks."""
+    from lclipseg.console.files import read_yaml  # needs a library, which a command without a recipe does not
+
     if not path.is_file():
         raise InputError(f"recipe {path} does not exist; the published ones are in configuration/recipes/.")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise InputError(f"recipe {path} is not valid YAML: {error}") from error
+    values = read_yaml(path, "recipe ")
     if not isinstance(values, dict):
         raise InputError(f"recipe {path} holds no `field: value` lines.")
     options: list[str] = []
@@ -99,5 +144,5 @@ def _fields(parser: argparse.ArgumentParser) -> set[str]:
 
 
 def _hint(name: str, parser: argparse.ArgumentParser) -> str:
-    near = difflib.get_close_matches(name, _fields(parser), n=1)
+    near = difflib.get_close_matches(name.replace("-", "_"), _fields(parser), n=1)
     return f" Did you mean {near[0]!r}?" if near else f" There are {', '.join(sorted(_fields(parser)))}."

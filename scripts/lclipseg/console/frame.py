@@ -1,28 +1,47 @@
-"""The frame of every command: one way to report a user's mistake."""
+"""The frame of every command: one way to report a user's mistake, and a library that is missing."""
 
 import logging
+import os
 import sys
 from collections.abc import Callable
 
-import transformers
-
 from lclipseg.console.errors import InputError, printable
+from lclipseg.console.extras import missing_library
 
 logger = logging.getLogger("lclipseg")
 
 
 def run_command(main: Callable[[], object]) -> None:
-    """Run a command's `main`. An [`InputError`] ends it with its message on stderr and exit status 2, without a
-    traceback; any other exception is a defect of ours and keeps its traceback."""
+    """
+    Run a command's `main`. An [`InputError`], or a library of an extra that is not installed, ends it with a message
+    on stderr and exit status 2, without a traceback; any other exception is a defect of ours and keeps its traceback.
+    """
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logger.setLevel(logging.INFO)
     logging.getLogger("huggingface_hub").propagate = False  # it has a handler of its own
-    transformers.logging.disable_progress_bar()  # of reading and writing a few megabytes, in the middle of ours
+    _hide_progress_of_libraries()
     try:
         main()
     except InputError as error:
-        print(f"error: {printable(_own_message(error))}", file=sys.stderr)
-        sys.exit(2)
+        _end(_own_message(error))
+    except ModuleNotFoundError as error:
+        message = missing_library(f"`{os.path.basename(sys.argv[0])}`", error.name)
+        if message is None:
+            raise
+        _end(message)
+
+
+def _end(message: str) -> None:
+    print(f"error: {printable(message)}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _hide_progress_of_libraries() -> None:
+    """Without bars of reading and writing a few megabytes in the middle of ours. Importing transformers takes most of
+    a second, which help and wrong arguments need not wait for: it reads the variable when it is imported."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    if "transformers" in sys.modules:
+        sys.modules["transformers"].logging.disable_progress_bar()
 
 
 def _own_message(error: InputError) -> str:

@@ -19,7 +19,7 @@ MASK_SUFFIXES = frozenset({".bmp", ".png", ".tif", ".tiff"})  # lossless ones: a
 MASK_FOLDERS = ("masks", "labels")
 SPLITS = ("train", "val", "validation", "test")
 HELD_OUT_SHARE = 0.1
-ALL_PROBLEMS = "scripts/check_data.py lists all problems of a data set"
+ALL_PROBLEMS = "`lclipseg check-data` lists all problems of a data set"
 
 
 def same_split(split: str) -> tuple[str, ...]:

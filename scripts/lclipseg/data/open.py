@@ -5,6 +5,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from lclipseg.console.errors import InputError
+from lclipseg.console.extras import missing_library
 from lclipseg.data.class_list import ClassList
 from lclipseg.data.labelled import FolderData, SegmentationData
 from lclipseg.data.layout import classes_file, find_pairs, is_folder_of_pairs
@@ -62,6 +63,9 @@ def table_module() -> ModuleType:
     """Imported when such a source is opened: a machine that trains from a folder can do without `datasets`."""
     try:
         from lclipseg.data import tables
-    except ImportError as error:
-        raise InputError("this data source needs the library `datasets`: pip install datasets") from error
+    except ModuleNotFoundError as error:
+        message = missing_library("this data source", error.name)
+        if message is None:
+            raise
+        raise InputError(message) from error
     return tables

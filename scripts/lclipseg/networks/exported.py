@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from lclipseg.console.errors import InputError
+from lclipseg.console.extras import missing_library
 from lclipseg.networks.export_record import (
     BANK_FILE,
     CLASS_CENTER,
@@ -114,10 +115,8 @@ def load_exported(folder: Path) -> OnnxModel:
 def _session(path: Path) -> Any:
     try:
         import onnxruntime
-    except ImportError as error:
-        raise InputError(
-            f'{path} needs onnxruntime, which is not installed: pip install "lclipseg[export]"'
-        ) from error
+    except ModuleNotFoundError as error:
+        raise InputError(missing_library(str(path), "onnxruntime")) from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()  # by itself it would take every core
     # Its threads would go on turning for a while, and be in the way of torch, which makes the label map next.

@@ -1,4 +1,4 @@
-"""Scores of a model on labelled images, for `evaluate.py` and for the validation of a training run alike."""
+"""Scores of a model on labelled images, for `lclipseg evaluate` and for the validation of a training run alike."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,8 +11,9 @@ from torch.utils.data import DataLoader
 from lclipseg.console.errors import InputError
 from lclipseg.data.class_list import IGNORE_INDEX, ClassList
 from lclipseg.data.labelled import Sample, SegmentationData
+from lclipseg.prediction.inference_mode import InferenceMode
 from lclipseg.prediction.metrics import ConfusionMatrix, SegmentationScores
-from lclipseg.prediction.segment import InferenceMode, segment_images
+from lclipseg.prediction.segment import segment_images
 from modeling_lclipseg.class_embeddings_lclipseg import fold_name
 
 if TYPE_CHECKING:

@@ -115,7 +115,7 @@ def trained_card(run: TrainedRun, model: Any, preset: Preset, facts: Facts, plac
     with_tower = tower_parameters(tower)
     count = model.num_parameters()
     fields = {
-        "generator": "publish.py" if on_hub else "cards.py",
+        "generator": "lclipseg publish" if on_hub else "scripts/cards.py",
         "title": place.title,
         "summary": facts.summary or _summary(run, model, facts),
         "place": "this repository" if on_hub else f"`{place.name}/` of the LClipSeg repository",
@@ -295,7 +295,7 @@ def _evaluation_command(result: Mapping[str, Any], place: Place) -> str:
     options = {"data": without_folders(result["data"]), "split": result["split"]}
     options |= {name: value for name, value in result["inference"].items() if value not in (None, False, "whole")}
     words = [word for name, value in options.items() for word in (f"--{name}", value)]
-    return command_line(["python", "scripts/evaluate.py", place.name, *words])
+    return command_line(["lclipseg", "evaluate", place.name, *words])
 
 
 def _eval_results(result: Mapping[str, Any], run: TrainedRun, facts: Facts) -> list[EvalResult]:

@@ -30,7 +30,7 @@ def training_command(arguments: Mapping[str, Any], name: str) -> tuple[str, str 
     """
     recipe = _recipe_of(arguments)
     given = {**_defaults(), **({} if recipe is None else _read(recipe))}
-    words: list[Any] = ["accelerate", "launch", "scripts/train.py"]
+    words: list[Any] = ["accelerate", "launch", "-m", "lclipseg", "train"]
     if recipe is not None:
         words.append(f"configuration/recipes/{recipe.name}")
     for option, value in arguments.items():

@@ -1,7 +1,6 @@
 """A repository for the Hub from a finished run: all that `from_pretrained` needs, and what people should know."""
 
 import json
-import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,8 +9,8 @@ from typing import Any
 
 import yaml
 from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi, eval_result_entries_to_yaml
-from huggingface_hub.errors import HFValidationError, HTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
-from huggingface_hub.utils import filter_repo_objects, validate_repo_id
+from huggingface_hub.errors import HTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
+from huggingface_hub.utils import filter_repo_objects
 from transformers import AutoTokenizer
 from transformers.dynamic_module_utils import custom_object_save
 from transformers.utils import CONFIG_NAME, IMAGE_PROCESSOR_NAME, SAFE_WEIGHTS_NAME
@@ -48,33 +47,12 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "mer
 RENEWED = ["*.py", "onnx/*", ".eval_results/*", "examples/*"]
 # All that an exported folder holds; beside a model somebody may have put anything.
 EXPORTED = ("*.onnx", BANK_FILE, BANK_NAMES_FILE, CONFIG_NAME, EXPORT_FILE, IMAGE_PROCESSOR_NAME)
-BRANCH = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*")
 
 NOTICE = """\
 Code (the files *.py): LClipSeg, Apache License 2.0, see LICENSE.
 Weights and class embeddings (model.safetensors, onnx/): {weights}
 What they were made from, and under which licences, is in README.md.
 """
-
-
-def check_place(place: Place) -> None:
-    """
-    Refuse a name that no repository, Space or branch on the Hub can have.
-
-    Raises:
-        [`InputError`]: with the rule that it breaks.
-    """
-    for option, name in (("--repo", place.name), ("--space", place.space)):
-        if name is None:
-            continue
-        try:
-            validate_repo_id(name)
-        except HFValidationError as error:
-            raise InputError(f"{option} {name}: {error}") from error
-        if name.count("/") != 1:
-            raise InputError(f"{option} {name}: give OWNER/NAME, for example org/{name}")
-    if place.revision is None or not BRANCH.fullmatch(place.revision) or place.revision.startswith("refs/"):
-        raise InputError(f"--revision {place.revision}: give the name of a branch, for example main")
 
 
 def build_repository(run: TrainedRun, facts: Facts, place: Place, folder: Path, onnx: Path | None = None) -> None:

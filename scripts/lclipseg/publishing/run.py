@@ -25,8 +25,8 @@ class TrainedRun:
 
     Args:
         checkpoint (`Path`): The folder of the weights and the configuration.
-        record (`dict`): `run.json`, as train.py wrote it.
-        results (`tuple[dict, ...]`): Records of evaluate.py for these weights, the leading one first.
+        record (`dict`): `run.json`, as `lclipseg train` wrote it.
+        results (`tuple[dict, ...]`): Records of `lclipseg evaluate` for these weights, the leading one first.
         progress (`dict`, *optional*): `progress.json` beside the weights: their step and their score in validation.
     """
 
@@ -37,7 +37,7 @@ class TrainedRun:
 
     @property
     def arguments(self) -> Mapping[str, Any]:
-        """What train.py was called with."""
+        """What `lclipseg train` was called with."""
         return self.record["arguments"]
 
     @property
@@ -52,7 +52,7 @@ class TrainedRun:
 
 def read_result(source: Path) -> dict[str, Any]:
     """
-    Read a record of evaluate.py: the file, or the folder that `--out` named.
+    Read a record of `lclipseg evaluate`: the file, or the folder that `--out` named.
 
     Raises:
         [`InputError`]: it is missing, damaged or something else.
@@ -61,7 +61,7 @@ def read_result(source: Path) -> dict[str, Any]:
     result = read_json(path)
     missing = sorted(RESULT_KEYS - set(result))
     if missing:
-        raise InputError(f"{path} is no record of scripts/evaluate.py: it lacks {', '.join(missing)}")
+        raise InputError(f"{path} is no record of `lclipseg evaluate`: it lacks {', '.join(missing)}")
     return result
 
 
@@ -71,7 +71,8 @@ def open_finished_run(folder: Path, result_sources: Sequence[Path] = ()) -> Trai
     on, which their hash of the weights tells.
 
     Args:
-        folder (`Path`): The folder that train.py wrote; or a checkpoint's own folder, with the run's run.json in it.
+        folder (`Path`): The folder that `lclipseg train` wrote; or a checkpoint's own folder, with the run's
+            run.json in it.
         result_sources (sequence of `Path`, *optional*): Results, see [`read_result`]. By default those in `folder`.
 
     Raises:
@@ -85,9 +86,7 @@ def open_finished_run(folder: Path, result_sources: Sequence[Path] = ()) -> Trai
         raise InputError(f"{folder} has no weights: there is no {SAFE_WEIGHTS_NAME} in it, in `best` or in `last`")
     _check_finished(folder, record)
     _check_code(folder, record)
-    command = (
-        f"python scripts/evaluate.py {next(reversed(checkpoints.values()))} --data DATA --split test --out {folder}"
-    )
+    command = f"lclipseg evaluate {next(reversed(checkpoints.values()))} --data DATA --split test --out {folder}"
     sources = list(result_sources) or [folder]
     if not result_sources and not (folder / RESULT_FILE).is_file():
         raise InputError(
@@ -131,15 +130,16 @@ def check_weights(checkpoint: Path) -> None:
 
 def _read_run(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
-        raise InputError(f"there is no folder {folder}; give the --output_dir of scripts/train.py")
+        raise InputError(f"there is no folder {folder}; give the --output_dir of `lclipseg train`")
     if not (folder / RUN_FILE).is_file():
         parent = folder.parent
-        hint = f"did you mean {parent}?" if (parent / RUN_FILE).is_file() else "give the --output_dir of train.py"
+        found = (parent / RUN_FILE).is_file()
+        hint = f"did you mean {parent}?" if found else "give the --output_dir of `lclipseg train`"
         raise InputError(f"{folder} is no run: it has no {RUN_FILE}; {hint}")
     record = read_json(folder / RUN_FILE)
     missing = sorted({"arguments", "steps", "class_names", "versions", "machine", "date"} - set(record))
     if missing:
-        raise InputError(f"{folder / RUN_FILE} was not written by scripts/train.py: it lacks {', '.join(missing)}")
+        raise InputError(f"{folder / RUN_FILE} was not written by `lclipseg train`: it lacks {', '.join(missing)}")
     return record
 
 
@@ -154,7 +154,7 @@ def _check_finished(folder: Path, record: Mapping[str, Any]) -> None:
     if step < record["steps"]:
         raise InputError(
             f"the run in {folder} is not finished: it stands at step {step} of {record['steps']}. Go on with "
-            "scripts/train.py ... --resume true"
+            "`lclipseg train ... --resume true`"
         )
 
 

@@ -1,4 +1,4 @@
-"""The HTTP side of serve.py: who is let in, how long they may wait, and what they are told.
+"""The HTTP side of `lclipseg serve`: who is let in, how long they may wait, and what they are told.
 
 A request passes three places. Its image is decoded and brought to the network's size by one of a few threads, waits
 for the network (batching.py), and its masks are made and encoded by one of those threads again. The event loop only

@@ -112,7 +112,7 @@ class TrainingRun:
         if math.isnan(scores.mean_iou):
             raise InputError(
                 "the images to validate on have no labelled pixel, so that no checkpoint could be the best; "
-                "scripts/check_data.py says what their masks hold."
+                "`lclipseg check-data` says what their masks hold."
             )
         progress.validated_step = progress.step
         best = progress.best_mean_iou is None or scores.mean_iou > progress.best_mean_iou

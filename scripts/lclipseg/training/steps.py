@@ -199,7 +199,7 @@ class Training:
                 loss = self._backward(batches, labelled, progress.step)
                 norm = self._update(progress, loss)
             else:
-                self._leave_out(progress, "had no labelled pixel. scripts/check_data.py says what the masks hold")
+                self._leave_out(progress, "had no labelled pixel. `lclipseg check-data` says what the masks hold")
             progress.step += 1
             progress.loss = loss if math.isfinite(loss) else None
             yield Step(loss, norm, rate, waited, waited / (time.perf_counter() - began))
@@ -229,7 +229,7 @@ class Training:
             raise InputError(
                 f"{unreadable} of the {samples} images drawn so far could not be decoded, more than a share of "
                 f"{self.max_unreadable} (--max_unreadable): {'; '.join(failed[:3]) or 'see the messages above'}. "
-                "scripts/check_data.py finds all of them."
+                "`lclipseg check-data` finds all of them."
             )
         progress.samples, progress.unreadable_samples = samples, unreadable
         return labelled

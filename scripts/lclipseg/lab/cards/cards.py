@@ -65,7 +65,7 @@ def checkpoint_card(folder: Path, record: dict, results: Path) -> str:
     found = [content for path in sorted(results.glob("*.json")) if (content := read_json(path)).get("model") == place]
     found = [content for content in found if set(content) >= RESULT_KEYS]
     if not found:
-        raise InputError(f"{results} has no results of {place}; see scripts/evaluate.py --out")
+        raise InputError(f"{results} has no results of {place}; see `lclipseg evaluate --out`")
     measured, digest = (
         {content.get("weights_sha256") for content in found} - {None},
         weights_sha256(folder),

@@ -28,7 +28,7 @@ class Cell:
     Args:
         data (`str`): Data set, a recipe of configuration/data.
         backbone (`str`): Preset of configuration/models.
-        options (`dict`): Options of train.py that make the method.
+        options (`dict`): Options of `lclipseg train` that make the method.
         budget (`str`): `"cpu"` or `"gpu"`: which recipe gives the schedule.
         seed (`int`): Seed of the run.
         held_out (`str`, *optional*): List of configuration/held_out: classes that training does not see.
@@ -65,7 +65,7 @@ class Cell:
         return " ".join([self.data, self.backbone, options, *held_out, f"seed {self.seed}"])
 
     def train_options(self) -> list[str]:
-        """What train.py needs on its command line besides paths."""
+        """What `lclipseg train` needs on its command line besides paths."""
         options: list[str] = [str(self.recipe), "--model", self.backbone, "--seed", str(self.seed)]
         for key, value in self.options.items():
             options += [f"--{key}", *map(str, value if isinstance(value, list) else [value])]
@@ -81,7 +81,7 @@ class Table:
         name (`str`): File stem in configuration/tables.
         title, about (`str`): Heading, and a sentence under it.
         data, backbones (`list[str]`), seeds (`list[int]`): What every variant is run on.
-        variants (`dict[str, dict]`): Options of train.py by the name that the table shows.
+        variants (`dict[str, dict]`): Options of `lclipseg train` by the name that the table shows.
         reference (`str`): The variant that the others are compared with, pair by pair.
         held_out (`list[str]`, *optional*): Lists of classes that training does not see, one run for each.
     """

@@ -3,9 +3,9 @@
     python scripts/reproduce.py methods --data_root data --bank_root words --weights_root weights
     python scripts/reproduce.py costs
 
-Each cell of the table (method, backbone, data set, seed) is one run of train.py and one of evaluate.py, and leaves one
-line in --results. Cells that have a line are not run again, and a run that was stopped goes on from its last
-checkpoint, so the command can be stopped and started at any time, also on another machine with the same lines.
+Each cell of the table (method, backbone, data set, seed) is one training and one evaluation, and leaves one line in
+--results. Cells that have a line are not run again, and a run that was stopped goes on from its last checkpoint, so
+the command can be stopped and started at any time, also on another machine with the same lines.
 """
 
 import json

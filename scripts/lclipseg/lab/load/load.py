@@ -1,4 +1,4 @@
-"""Put serve.py under load and check every answer: a steady load, an overload, the largest requests, a stop in between.
+"""Put the server under load and check every answer: a steady load, an overload, the largest requests, a stop.
 
     python scripts/load_test.py checkpoints/lclipseg-mbv3s-camvid --out docs/results
 
@@ -58,8 +58,8 @@ class LoadArguments:
     overload_requests: int = field(default=2_000, metadata={"help": "Requests of the overload."})
     overload_concurrency: int = field(default=256, metadata={"help": "Requests at a time; above --queue_limit."})
     bad_share: float = field(default=0.1, metadata={"help": "Share of requests that must be refused, 0 to 1."})
-    max_batch: int = field(default=4, metadata={"help": "As for serve.py."})
-    queue_limit: int = field(default=32, metadata={"help": "As for serve.py."})
+    max_batch: int = field(default=4, metadata={"help": "As for `lclipseg serve`."})
+    queue_limit: int = field(default=32, metadata={"help": "As for `lclipseg serve`."})
     seed: int = field(default=0, metadata={"help": "Seed of the order of the requests."})
     note: str = field(default="", metadata={"help": "A sentence for the record, say on what else the machine did."})
 

@@ -1,4 +1,4 @@
-"""serve.py in a process of its own, watched from outside."""
+"""`lclipseg serve` in a process of its own, watched from outside."""
 
 import os
 import re
@@ -24,7 +24,7 @@ class ServedProcess:
 
     Args:
         model (`str`): What it serves.
-        options (sequence of `str`): Further options of serve.py.
+        options (sequence of `str`): Further options of `lclipseg serve`.
 
     Raises:
         InputError: it does not start; with what it said.

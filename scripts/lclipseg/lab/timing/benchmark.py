@@ -93,7 +93,7 @@ class BenchmarkArguments:
     device: str = field(default="cpu", metadata={"help": "cpu or cuda."})
     dtype: Literal["float32", "bfloat16"] = field(default="float32", metadata={"help": "Of the networks."})
     compile: bool = field(default=False, metadata={"help": "Put the networks through torch.compile."})
-    data: str | None = field(default=None, metadata={"help": "train: the data set, as train.py takes it."})
+    data: str | None = field(default=None, metadata={"help": "train: the data set, as `lclipseg train` takes it."})
     batch_size: int = field(default=8, metadata={"help": "train: images a step."})
     num_workers: int = field(default=0, metadata={"help": "train: processes that read and augment."})
     cache: bool = field(default=False, metadata={"help": "train: keep decoded images in memory."})
@@ -178,7 +178,7 @@ def _predict_once(
 def train(args: BenchmarkArguments) -> None:
     """Time the training steps of all contestants in the same loop, over the same data."""
     if args.data is None:
-        raise InputError("train needs --data, a data set as train.py takes it.")
+        raise InputError("train needs --data, a data set as `lclipseg train` takes it.")
     rows: list[TrainRow] = []
     for name in args.models or TRAIN_MODELS:
         rows.append(

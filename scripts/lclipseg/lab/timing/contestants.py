@@ -142,8 +142,9 @@ def _unfolded(model: Any, processor: Any) -> Any:
 
 
 def _exported(model: Any, processor: Any, **options: Any) -> Any:
-    """Through the command that users export with, to onnxruntime."""
-    from lclipseg.commands import export
+    """Through what users export with, to onnxruntime."""
+    from lclipseg.export.arguments import ExportArguments
+    from lclipseg.export.export import export_model
     from lclipseg.networks.exported import load_exported
 
     with TemporaryDirectory() as folder:
@@ -151,7 +152,7 @@ def _exported(model: Any, processor: Any, **options: Any) -> Any:
         model.save_pretrained(checkpoint)
         processor.save_pretrained(checkpoint)
         vocabulary: Any = "open" if model.open_vocabulary else "baked"
-        export.main(str(checkpoint), export.ExportArguments(vocabulary=vocabulary, out=str(out), **options))
+        export_model(str(checkpoint), ExportArguments(vocabulary=vocabulary, out=str(out), **options))
         return load_exported(out)
 
 

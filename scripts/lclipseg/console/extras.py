@@ -1,0 +1,26 @@
+"""Libraries that are not installed with everything, and the line that installs each."""
+
+EXTRAS = {
+    "export": ("onnx", "onnx_ir", "onnxruntime", "onnxscript"),
+    "serve": ("fastapi", "prometheus_client", "uvicorn"),
+    "train": ("accelerate", "datasets", "evaluate", "jinja2", "tensorboard", "yaml"),
+    "report": ("matplotlib", "scipy"),
+}
+
+
+def missing_library(needed_by: str, module: str | None) -> str | None:
+    """
+    What to tell a user for whom an import failed.
+
+    Args:
+        needed_by (`str`): What cannot go on without the library.
+        module (`str`, *optional*): The module that was not found, as a `ModuleNotFoundError` names it.
+
+    Returns:
+        `str`: one line with the command that installs the library; `None` for one that no extra has.
+    """
+    library = (module or "").partition(".")[0]
+    for extra, libraries in EXTRAS.items():
+        if library in libraries:
+            return f'{needed_by} needs the library {library}, which is not installed: pip install "lclipseg[{extra}]"'
+    return None

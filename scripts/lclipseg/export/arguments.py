@@ -1,0 +1,40 @@
+"""What `lclipseg export` can be told."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from lclipseg.console.errors import InputError
+
+
+@dataclass
+class ExportArguments:
+    format: Literal["onnx"] = field(default="onnx", metadata={"help": "Format of the graph."})
+    classes: str | None = field(
+        default=None, metadata={"help": 'Classes, comma-separated: "sky, road". Default: the checkpoint\'s own.'}
+    )
+    bank: str | None = field(
+        default=None, metadata={"help": "Word bank with vectors of further words: FILE.safetensors or FILE#KEY."}
+    )
+    vocabulary: Literal["open", "baked"] = field(
+        default="open", metadata={"help": "Class embeddings as an input of the graph, or the classes fixed inside."}
+    )
+    label_map: bool = field(
+        default=False, metadata={"help": "Pre- and post-processing inside: from a uint8 RGB image to a label map."}
+    )
+    int8: bool = field(default=False, metadata={"help": "Quantise statically to int8; needs --calibration."})
+    calibration: str | None = field(
+        default=None,
+        metadata={
+            "help": "Images that --int8 finds its ranges with: a folder of them, or data, of which train is taken."
+        },
+    )
+    revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of a model on the Hub."})
+    out: str = field(default="exported", metadata={"help": "Folder for the exported model."})
+
+    def __post_init__(self) -> None:
+        if self.bank is not None and self.classes is None:
+            raise InputError("--bank gives vectors to the words of --classes; add --classes")
+        if self.int8 != (self.calibration is not None):
+            raise InputError(
+                "--int8 and --calibration FOLDER, with images like those to come, belong together; give both"
+            )

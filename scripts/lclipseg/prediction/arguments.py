@@ -1,0 +1,90 @@
+"""What `lclipseg segment` and `lclipseg evaluate` can be told."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from lclipseg.console.errors import InputError
+from lclipseg.prediction.inference_mode import InferenceMode
+
+MAX_PIXELS = 178_956_970  # as the model package has it, whose import takes seconds
+
+
+@dataclass
+class SegmentArguments:
+    model: str = field(metadata={"help": "Folder of a checkpoint or an export, or OWNER/NAME on the Hub."})
+    revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of a model on the Hub."})
+    classes: str | None = field(
+        default=None,
+        metadata={
+            "help": 'Classes, comma-separated: "sky, road, car, ..."; every pixel gets one of them. Default: the '
+            "checkpoint's own."
+        },
+    )
+    bank: str | None = field(
+        default=None, metadata={"help": "Word bank with vectors of further words: FILE.safetensors or FILE#KEY."}
+    )
+    out: str = field(default="segmented", metadata={"help": "Folder for the results."})
+    mode: Literal["whole", "slide"] = field(
+        default="whole", metadata={"help": "One forward pass for an image, or overlapping windows."}
+    )
+    max_pixels: int = field(
+        default=MAX_PIXELS, metadata={"help": "Refuse images of more pixels than this, before decoding them."}
+    )
+
+    def __post_init__(self) -> None:
+        if self.bank is not None and self.classes is None:
+            raise InputError("--bank gives vectors to the words of --classes; add --classes")
+        if self.max_pixels < 1:
+            raise InputError(f"--max_pixels is {self.max_pixels}; give a number from 1")
+
+
+@dataclass
+class EvaluateArguments:
+    data: str = field(metadata={"help": "Data: a folder, a parquet or zip file, or a data set on the Hub."})
+    split: str = field(default="test", metadata={"help": "Split of the data to score."})
+    classes: str | None = field(default=None, metadata={"help": "classes.json to use instead of the data's own."})
+    image_column: str | None = field(default=None, metadata={"help": "Image column of a table, where not obvious."})
+    mask_column: str | None = field(default=None, metadata={"help": "Mask column of a table, where not obvious."})
+    revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of a model on the Hub."})
+    mode: Literal["whole", "slide"] = field(
+        default="whole", metadata={"help": "One forward pass for an image, or overlapping windows."}
+    )
+    flip: bool = field(default=False, metadata={"help": "Average the image and its flipped image."})
+    window: int | None = field(
+        default=None,
+        metadata={"help": "Side of a window in pixels. Default: the image processor's size."},
+    )
+    stride: int | None = field(
+        default=None, metadata={"help": "Distance between windows in pixels. Default: two thirds of the window."}
+    )
+    batch_size: int = field(default=1, metadata={"help": "Images for one forward pass, if they have the same size."})
+    num_workers: int = field(default=0, metadata={"help": "Processes that decode images ahead."})
+    limit: int | None = field(default=None, metadata={"help": "Score only the first so many images."})
+    classes_from: Literal["checkpoint", "data"] = field(
+        default="checkpoint",
+        metadata={
+            "help": "checkpoint: its own classes, which must have the names of the data's. data: give an "
+            "open-vocabulary model the classes of the data, by --bank or the text tower."
+        },
+    )
+    bank: str | None = field(
+        default=None, metadata={"help": "Class embeddings for --classes-from data: FILE.safetensors or FILE#KEY."}
+    )
+    expected_processes: int | None = field(
+        default=None, metadata={"help": "Fail unless so many processes run (launchers may silently start one)."}
+    )
+    out: str | None = field(default=None, metadata={"help": "Folder for evaluation.json and evaluation.md."})
+
+    def __post_init__(self) -> None:
+        if self.bank is not None and self.classes_from != "data":
+            raise InputError("--bank gives vectors for the classes of the data; add --classes-from data")
+        for name, lowest in (("batch_size", 1), ("num_workers", 0), ("limit", 1), ("expected_processes", 1)):
+            value = getattr(self, name)
+            if value is not None and value < lowest:
+                raise InputError(f"--{name} is {value}; give a number from {lowest}")
+        _ = self.inference
+
+    @property
+    def inference(self) -> InferenceMode:
+        """How the images are segmented; an [`InputError`] where the options do not go together."""
+        return InferenceMode(self.mode, self.flip, self.window, self.stride)

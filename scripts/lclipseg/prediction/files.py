@@ -1,0 +1,215 @@
+"""From image files to overlays, masks and records beside them."""
+
+import glob
+import itertools
+import json
+import logging
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from lclipseg.console import errors as cli
+from lclipseg.console.errors import InputError
+from lclipseg.networks.checkpoints import check_has_classes, load_runnable
+from lclipseg.networks.class_embeddings import comma_separated, take_classes
+from lclipseg.prediction.arguments import SegmentArguments
+from lclipseg.prediction.inference_mode import InferenceMode
+from lclipseg.prediction.segment import segment_images
+from modeling_lclipseg.inputs_lclipseg import open_image, to_rgb_image
+from modeling_lclipseg.visualization_lclipseg import ClassShare, class_shares, draw_overlay, to_indexed_image
+
+logger = logging.getLogger("lclipseg")
+
+FEW_IMAGES = 8  # up to so many get a line each, more a progress bar
+SHOWN_SHARES = 5
+
+
+@dataclass(frozen=True)
+class ImageJob:
+    """One image to segment.
+
+    Args:
+        path (`Path`): the file.
+        name (`str`): what its results are called, below the output folder; may hold sub-folders.
+    """
+
+    path: Path
+    name: str
+
+    def results(self, out: Path) -> tuple[Path, Path, Path]:
+        """The files to write: overlay, mask and record."""
+        stem = out / self.name
+        return Path(f"{stem}_overlay.png"), Path(f"{stem}_mask.png"), Path(f"{stem}.json")
+
+
+@dataclass(frozen=True)
+class SegmentationRecord:
+    """What stands in NAME.json; sizes in pixels, shares are parts of all pixels."""
+
+    image: str
+    width: int
+    height: int
+    model: str
+    id2label: dict[int, str]
+    shares: list[ClassShare]
+
+    def save(self, path: Path) -> None:
+        path.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    def summary(self) -> str:
+        shown = [f"{share.name} {100 * share.share:.1f} %" for share in self.shares[:SHOWN_SHARES]]
+        more = len(self.shares) - len(shown)
+        return ", ".join(shown) + (f", {more} more" if more else "")
+
+
+def segment_files(inputs: Sequence[str], args: SegmentArguments) -> int:
+    """
+    Segment the images and write the results.
+
+    Args:
+        inputs (sequence of `str`): files, folders and glob patterns.
+        args ([`SegmentArguments`]): the options.
+
+    Returns:
+        `int`: the exit status: 0, or 1 if any image could not be segmented.
+
+    Raises:
+        InputError: a model, a class or a word bank that cannot be used, or an output folder that cannot be written.
+    """
+    out = Path(args.out).expanduser()
+    inference = InferenceMode(args.mode)
+    failures: list[str] = []
+    jobs = list(_named(_found(inputs, out, failures)))
+    _check_inputs_survive(jobs, out)
+    model, image_processor = load_runnable(args.model, args.revision)
+    if args.classes is not None:
+        given = f"--classes {args.classes!r}"
+        take_classes(model, comma_separated(args.classes), given=given, bank=args.bank)
+    check_has_classes(model)
+    model = _folded(model, args.model).to("cuda" if torch.cuda.is_available() else "cpu")
+    _make_folder(out)
+
+    done = 0
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=len(jobs) <= FEW_IMAGES) as progress:
+        for job in progress.track(jobs, description="segmenting"):
+            try:
+                record = _segment(job, model, image_processor, inference, out, args)
+            except (ValueError, OSError, torch.OutOfMemoryError) as error:
+                failures.append(cli.naming(job.path, error))
+                continue
+            done += 1
+            if len(jobs) <= FEW_IMAGES:
+                print(cli.printable(f"{job.path}: {record.summary()} -> {job.results(out)[0]}"))
+    for failure in failures:
+        console.print(f"[red]failed:[/] {escape(cli.printable(failure))}", soft_wrap=True, highlight=False)
+    print(f"{done} of {len(jobs)} images segmented, results in {out}")
+    return 1 if failures else 0
+
+
+def _folded(model: Any, source: str) -> Any:
+    """A copy that takes less time, or the model itself where its backbone allows none."""
+    try:
+        return model.fold()
+    except ValueError as error:
+        logger.warning(f"{source} runs as it is, in more time: {error}")
+        return model
+
+
+def _segment(
+    job: ImageJob, model: Any, image_processor: Any, inference: InferenceMode, out: Path, args: SegmentArguments
+) -> SegmentationRecord:
+    image = to_rgb_image(open_image(job.path, args.max_pixels))
+    segmentation = segment_images(model, image_processor, [image], mode=inference.mode)[0]
+    id2label = dict(model.config.id2label)
+    record = SegmentationRecord(
+        image=str(job.path),
+        width=image.width,
+        height=image.height,
+        model=args.model,
+        id2label=id2label,
+        shares=class_shares(segmentation, id2label),
+    )
+    overlay_path, mask_path, record_path = job.results(out)
+    record_path.parent.mkdir(parents=True, exist_ok=True)
+    draw_overlay(image, segmentation, id2label).save(overlay_path)
+    to_indexed_image(segmentation).save(mask_path)
+    record.save(record_path)
+    return record
+
+
+def _found(inputs: Sequence[str], out: Path, failures: list[str]) -> Iterator[tuple[Path, Path]]:
+    """Every image file once, with the folder that its name is relative to; what leads to no file is a failure."""
+    seen: set[Path] = set()
+    for given in inputs:
+        path = Path(given).expanduser()
+        if path.is_dir():
+            _check_out_is_elsewhere(out, path)
+            root, files = path, [file for file in _images_below(path) if out.resolve() not in file.resolve().parents]
+            problem = "the folder holds no images"
+        elif path.exists():
+            root, files, problem = path.parent, [path], ""
+        else:
+            root, files = None, sorted(Path(match) for match in glob.glob(str(path), recursive=True))
+            files = [file for file in files if file.is_file()]
+            problem = "no file matches" if glob.has_magic(given) else "there is no such file"
+        if not files:
+            failures.append(f"{given}: {problem}")
+        for file in files:
+            if file.resolve() not in seen:
+                seen.add(file.resolve())
+                yield file, root or file.parent
+
+
+def _images_below(folder: Path) -> list[Path]:
+    suffixes = set(Image.registered_extensions())
+    return sorted(file for file in folder.rglob("*") if file.is_file() and file.suffix.lower() in suffixes)
+
+
+def _check_out_is_elsewhere(out: Path, folder: Path) -> None:
+    if out.resolve() == folder.resolve():
+        raise InputError(
+            f"--out {out} is the folder of the images, so the results would be taken for images next time; give "
+            "another one"
+        )
+
+
+def _named(files: Iterable[tuple[Path, Path]]) -> Iterator[ImageJob]:
+    """A name of its own for every image: `a` for the first a.jpg, `a.png` for an a.png after it, then `a.png-2`."""
+    taken: set[str] = set()
+    for path, root in files:
+        relative = path.relative_to(root)
+        full = str(relative)
+        for name in itertools.chain(
+            [str(relative.with_suffix("")), full], (f"{full}-{n}" for n in itertools.count(2))
+        ):
+            if name.casefold() not in taken:  # some file systems do not tell A from a
+                break
+        taken.add(name.casefold())
+        yield ImageJob(path, name)
+
+
+def _check_inputs_survive(jobs: Sequence[ImageJob], out: Path) -> None:
+    sources = {job.path.resolve() for job in jobs}
+    for job in jobs:
+        for result in job.results(out):
+            if result.resolve() in sources:
+                raise InputError(f"the result for {job.path} would overwrite the image {result}; give another --out")
+
+
+def _make_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out {out} cannot be made a folder: {error.strerror}") from error
+    if not os.access(out, os.W_OK):
+        raise InputError(f"--out {out} cannot be written to")
