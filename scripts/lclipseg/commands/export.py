@@ -10,6 +10,7 @@ the head of networks/export_record.py.
 """
 
 from lclipseg.console import arguments
+from lclipseg.console.extras import require
 from lclipseg.console.frame import run_command
 from lclipseg.export.arguments import ExportArguments
 
@@ -20,6 +21,7 @@ def parse(argv: list[str] | None = None) -> tuple[str, ExportArguments]:
 
 
 def main(model: str, args: ExportArguments) -> None:
+    require("onnx", "onnxscript", "onnxruntime")
     from lclipseg.export.export import export_model  # when the arguments are known to be right
 
     export_model(model, args)

@@ -10,6 +10,7 @@ results is not published, nor is an unfinished one.
 """
 
 from lclipseg.console import arguments
+from lclipseg.console.extras import require
 from lclipseg.console.frame import run_command
 from lclipseg.publishing.arguments import PublishArguments
 
@@ -20,6 +21,7 @@ def parse(argv: list[str] | None = None) -> tuple[str, PublishArguments]:
 
 
 def main(run: str, args: PublishArguments) -> None:
+    require("jinja2")
     from lclipseg.publishing.publish import publish  # when the arguments are known to be right
 
     publish(run, args)

@@ -1,11 +1,25 @@
 """Libraries that are not installed with everything, and the line that installs each."""
 
+from importlib.util import find_spec
+
 EXTRAS = {
     "export": ("onnx", "onnx_ir", "onnxruntime", "onnxscript"),
     "serve": ("fastapi", "prometheus_client", "uvicorn"),
     "train": ("accelerate", "datasets", "evaluate", "jinja2", "tensorboard", "yaml"),
     "report": ("matplotlib", "scipy"),
 }
+
+
+def require(*libraries: str) -> None:
+    """
+    See at once whether a command has what it needs, rather than after seconds of importing other libraries.
+
+    Raises:
+        ModuleNotFoundError: one of `libraries` is not installed.
+    """
+    for library in libraries:
+        if find_spec(library) is None:
+            raise ModuleNotFoundError(f"No module named {library!r}", name=library)
 
 
 def missing_library(needed_by: str, module: str | None) -> str | None:

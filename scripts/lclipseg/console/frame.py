@@ -40,8 +40,8 @@ def _hide_progress_of_libraries() -> None:
     """Without bars of reading and writing a few megabytes in the middle of ours. Importing transformers takes most of
     a second, which help and wrong arguments need not wait for: it reads the variable when it is imported."""
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    if "transformers" in sys.modules:
-        sys.modules["transformers"].logging.disable_progress_bar()
+    if transformers := sys.modules.get("transformers"):
+        transformers.logging.disable_progress_bar()
 
 
 def _own_message(error: InputError) -> str:

@@ -1,0 +1,215 @@
+"""The command line: help and wrong arguments at once, options of every type, and libraries that are missing."""
+
+import configparser
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from lclipseg.__main__ import COMMANDS
+from lclipseg.console import arguments
+from lclipseg.console.errors import InputError
+from lclipseg.console.extras import EXTRAS
+from lclipseg.prediction.arguments import MAX_PIXELS
+from modeling_lclipseg.inputs_lclipseg import DEFAULT_MAX_PIXELS
+
+ROOT = Path(__file__).resolve().parents[2]
+HEAVY = ("torch", "torchvision", "transformers", "timm", "accelerate", "datasets", "onnx", "onnxruntime", "numpy")
+ROOMS = ("data", "export", "networks", "prediction", "publishing", "serving")
+PRELUDE = (
+    "import sys\nsys.modules.update(dict.fromkeys({missing!r}))\nsys.argv[1:] = {argv!r}\n"  # None: not installed
+)
+RUN = "from lclipseg.__main__ import main\nmain()\n"
+
+
+def run(argv: list[str], missing: tuple[str, ...] = (), code: str = RUN, **options) -> subprocess.CompletedProcess:
+    """Run `lclipseg` (or `code`) in a process of its own, in which the libraries `missing` cannot be imported."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    path = os.pathsep.join([str(ROOT), str(ROOT / "scripts")])
+    return subprocess.run(
+        [sys.executable, "-c", PRELUDE.format(missing=missing, argv=argv) + code],
+        env={**kept, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        **options,
+    )
+
+
+# -------------------------------------------------------------------------------------------------------- without wait
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command != "train"])
+def test_help_of_every_command_imports_no_heavy_library(command):
+    """That is what keeps it under a second: torch alone takes longer to import."""
+    done = run([command, "--help"], missing=HEAVY)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"usage: lclipseg {command}") and f"    lclipseg {command} " in done.stdout
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_options_of_every_room_can_be_imported_without_a_library(room):
+    done = run([], code=f"import lclipseg.{room}.arguments\n", missing=(*HEAVY, "yaml", "huggingface_hub", "PIL"))
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["segment", "a.png", "--model", "m", "--bank", "b.safetensors"], "add --classes"),
+        (["segment", "a.png", "--model", "m", "--max-pixels", "0"], "--max_pixels is 0; give a number from 1"),
+        (["evaluate", "m", "--data", "d", "--window", "32"], "window 32 needs mode 'slide'"),
+        (["evaluate", "m", "--data", "d", "--batch-size", "0"], "--batch_size is 0; give a number from 1"),
+        (["evaluate", "m", "--data", "d", "--batchsize", "4"], "Did you mean 'batch_size'?"),
+        (["export", "m", "--int8"], "--int8 and --calibration"),
+        (["export", "m", "--label_map", "perhaps"], "give true or false, not 'perhaps'"),
+        (["serve", "m", "--port", "70000"], "--port 70000"),
+        (["publish", "r", "--repo", "street"], "give OWNER/NAME"),
+        (["check-data", "d", "--workers", "0"], "--workers is 0; give a number from 1"),
+        (["prepare-data", "camvid", "--source", "s"], "required: --out"),
+        (["embed", "sky", "--text_model", "t", "--templates", "a photo"], "must hold {} once"),
+        (
+            ["merge-banks", "b", "--keys", "a", "--text_model", "t", "--template", "a {}", "--out", "x.pt"],
+            "ends in .s",
+        ),
+    ],
+)
+def test_wrong_arguments_are_told_before_a_heavy_library_is_imported(argv, said):
+    done = run(argv, missing=HEAVY)
+    assert done.returncode == 2
+    assert said in done.stderr and "Traceback" not in done.stderr
+
+
+def test_limit_of_pixels_is_the_model_packages():
+    assert MAX_PIXELS == DEFAULT_MAX_PIXELS
+
+
+# --------------------------------------------------------------------------------------------------- missing libraries
+
+
+LINE = 'error: `{name}` needs the library {library}, which is not installed: pip install "lclipseg[{extra}]"\n'
+
+
+@pytest.mark.parametrize(
+    ("argv", "library", "extra"),
+    [
+        (["export", "m"], "onnx", "export"),
+        (["export", "m"], "onnxscript", "export"),
+        (["export", "m"], "onnxruntime", "export"),
+        (["serve", "m"], "fastapi", "serve"),
+        (["serve", "m"], "uvicorn", "serve"),
+        (["serve", "m"], "prometheus_client", "serve"),
+        (["publish", "r", "--repo", "org/name"], "jinja2", "train"),
+    ],
+)
+def test_command_names_the_extra_that_it_lacks(argv, library, extra):
+    done = run(argv, missing=(library, "torch", "transformers"))
+    assert (done.returncode, done.stderr) == (2, LINE.format(name=f"lclipseg {argv[0]}", library=library, extra=extra))
+
+
+def test_command_from_a_checkout_names_the_extra_that_it_lacks():
+    door = ROOT / "scripts" / "serve.py"
+    code = f"import runpy\nsys.argv[0] = {str(door)!r}\nrunpy.run_path({str(door)!r}, run_name='__main__')\n"
+    done = run(["m"], missing=("uvicorn", "torch", "transformers"), code=code)
+    assert (done.returncode, done.stderr) == (2, LINE.format(name="serve.py", library="uvicorn", extra="serve"))
+
+
+def test_table_names_the_extra_that_it_needs(tmp_path):
+    (tmp_path / "table.parquet").write_bytes(b"")
+    done = run(["check-data", str(tmp_path / "table.parquet")], missing=("datasets",))
+    assert done.returncode == 2
+    assert done.stderr == (
+        'error: this data source needs the library datasets, which is not installed: pip install "lclipseg[train]"\n'
+    )
+
+
+def test_module_of_no_extra_keeps_its_traceback():
+    code = "from lclipseg.console.frame import run_command\nrun_command(lambda: __import__('no_such_library'))\n"
+    done = run([], code=code)
+    assert done.returncode == 1 and "Traceback" in done.stderr
+
+
+def test_every_extra_installs_what_it_is_named_for():
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    called = {"yaml": "pyyaml"}
+    for extra, libraries in EXTRAS.items():
+        listed = {re.split(r"[<>=]", line)[0] for line in setup["options.extras_require"][extra].split()}
+        assert {called.get(library, library) for library in libraries} <= listed
+
+
+# ------------------------------------------------------------------------------------------------------------- options
+
+
+@dataclass
+class Options:
+    name: str
+    size: int | None = None
+    share: float = 0.5
+    shown: bool = False
+    kept: bool = True
+    mode: Literal["whole", "slide"] = "whole"
+    words: list[str] = field(default_factory=lambda: ["sky"], metadata={"help": "Words, 100 % of them."})
+
+
+def options(*argv: str) -> Options:
+    return arguments.parse("", Options, argv=["--name", "a", *argv])[0]
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        ([], Options("a")),
+        (["--size", "3", "--share", "1e-3"], Options("a", size=3, share=0.001)),
+        (["--shown"], Options("a", shown=True)),
+        (["--shown", "TRUE", "--kept", "no"], Options("a", shown=True, kept=False)),
+        (["--mode=slide"], Options("a", mode="slide")),
+        (["--words", "road", "car"], Options("a", words=["road", "car"])),
+    ],
+)
+def test_options_have_the_types_of_their_fields(argv, expected):
+    assert options(*argv) == expected
+
+
+def test_default_lists_are_not_shared():
+    options().words.append("road")
+    assert options().words == ["sky"]
+
+
+@pytest.mark.parametrize("argv", [["--size", "x"], ["--shown", "x"], ["--mode", "x"], ["--words"], ["--share"]])
+def test_value_of_another_type_ends_with_status_2(argv):
+    with pytest.raises(SystemExit) as ended:
+        options(*argv)
+    assert ended.value.code == 2
+
+
+def test_help_shows_types_and_defaults(capsys):
+    with pytest.raises(SystemExit):
+        options("--help")
+    shown = " ".join(capsys.readouterr().out.split())
+    for part in (
+        "--name TEXT Required.",
+        "--share NUMBER Default: 0.5.",
+        "[true|false] Default: true.",
+        "{whole,slide}",
+    ):
+        assert part in shown
+    assert "Words, 100 % of them. Default: sky." in shown
+
+
+@pytest.mark.parametrize("spelling", ["--crop-size", "--crop_size"])
+def test_dashes_and_underscores_are_the_same(spelling):
+    @dataclass
+    class Crop:
+        crop_size: list[int] = field(default_factory=list)
+
+    assert arguments.parse("", Crop, argv=[spelling, "3", "4"])[0].crop_size == [3, 4]
+
+
+def test_unknown_option_is_named_as_it_was_given():
+    with pytest.raises(InputError, match=r"no option '--si-ze'\. Did you mean 'size'\?"):
+        options("--si-ze", "3")
