@@ -309,5 +309,5 @@ def test_folders_work_without_the_datasets_library(tmp_path, monkeypatch):
     monkeypatch.delitem(sys.modules, "lclipseg.data.tables", raising=False)
     monkeypatch.delattr(lclipseg.data, "tables", raising=False)
     assert len(load_segmentation_data(folder_with(tmp_path, mask_of(0)), "train")) == 1
-    with pytest.raises(InputError, match="pip install datasets"):
+    with pytest.raises(InputError, match=r"library datasets, .*lclipseg\[train\]"):
         load_segmentation_data("someone/scenes", "train")

@@ -274,13 +274,13 @@ def test_checkpoint_without_class_embeddings_says_what_to_give(run, loaded, tmp_
     assert run(photo, "--classes", "tree", "--bank", bank(tmp_path, ["tree"])) == 0
 
 
-def test_model_that_cannot_be_fused_is_used_as_it_is(run, tmp_path, monkeypatch, caplog):
+def test_model_that_cannot_be_folded_is_used_as_it_is(run, tmp_path, monkeypatch, caplog):
     photo = save_photo(tmp_path / "a.png")
     run(photo)
     expected = np.array(Image.open(tmp_path / "out" / "a_mask.png"))
     monkeypatch.setattr(folding_lclipseg, "TOLERANCE", -1.0)  # no error is small enough
     assert run(photo) == 0
-    assert "cannot be fused" in caplog.text
+    assert "cannot be folded" in caplog.text
     assert (np.array(Image.open(tmp_path / "out" / "a_mask.png")) == expected).mean() > 0.99
 
 

@@ -274,13 +274,13 @@ def test_folder_that_is_no_run_is_refused_with_the_run_nearby(run):
 
 def test_run_without_results_is_refused_with_the_command(run):
     (run / "evaluation.json").unlink()
-    with pytest.raises(InputError, match=rf"evaluate\.py {run / 'best'} .*--out {run}"):
+    with pytest.raises(InputError, match=rf"lclipseg evaluate {run / 'best'} .*--out {run}"):
         dry_run(run)
 
 
 def test_results_that_do_not_name_their_weights_are_refused(run):
     change(run / "evaluation.json", weights_sha256=None)
-    with pytest.raises(InputError, match=r"which weights they are of .*evaluate\.py"):
+    with pytest.raises(InputError, match=r"which weights they are of .*lclipseg evaluate"):
         dry_run(run)
 
 
@@ -313,7 +313,7 @@ def test_results_that_are_not_of_the_whole_are_refused(run, field, value):
 
 def test_something_else_than_results_is_refused(run):
     (run / "evaluation.json").write_text('{"mean_iou": 0.99}')
-    with pytest.raises(InputError, match=r"no record of scripts/evaluate\.py: it lacks .*scores"):
+    with pytest.raises(InputError, match=r"no record of `lclipseg evaluate`: it lacks .*scores"):
         dry_run(run)
 
 
