@@ -14,6 +14,7 @@ from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from lclipseg.console.errors import InputError
+from lclipseg.console.files import read_yaml
 
 METAVARS = {str: "TEXT", int: "INTEGER", float: "NUMBER", bool: "true|false"}
 TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -123,8 +124,6 @@ def _instance(group: Any, values: argparse.Namespace) -> Any:
 
 def _options(path: Path, parser: argparse.ArgumentParser) -> list[str]:
     """The recipe as command-line options, so that both go through the same type checks."""
-    from lclipseg.console.files import read_yaml  # needs a library, which a command without a recipe does not
-
     if not path.is_file():
         raise InputError(f"recipe {path} does not exist; the published ones are in configuration/recipes/.")
     values = read_yaml(path, "recipe ")

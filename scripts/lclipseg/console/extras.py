@@ -5,7 +5,7 @@ from importlib.util import find_spec
 EXTRAS = {
     "export": ("onnx", "onnx_ir", "onnxruntime", "onnxscript"),
     "serve": ("fastapi", "prometheus_client", "uvicorn"),
-    "train": ("accelerate", "datasets", "evaluate", "jinja2", "tensorboard", "yaml"),
+    "train": ("accelerate", "datasets", "jinja2", "tensorboard"),
     "report": ("matplotlib", "scipy"),
 }
 

@@ -38,8 +38,8 @@ def load_model(path_or_repo: str | Path, revision: str | None = None) -> tuple[A
     source, folder = _located(path_or_repo)
     if folder is not None and _is_exported(folder):
         raise InputError(
-            f"{folder} holds an exported model, which segment.py and evaluate.py can run and nothing else can use; "
-            f"give the checkpoint that it was made from ({ExportRecord.load(folder).model})"
+            f"{folder} holds an exported model, which `lclipseg segment` and `lclipseg evaluate` can run and "
+            f"nothing else can use; give the checkpoint that it was made from ({ExportRecord.load(folder).model})"
         )
     with _failures_named(source):
         _check_model_type(source, revision)
@@ -67,7 +67,7 @@ def load_runnable(path_or_repo: str | Path, revision: str | None = None) -> tupl
     """Load a checkpoint, or an exported model, for those who only run it; see [`load_model`].
 
     Args:
-        path_or_repo (`str` or `Path`): as for [`load_model`], or a folder that `scripts/export.py` wrote.
+        path_or_repo (`str` or `Path`): as for [`load_model`], or a folder that `lclipseg export` wrote.
         revision (`str`, *optional*): branch, tag or commit of the repository.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What train.py can be told, on the command line or in a recipe."""
+"""What `lclipseg train` can be told, on the command line or in a recipe."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
