@@ -9,9 +9,10 @@ import pytest
 import yaml
 from published_trees import PAIRS, named, only_mask, own_recipe, prepare, stem_in, write_image, write_pair
 
-from lclipseg.commands.prepare_data import PrepareArguments, main
 from lclipseg.console.errors import InputError
+from lclipseg.data.arguments import PrepareArguments
 from lclipseg.data.open import load_segmentation_data
+from lclipseg.data.prepare import prepare as prepare_data
 from lclipseg.data.sources.parts import SplitPart
 from lclipseg.data.sources.recipe import RECIPES, Recipe
 
@@ -300,7 +301,7 @@ def test_published_ade20k_masks_can_be_read(tmp_path):
     content = yaml.safe_load((RECIPES / "ade20k.yaml").read_text())
     (tmp_path / "own.yaml").write_text(yaml.safe_dump({**content, **layout}))
     data = load_segmentation_data(
-        main(str(tmp_path / "own.yaml"), PrepareArguments(str(sample), str(tmp_path / "out"))), "val"
+        prepare_data(str(tmp_path / "own.yaml"), PrepareArguments(str(sample), str(tmp_path / "out"))), "val"
     )
     seen = {data.classes.names[value] for sample in data for value in np.unique(sample.mask) if value != 255}
     assert len(data) == 3

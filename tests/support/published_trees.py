@@ -7,8 +7,9 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from lclipseg.commands.prepare_data import PrepareArguments, main
+from lclipseg.data.arguments import PrepareArguments
 from lclipseg.data.open import load_segmentation_data
+from lclipseg.data.prepare import prepare as prepare_data
 from lclipseg.data.sources.parts import SplitPart
 
 PAIRS = {"images": "photos/*.png", "masks": "labels/*.png"}
@@ -41,7 +42,7 @@ def stem_in(low: float, high: float, form: str = "scene_{:03d}") -> str:
 
 
 def prepare(recipe: str, root: Path) -> Path:
-    return main(recipe, PrepareArguments(str(root / "source"), str(root / "out")))
+    return prepare_data(recipe, PrepareArguments(str(root / "source"), str(root / "out")))
 
 
 def own_recipe(tmp_path: Path, **keys) -> str:
