@@ -21,6 +21,7 @@ from .fusion_lclipseg import LClipSegFusionLayer, LClipSegImageToText, LClipSegT
 from .heads_lclipseg import OPEN_GUIDANCES, LClipSegHead, head_class
 from .loss_lclipseg import draw_phase, segmentation_loss
 from .outputs_lclipseg import LClipSegSemanticSegmenterOutput, record_fusion
+from .padding_lclipseg import make_padding_traceable
 from .vocabulary_lclipseg import LClipSegVocabulary, some
 
 
@@ -86,6 +87,7 @@ class LClipSegForSemanticSegmentation(LClipSegVocabulary, LClipSegPreTrainedMode
     def __init__(self, config: LClipSegConfig):
         super().__init__(config)
         self.backbone = AutoBackbone.from_config(config.backbone_config, **(config.backbone_kwargs or {}))
+        make_padding_traceable(self.backbone)
         self._check_backbone_strides()
         self.head = head_class(config.guidance)(config, self.backbone.channels)
         self._no_split_modules = [type(self.head).__name__]  # small, and its parts' outputs meet outside them
@@ -223,10 +225,15 @@ class LClipSegForSemanticSegmentation(LClipSegVocabulary, LClipSegPreTrainedMode
         self.config.text_config = None
         return self
 
+    def _weight_dtype(self) -> torch.dtype:
+        # As `dtype`, but a replica of nn.DataParallel has its weights as plain attributes, and no parameters.
+        found = (parameter.dtype for parameter in self.parameters() if parameter.is_floating_point())
+        return next(found, self.head.decoder.output.weight.dtype)
+
     def _feature_maps(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, ...]:
         # Channels last in memory, which every following layer keeps: depthwise convolutions and enlargements are then
         # several times faster on a CPU, and half-precision ones on a GPU need no transposition.
-        pixel_values = pixel_values.to(self.dtype, memory_format=torch.channels_last)
+        pixel_values = pixel_values.to(self._weight_dtype(), memory_format=torch.channels_last)
         # Requests for hidden states and attentions are meant for the fusion layers; some backbones would reject them.
         feature_maps = self.backbone(pixel_values, output_hidden_states=False, output_attentions=False).feature_maps
         if not torch.compiler.is_compiling():  # a compiled or exported graph has been run once before, unlike a config
@@ -269,7 +276,7 @@ class LClipSegForSemanticSegmentation(LClipSegVocabulary, LClipSegPreTrainedMode
         # In float32: the difference is small against both, and in half precision its length could underflow.
         center = self.class_center.float()
         centred = nn.functional.normalize(class_embeddings.to(center), dim=-1) - center
-        return nn.functional.normalize(centred, dim=-1).to(self.dtype)
+        return nn.functional.normalize(centred, dim=-1).to(self._weight_dtype())
 
     def _stored_class_embeddings(self) -> torch.Tensor:
         # Not inside a compiled or exported graph, which must not branch on values; nor on meta, where there are none.

@@ -124,6 +124,26 @@ def test_loss_of_ignored_pixels_alone_is_zero_with_gradient(guidance, pixel_valu
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
 
 
+def replica(module: torch.nn.Module) -> torch.nn.Module:
+    """As nn.DataParallel makes one for each GPU: its weights are plain attributes, and there are no parameters."""
+    copy = module._replicate_for_data_parallel()
+    for name, weight in module._parameters.items():
+        setattr(copy, name, None if weight is None else weight.view_as(weight))
+    for name, child in module._modules.items():
+        copy._modules[name] = None if child is None else replica(child)
+    return copy
+
+
+@pytest.mark.parametrize("guidance", HEADS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_replica_without_parameters_gives_the_same_logits_and_loss(guidance, dtype, pixel_values):
+    model, labels = tiny_model(guidance=guidance).to(dtype), torch.randint(0, 3, (2, 64, 96))
+    expected, copy = model(pixel_values, labels=labels), replica(model)
+    assert not list(copy.parameters())
+    found = copy(pixel_values, labels=labels)
+    assert torch.equal(found.logits, expected.logits) and found.loss == expected.loss
+
+
 # --------------------------------------------------------------------------------------------- where classes come from
 
 

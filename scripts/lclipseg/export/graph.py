@@ -10,7 +10,6 @@ import onnx_ir
 import torch
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from safetensors.torch import load_file, save_file
-from timm.layers.conv2d_same import Conv2dSame
 
 from lclipseg.console.errors import InputError
 from lclipseg.export.label_map import LOGITS, OPSET, PIXEL_VALUES
@@ -26,6 +25,7 @@ from lclipseg.networks.export_record import (
 )
 from modeling_lclipseg import WordBank
 from modeling_lclipseg.heads_lclipseg import OPEN_GUIDANCES
+from modeling_lclipseg.padding_lclipseg import LClipSegConv2dSame
 
 Vocabulary = Literal["open", "baked"]
 
@@ -86,13 +86,11 @@ def _check_vocabulary(model: Any, vocabulary: Vocabulary) -> None:
 
 
 def _onnx_same_padding() -> AbstractContextManager:
-    """Inside, timm's convolutions with TensorFlow's padding become what ONNX has for them.
-
-    As they stand they compute their padding from the size of the image. In the graph that is arithmetic on shapes
-    before every such convolution, and the exporter takes minutes instead of seconds to follow it.
+    """Inside, convolutions with TensorFlow's padding become what ONNX has for them: as they are traced otherwise there
+    would be arithmetic on shapes before each of them.
     """
 
-    def forward(self: Conv2dSame, maps: torch.Tensor) -> torch.Tensor:
+    def forward(self: LClipSegConv2dSame, maps: torch.Tensor) -> torch.Tensor:
         height, width = ((side + step - 1) // step for side, step in zip(maps.shape[-2:], self.stride, strict=True))
         return torch.onnx.ops.symbolic(
             "Conv",
@@ -109,7 +107,7 @@ def _onnx_same_padding() -> AbstractContextManager:
             version=OPSET,
         )
 
-    return mock.patch.object(Conv2dSame, "forward", forward)
+    return mock.patch.object(LClipSegConv2dSame, "forward", forward)
 
 
 def check_out(folder: Path) -> None:

@@ -1,0 +1,44 @@
+"""TensorFlow's "same" padding in a form that `torch.compile` and `torch.export` follow for images of any size.
+
+timm's networks from TensorFlow (`tf_...`) pad each strided convolution by as much as the size of its input needs, now
+more and now less. In a graph for any size that is a formula with remainders and maxima, inside the next layer's and so
+on, which takes torch minutes or for ever to simplify. Here the sides that come out are plain quotients.
+"""
+
+import torch
+import torch.nn.functional as F
+from timm.layers import Conv2dSame
+from torch import nn
+
+
+class LClipSegConv2dSame(Conv2dSame):
+    """timm's convolution; while it is traced, one that computes the same from a fixed padding that is cut to size."""
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        """`maps` (B, C, H, W) give (B, C', H / stride, W / stride), rounded up."""
+        if not torch.compiler.is_compiling():
+            return super().forward(maps)
+        for axis in (-2, -1):
+            maps = self._cut_to_size(maps, axis)
+        return F.conv2d(maps, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+
+    def _cut_to_size(self, maps: torch.Tensor, axis: int) -> torch.Tensor:
+        kernel, stride = self.dilation[axis] * (self.kernel_size[axis] - 1) + 1, self.stride[axis]
+        side = maps.shape[axis]
+        whole = ((side + stride - 1) // stride - 1) * stride + kernel  # what the convolution wants to see
+        padding = (kernel, kernel) if axis == -1 else (0, 0, kernel, kernel)
+        return F.pad(maps, padding).narrow(axis, kernel - (whole - side) // 2, whole)
+
+
+def make_padding_traceable(network: nn.Module) -> None:
+    """Let timm's convolutions with TensorFlow's padding be traced; what they compute and are named stays. One whose
+    kernel is smaller than its stride, which no network of ours has, is left alone: it may have nothing to pad."""
+    for module in network.modules():
+        if type(module) is Conv2dSame and all(
+            dilation * (side - 1) + 1 >= stride
+            for side, stride, dilation in zip(module.kernel_size, module.stride, module.dilation, strict=True)
+        ):
+            module.__class__ = LClipSegConv2dSame
+
+
+__all__ = ["LClipSegConv2dSame", "make_padding_traceable"]
