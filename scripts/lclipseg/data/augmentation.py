@@ -102,15 +102,28 @@ def training_transform(
     max_class_share: float,
     image_mean: Sequence[float],
     image_std: Sequence[float],
+    flip: bool = True,
+    colour_jitter: float = 0.3,
+    hue_jitter: float = 0.03,
 ) -> v2.Transform:
-    """Scale, crop, flip, colour jitter, normalisation as the backbone was pre-trained with."""
+    """
+    Scale, crop, flip, colour jitter, normalisation as the backbone was pre-trained with.
+
+    Args:
+        crop_size, shortest_edge, scale, max_class_share: See [`RandomScaledCrop`].
+        image_mean, image_std (sequence of `float`): Of each channel, for colours scaled to [0, 1].
+        flip (`bool`): Whether half of the images are flipped left to right.
+        colour_jitter (`float`): Largest relative change of brightness, contrast and saturation, 0 to 1.
+        hue_jitter (`float`): Largest change of the hue, 0 to 0.5 of the colour circle; more than half of the time of
+            an augmentation on a CPU.
+    """
     return v2.Compose(
         [
             RandomScaledCrop(
                 crop_size, shortest_edge, scale, max_class_share, fill=[255 * value for value in image_mean]
             ),
-            v2.RandomHorizontalFlip(),
-            v2.ColorJitter(brightness=0.3, contrast=0.3, saturation=0.3, hue=0.03),
+            v2.RandomHorizontalFlip(p=0.5 if flip else 0.0),
+            v2.ColorJitter(colour_jitter, colour_jitter, colour_jitter, hue_jitter),
             v2.ToDtype({tv_tensors.Image: torch.float32, "others": None}, scale=True),
             v2.Normalize(mean=list(image_mean), std=list(image_std)),
         ]

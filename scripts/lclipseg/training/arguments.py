@@ -142,6 +142,16 @@ class DataArguments:
     max_class_share: float = field(
         default=0.75, metadata={"help": "Largest share of a crop that one class may have before it is drawn again."}
     )
+    flip: bool = field(
+        default=True,
+        metadata={"help": "Flip half of the crops left to right; false where left and right are classes."},
+    )
+    colour_jitter: float = field(
+        default=0.3, metadata={"help": "Largest relative change of brightness, contrast and saturation, 0 to 1."}
+    )
+    hue_jitter: float = field(
+        default=0.03, metadata={"help": "Largest change of the hue, 0 to 0.5; it costs more time than all else."}
+    )
     shortest_edge: int | None = field(
         default=None,
         metadata={
@@ -169,6 +179,8 @@ class DataArguments:
         _check(self, lambda value: 0 <= value <= 1, "a share from 0 to 1", "max_unreadable")
         _check(self, lambda value: 0 < value <= 1, "a share above 0, 1 at most", "max_class_share")
         _check(self, lambda value: value >= 0, "0 or more", "num_workers")
+        _check(self, lambda value: 0 <= value <= 1, "a share from 0 to 1", "colour_jitter")
+        _check(self, lambda value: 0 <= value <= 0.5, "0 to 0.5", "hue_jitter")
         _check(self, lambda value: value is None or value >= 0, "0 or more", "shortest_edge")
         _check(self, lambda value: value is None or value > 0, "above 0", "images_per_epoch")
         _pair("crop_size", self.crop_size)

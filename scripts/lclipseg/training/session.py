@@ -159,6 +159,9 @@ def _transform(arguments: DataArguments, start: Start) -> Any:
         arguments.max_class_share,
         processor.image_mean,
         processor.image_std,
+        arguments.flip,
+        arguments.colour_jitter,
+        arguments.hue_jitter,
     )
 
 

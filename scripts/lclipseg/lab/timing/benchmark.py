@@ -1,10 +1,11 @@
 """Time LClipSeg against what users would pick instead: an image in, the class of every pixel out; or a training step;
-or the parts of one network against what the machine allows; or the label map alone.
+or the parts of one network against what the machine allows; or the label map alone; or steps by number of classes.
 
-    python -m lclipseg.lab.timing.benchmark predict --threads 2
-    python -m lclipseg.lab.timing.benchmark parts --models lclipseg-mbv3 --classes 150
-    python -m lclipseg.lab.timing.benchmark label-map
-    python -m lclipseg.lab.timing.benchmark train --data data/camvid --models lclipseg-mbv3s segformer-b0 --size 256
+    python scripts/benchmark.py predict --threads 2
+    python scripts/benchmark.py parts --models lclipseg-mbv3 --classes 150
+    python scripts/benchmark.py label-map
+    python scripts/benchmark.py steps --models lclipseg-mbv3s --classes 11 36 150 --batch_sizes 1 8 --size 256
+    python scripts/benchmark.py train --data data/camvid --models lclipseg-mbv3s segformer-b0 --size 256
 
 Contestants take turns in one process. A number is the median over rounds with its quartiles; a ratio is the median of
 the rounds' own ratios with a 95 % interval. Writes OUT/benchmark-MODE.json and .md, and a plot of predictions.
@@ -39,8 +40,10 @@ from lclipseg.lab.timing.report import (
     parts_markdown,
     predict_markdown,
     save_plot,
+    steps_markdown,
     train_markdown,
 )
+from lclipseg.lab.timing.step_speed import step_rows
 from lclipseg.lab.timing.stopwatch import Ratio, Stopwatch, Timing, in_turns
 from lclipseg.lab.timing.train_speed import train_speed
 from modeling_lclipseg import LClipSegForSemanticSegmentation
@@ -95,16 +98,17 @@ class BenchmarkArguments:
     compile: bool = field(default=False, metadata={"help": "Put the networks through torch.compile."})
     data: str | None = field(default=None, metadata={"help": "train: the data set, as `lclipseg train` takes it."})
     batch_size: int = field(default=8, metadata={"help": "train: images a step."})
+    batch_sizes: list[int] = field(default_factory=lambda: [1, 8], metadata={"help": "steps: images a step."})
     num_workers: int = field(default=0, metadata={"help": "train: processes that read and augment."})
     cache: bool = field(default=False, metadata={"help": "train: keep decoded images in memory."})
     cache_on_device: bool = field(default=False, metadata={"help": "train: keep and augment them on the device."})
     out: str = field(default="docs/results", metadata={"help": "Folder for the results."})
 
     def __post_init__(self) -> None:
-        if self.rounds < 2 or self.warm_up < 0 or self.threads < 1 or min(self.classes) < 1 or self.size < 32:
-            raise InputError(
-                "allowed: --rounds from 2, --warm_up from 0, --threads and --classes from 1, --size from 32."
-            )
+        if self.rounds < 2 or self.warm_up < 0 or self.threads < 1 or self.size < 32:
+            raise InputError("allowed: --rounds from 2, --warm_up from 0, --threads from 1, --size from 32.")
+        if min(self.classes) < 1 or min(self.batch_sizes) < 1:
+            raise InputError("allowed: --classes and --batch_sizes from 1.")
         if self.device == "cuda" and not torch.cuda.is_available():
             raise InputError("--device cuda: torch sees no such device; use --device cpu.")
 
@@ -231,6 +235,25 @@ def label_maps(args: BenchmarkArguments) -> None:
     _write(args, "label-map", content, label_map_markdown(content, rows))
 
 
+def steps(args: BenchmarkArguments) -> None:
+    """Time training steps by number of classes and batch, with the exact and with the sampled loss."""
+    (model,) = args.models or ["lclipseg-mbv3s"]
+    with Console(stderr=True).status("") as status:
+        rows = step_rows(
+            model,
+            args.classes,
+            args.batch_sizes,
+            args.size,
+            args.rounds,
+            args.warm_up,
+            args.patience,
+            torch.device(args.device),
+            status.update,
+        )
+    content = {**_circumstances(args), "model": model, "rows": [asdict(row) for row in rows]}
+    _write(args, "steps", content, steps_markdown(content, rows))
+
+
 def _image(args: BenchmarkArguments) -> Image.Image:
     try:
         return Image.open(args.image).convert("RGB").resize((args.size, args.size))
@@ -262,6 +285,7 @@ MODES: dict[str, Callable[[BenchmarkArguments], None]] = {
     "parts": parts,
     "label-map": label_maps,
     "train": train,
+    "steps": steps,
 }
 
 
@@ -269,6 +293,8 @@ def main(mode: str, args: BenchmarkArguments) -> None:
     """Run one of [`MODES`]."""
     if mode not in MODES:
         raise InputError(f"{mode!r} cannot be timed; allowed: {', '.join(MODES)}.")
+    if mode == "steps" and len(args.models or [""]) != 1:
+        raise InputError("steps: give one preset by --models.")
     if args.compile and mode != "predict":
         raise InputError(f"--compile has no part in {mode!r}; leave it out.")
     torch.set_num_threads(args.threads)

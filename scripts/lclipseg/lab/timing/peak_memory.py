@@ -34,15 +34,16 @@ def peak_memory(name: str, setting: Setting) -> PeakMemory | None:
 
 
 def _predict_alone(name: str, setting: Setting, threads: int) -> PeakMemory:
-    libraries = _largest()
+    libraries = largest()
     torch.set_num_threads(threads)
     contestant = build_contestant(name, setting)
     with torch.inference_mode():
         image = Image.new("RGB", (setting.size, setting.size))
         contestant.label(contestant.forward(contestant.prepare(image)))
-    return PeakMemory(libraries, _largest())
+    return PeakMemory(libraries, largest())
 
 
-def _largest() -> float:
+def largest() -> float:
+    """The largest resident size of this process so far, in MB."""
     found = re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text())
     return round(int(found[1]) * 1024 / 1e6, 1) if found else float("nan")

@@ -8,6 +8,7 @@ from typing import Any
 from lclipseg.lab.timing.floor import PartCost, Rates
 from lclipseg.lab.timing.label_map_speed import LabelMapRow
 from lclipseg.lab.timing.peak_memory import PeakMemory
+from lclipseg.lab.timing.step_speed import StepRow
 from lclipseg.lab.timing.stopwatch import Ratio, Timing
 
 
@@ -169,6 +170,30 @@ def label_map_markdown(content: Mapping[str, Any], rows: Sequence[LabelMapRow]) 
         f"| {row.num_classes} | {row.method} | {_timing(row.time_ms)} | {_ratio(row.ratio)} | {row.identical:.4%} |"
         for row in rows
     ]
+    return "\n".join(lines) + "\n"
+
+
+def steps_markdown(content: Mapping[str, Any], rows: Sequence[StepRow]) -> str:
+    """The table of training steps by classes and batch."""
+    given = content["arguments"]
+    lines = [
+        "# Training steps by number of classes",
+        "",
+        f"{content['model']}, crops of {given['size']}x{given['size']} pixels, forward and backward alone. "
+        f"{_circumstances(content)} The exact loss is of all pixels, the sampled one of one in sixteen, which is what "
+        "training takes. Medians over steps in turns, with quartiles in brackets; ratios to the fewest classes with "
+        "the same loss and batch, with 95 % intervals; memory is the most that a process of two steps took beyond its "
+        "libraries.",
+        "",
+        "| images | classes | loss | step, ms | ratio | memory, MB |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        memory = "" if row.memory_mb is None else f"{row.memory_mb.total - row.memory_mb.libraries:.0f}"
+        lines.append(
+            f"| {row.batch_size} | {row.num_classes} | {row.loss} | {_timing(row.step_ms)} | {_ratio(row.ratio)} | "
+            f"{memory} |"
+        )
     return "\n".join(lines) + "\n"
 
 
