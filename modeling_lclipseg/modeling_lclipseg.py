@@ -81,6 +81,9 @@ class LClipSegForSemanticSegmentation(LClipSegVocabulary, LClipSegPreTrainedMode
         config ([`LClipSegConfig`]): The configuration. The weights are random; see `from_pretrained` for trained ones.
     """
 
+    # Whether the loss of a training step takes one pixel of every 4x4 cell, or all of them as in eval mode.
+    samples_loss: bool = True
+
     head: LClipSegHead
     text_model: CLIPTextModelWithProjection | None
 
@@ -288,7 +291,9 @@ class LClipSegForSemanticSegmentation(LClipSegVocabulary, LClipSegPreTrainedMode
         return self.class_embeddings
 
     def _loss(self, logits, auxiliary_logits, labels, class_mask, phase) -> torch.Tensor:
-        if self.training and phase is None:
+        if not (self.training and self.samples_loss):
+            phase = None
+        elif phase is None:
             phase = draw_phase()
         return segmentation_loss(
             logits,
@@ -296,7 +301,7 @@ class LClipSegForSemanticSegmentation(LClipSegVocabulary, LClipSegPreTrainedMode
             labels,
             ignore_index=self.config.semantic_loss_ignore_index,
             auxiliary_loss_weight=self.config.auxiliary_loss_weight,
-            phase=phase if self.training else None,
+            phase=phase,
             class_mask=class_mask,
         )
 

@@ -227,6 +227,13 @@ class RunArguments:
             "run."
         },
     )
+    loss_pixels: Literal["sixteenth", "all"] = field(
+        default="sixteenth",
+        metadata={
+            "help": "Pixels of a step's loss: one of every 4x4 cell, which is the loss of all of them in expectation, "
+            "or all, which takes longer the more classes there are."
+        },
+    )
     batch_norm: Literal["synced", "frozen"] = field(
         default="synced",
         metadata={

@@ -1,6 +1,7 @@
 """A run from where it stands to its end: steps, validations, checkpoints, and what is shown meanwhile."""
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from lclipseg.training.signals import StopRequest
 from lclipseg.training.steps import Step, Training
 
 LOG_EVERY = 10  # steps
+LINES = 50  # of a whole run, where there is no terminal for a bar
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,8 @@ class TrainingRun:
             TimeRemainingColumn(),
             disable=not self.accelerator.is_main_process,
         )
+        self.lines_every = max(LOG_EVERY, self.total // LINES) if not self.bar.console.is_terminal else None
+        self.began = (time.perf_counter(), progress.step)
         self.task = self.bar.add_task(
             "step", total=self.total, completed=progress.step, loss="-", rate=0.0, data=0.0, iou="-"
         )
@@ -137,4 +141,17 @@ class TrainingRun:
             values = {"loss": step.loss, "learning_rate": step.learning_rate, "gradient_norm": step.gradient_norm}
             self.accelerator.log(values, step=number)
             self.bar.update(self.task, loss=f"{step.loss:.3f}", rate=step.learning_rate, data=step.data_share)
+        if self.lines_every is not None and (number % self.lines_every == 0 or number == self.total):
+            self.bar.console.print(self._line(step), highlight=False, soft_wrap=True)
         self.bar.update(self.task, completed=number)
+
+    def _line(self, step: Step) -> str:
+        """What the bar would show: `step 120/2400  loss 1.234  rate 9.5e-04  52 images/s  data 3%  12 min left`."""
+        began, first = self.began
+        number, seconds = self.progress.step, time.perf_counter() - began
+        per_step = seconds / max(1, number - first)
+        return (
+            f"step {number}/{self.total}  loss {step.loss:.3f}  rate {step.learning_rate:.1e}  "
+            f"{self.training.samples_per_step / per_step:.0f} images/s  data {step.data_share:.0%}  "
+            f"{per_step * (self.total - number) / 60:.0f} min left"
+        )

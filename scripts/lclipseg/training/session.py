@@ -49,6 +49,7 @@ def train(model_arguments: ModelArguments, data_arguments: DataArguments, run_ar
     data = RunData.open(data_arguments)
     words = {fold_name(word) for one in data.all_classes for of_one in (one.names, *one.prompts) for word in of_one}
     start = begin(model_arguments, data.classes, words, data_arguments.shortest_edge, run_arguments.seed)
+    start.model.samples_loss = run_arguments.loss_pixels == "sixteenth"
     folder.check_space(start.model)
     if run_arguments.channels_last:
         start.model.to(memory_format=torch.channels_last)  # type: ignore[call-arg]

@@ -76,11 +76,10 @@ class Step:
         names = {index: f"class {index}" for index in range(num_classes)}
         # No class is left out by its number, as the one with 255 would be.
         config = load_preset(preset).build_config(id2label=names, semantic_loss_ignore_index=-100)
-        self.model: Any = LClipSegForSemanticSegmentation(config)
-        self.model.to(device).train()
+        self.model: Any = LClipSegForSemanticSegmentation(config).train()
+        self.model.to(device)
         self.model.set_classes(list(names.values()), torch.randn(num_classes, config.class_embed_dim))
-        if loss == EXACT:
-            self.model.training = False  # its layers go on training
+        self.model.samples_loss = loss == SAMPLED
         self.images = torch.randn(batch_size, 3, size, size, device=device)
         self.labels = torch.randint(num_classes, (batch_size, size, size), device=device)
 
@@ -98,7 +97,7 @@ def _peak_memory(*kind: str | int) -> PeakMemory | None:
         return process.submit(_step_alone, kind, torch.get_num_threads()).result()
 
 
-def _step_alone(kind: tuple[Any, ...], threads: int) -> PeakMemory:
+def _step_alone(kind: Any, threads: int) -> PeakMemory:
     libraries = largest()
     torch.set_num_threads(threads)
     step = Step(*kind, torch.device("cpu"))
