@@ -33,7 +33,7 @@ from lclipseg.networks.checkpoints import load_model, load_runnable, weights_sha
 from lclipseg.networks.export_record import BANK_FILE, MODEL_FILE, ExportRecord
 from lclipseg.prediction.scoring import score
 from lclipseg.prediction.segment import segment_images
-from modeling_lclipseg import LClipSegImageProcessor, WordBank
+from modeling_lclipseg import LClipSegForSemanticSegmentation, LClipSegImageProcessor, WordBank
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ROOT / "checkpoints" / "lclipseg-mbv3s-camvid"
@@ -303,6 +303,15 @@ def test_baked_graph_takes_no_classes(baked, tmp_path):
 def test_exported_model_knows_the_vectors_of_another_tower(open_graph):
     with pytest.raises(ValueError, match="do not come from this"):
         load_runnable(open_graph)[0].set_classes(["tree"], torch.eye(32)[1:2])
+
+
+def test_exported_model_knows_what_was_trained(tmp_path):
+    source = save_checkpoint(tmp_path / "checkpoint")
+    model = LClipSegForSemanticSegmentation.from_pretrained(source)
+    model.set_classes(["tree"], vectors(4)[3:]).save_pretrained(source)
+    found = load_runnable(exported(source, tmp_path / "out"))[0].trained_classes()
+    assert found[0] == NAMES
+    assert torch.equal(found[1], model.trained_classes()[1])
 
 
 @pytest.mark.parametrize("guidance", ["denseclip", "none"])

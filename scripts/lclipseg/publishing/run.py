@@ -42,8 +42,9 @@ class TrainedRun:
 
     @property
     def data_name(self) -> str:
-        """The name of the training data: the last part of its path, without an ending."""
-        return Path(self.arguments["data"]).stem
+        """The names of the training data, joined by "+": the last parts of their paths, without an ending."""
+        data = self.arguments["data"]
+        return "+".join(Path(source).stem for source in ([data] if isinstance(data, str) else data))
 
     @property
     def weights_bytes(self) -> int:
