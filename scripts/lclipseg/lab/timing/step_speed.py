@@ -77,7 +77,7 @@ class Step:
         # No class is left out by its number, as the one with 255 would be.
         config = load_preset(preset).build_config(id2label=names, semantic_loss_ignore_index=-100)
         self.model: Any = LClipSegForSemanticSegmentation(config).train()
-        self.model.to(device)
+        self.model.to(device)  # type: ignore[arg-type]
         self.model.set_classes(list(names.values()), torch.randn(num_classes, config.class_embed_dim))
         self.model.samples_loss = loss == SAMPLED
         self.images = torch.randn(batch_size, 3, size, size, device=device)
@@ -97,10 +97,10 @@ def _peak_memory(*kind: str | int) -> PeakMemory | None:
         return process.submit(_step_alone, kind, torch.get_num_threads()).result()
 
 
-def _step_alone(kind: Any, threads: int) -> PeakMemory:
+def _step_alone(kind: tuple, threads: int) -> PeakMemory:
     libraries = largest()
     torch.set_num_threads(threads)
-    step = Step(*kind, torch.device("cpu"))
+    step = Step(*kind, device=torch.device("cpu"))
     for _ in range(2):
         step()
     return PeakMemory(libraries, largest())
