@@ -18,16 +18,13 @@ class LClipSegConv2dSame(Conv2dSame):
         """`maps` (B, C, H, W) give (B, C', H / stride, W / stride), rounded up."""
         if not torch.compiler.is_compiling():
             return super().forward(maps)
-        for axis in (-2, -1):
-            maps = self._cut_to_size(maps, axis)
-        return F.conv2d(maps, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
-
-    def _cut_to_size(self, maps: torch.Tensor, axis: int) -> torch.Tensor:
-        kernel, stride = self.dilation[axis] * (self.kernel_size[axis] - 1) + 1, self.stride[axis]
-        side = maps.shape[axis]
-        whole = ((side + stride - 1) // stride - 1) * stride + kernel  # what the convolution wants to see
-        padding = (kernel, kernel) if axis == -1 else (0, 0, kernel, kernel)
-        return F.pad(maps, padding).narrow(axis, kernel - (whole - side) // 2, whole)
+        kernels = [step * (side - 1) + 1 for side, step in zip(self.kernel_size, self.dilation, strict=True)]
+        padded = F.pad(maps, (kernels[1], kernels[1], kernels[0], kernels[0]))
+        for axis, kernel, stride in zip((2, 3), kernels, self.stride, strict=True):
+            side = maps.shape[axis]
+            whole = ((side + stride - 1) // stride - 1) * stride + kernel  # what the convolution wants to see
+            padded = padded.narrow(axis, kernel - (whole - side) // 2, whole)
+        return F.conv2d(padded, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
 
 
 def make_padding_traceable(network: nn.Module) -> None:

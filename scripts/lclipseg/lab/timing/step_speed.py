@@ -55,7 +55,7 @@ def step_rows(
         kinds = [(loss, num_classes) for loss in LOSSES for num_classes in sorted(classes)]
         steps = {
             f"{batch_size} images, {num_classes} classes, {loss}": Step(
-                preset, num_classes, batch_size, loss, size, device
+                device, preset, num_classes, batch_size, loss, size
             )
             for loss, num_classes in kinds
         }
@@ -72,12 +72,11 @@ def step_rows(
 class Step:
     """A training step that can be taken again and again: called, it gives its milliseconds."""
 
-    def __init__(self, preset: str, num_classes: int, batch_size: int, loss: str, size: int, device: torch.device):
+    def __init__(self, device: torch.device, preset: str, num_classes: int, batch_size: int, loss: str, size: int):
         names = {index: f"class {index}" for index in range(num_classes)}
         # No class is left out by its number, as the one with 255 would be.
         config = load_preset(preset).build_config(id2label=names, semantic_loss_ignore_index=-100)
-        self.model: Any = LClipSegForSemanticSegmentation(config).train()
-        self.model.to(device)  # type: ignore[arg-type]
+        self.model = _on(device, LClipSegForSemanticSegmentation(config)).train()
         self.model.set_classes(list(names.values()), torch.randn(num_classes, config.class_embed_dim))
         self.model.samples_loss = loss == SAMPLED
         self.images = torch.randn(batch_size, 3, size, size, device=device)
@@ -90,6 +89,10 @@ class Step:
         return watch.milliseconds
 
 
+def _on(device: torch.device, model: Any) -> Any:
+    return model.to(device)
+
+
 def _peak_memory(*kind: str | int) -> PeakMemory | None:
     if not STATUS.is_file():
         return None
@@ -100,7 +103,7 @@ def _peak_memory(*kind: str | int) -> PeakMemory | None:
 def _step_alone(kind: tuple, threads: int) -> PeakMemory:
     libraries = largest()
     torch.set_num_threads(threads)
-    step = Step(*kind, device=torch.device("cpu"))
+    step = Step(torch.device("cpu"), *kind)
     for _ in range(2):
         step()
     return PeakMemory(libraries, largest())
