@@ -1,4 +1,4 @@
-"""A data set in which only some of its classes are labelled, and the lists of classes that are held out."""
+"""Parts of a data set: some of its classes, some of its images; and the lists of classes that are held out."""
 
 import difflib
 from collections.abc import Sequence
@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from lclipseg.console.errors import InputError
 from lclipseg.console.files import read_yaml
@@ -41,6 +42,34 @@ class ClassSubset(SegmentationData):
     def _read(self, index: int) -> Sample:
         sample = self.data[index]
         return replace(sample, mask=self.new_ids[sample.mask])
+
+
+class ImageSubset(SegmentationData):
+    """
+    A view of a data set in which only some images remain, drawn at random.
+
+    Args:
+        data ([`SegmentationData`]): What is looked at; it also does the caching.
+        count (`int`): How many images remain.
+        seed (`int`): Seed of the draw; a larger `count` of the same seed has these images among its own.
+
+    Raises:
+        [`InputError`]: there are not so many.
+    """
+
+    def __init__(self, data: SegmentationData, count: int, seed: int):
+        if not 0 < count <= len(data):
+            raise InputError(f"--max_images is {count}, but there are {len(data)} images to train on")
+        order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))
+        self.indices = sorted(order[:count].tolist())
+        super().__init__(data.classes, [data.names[index] for index in self.indices])
+        self.data = data
+
+    def fingerprint(self) -> str:
+        return f"{self.data.fingerprint()} {self.indices}"
+
+    def _read(self, index: int) -> Sample:
+        return self.data[self.indices[index]]
 
 
 def find_classes(names: Sequence[str], classes: ClassList) -> list[int]:

@@ -130,6 +130,9 @@ class DataArguments:
         default=None,
         metadata={"help": "YAML file `classes: [names]` of classes that training ignores, to be asked for later."},
     )
+    max_images: int | None = field(
+        default=None, metadata={"help": "Train on so many images of each set alone, drawn by --seed."}
+    )
     image_column: str | None = field(default=None, metadata={"help": "Image column of a table, where not obvious."})
     mask_column: str | None = field(default=None, metadata={"help": "Mask column of a table, where not obvious."})
     crop_size: list[int] = field(
@@ -182,7 +185,7 @@ class DataArguments:
         _check(self, lambda value: 0 <= value <= 1, "a share from 0 to 1", "colour_jitter")
         _check(self, lambda value: 0 <= value <= 0.5, "0 to 0.5", "hue_jitter")
         _check(self, lambda value: value is None or value >= 0, "0 or more", "shortest_edge")
-        _check(self, lambda value: value is None or value > 0, "above 0", "images_per_epoch")
+        _check(self, lambda value: value is None or value > 0, "above 0", "images_per_epoch", "max_images")
         _pair("crop_size", self.crop_size)
         _pair("scale", self.scale)
         if self.scale[0] > self.scale[1]:

@@ -46,7 +46,7 @@ def train(model_arguments: ModelArguments, data_arguments: DataArguments, run_ar
         folder.start(run_arguments.resume)
     set_seed(run_arguments.seed)
 
-    data = RunData.open(data_arguments)
+    data = RunData.open(data_arguments, run_arguments.seed)
     words = {fold_name(word) for one in data.all_classes for of_one in (one.names, *one.prompts) for word in of_one}
     start = begin(model_arguments, data.classes, words, data_arguments.shortest_edge, run_arguments.seed)
     start.model.samples_loss = run_arguments.loss_pixels == "sixteenth"

@@ -15,7 +15,7 @@ from lclipseg.data.labelled import SegmentationData
 from lclipseg.data.mix import MixedClasses, MixedSamples
 from lclipseg.data.open import load_segmentation_data, stream_segmentation_data
 from lclipseg.data.samples import Samples, TrainingSamples
-from lclipseg.data.subset import ClassSubset, find_classes, load_held_out
+from lclipseg.data.subset import ClassSubset, ImageSubset, find_classes, load_held_out
 from lclipseg.training.arguments import DataArguments
 
 if TYPE_CHECKING:
@@ -39,8 +39,12 @@ class RunData:
     all_classes: tuple[ClassList, ...]
 
     @classmethod
-    def open(cls, arguments: DataArguments) -> "RunData":
+    def open(cls, arguments: DataArguments, seed: int) -> "RunData":
         """
+        Args:
+            arguments ([`DataArguments`]): What is asked for.
+            seed (`int`): Seed of what is drawn, see `--max_images`.
+
         Raises:
             [`InputError`]: a source that cannot be used, or options that do not go together.
         """
@@ -48,6 +52,8 @@ class RunData:
             raise InputError("--streaming true takes one data set; several in one run are read from folders or tables")
         opened = [_open(arguments, source) for source in arguments.data]
         splits = [_without(arguments, *both) for both in opened]
+        if arguments.max_images is not None:
+            splits = [(ImageSubset(train, arguments.max_images, seed), held) for train, held in splits]
         return cls(
             names=_names(arguments.data),
             train=tuple(train for train, _ in splits),
@@ -98,8 +104,10 @@ def _open(arguments: DataArguments, source: str) -> tuple[Any, Any]:
     columns = {"image_column": arguments.image_column, "mask_column": arguments.mask_column}
     splits = (arguments.train_split, arguments.eval_split)
     if arguments.streaming:
-        if arguments.held_out is not None or arguments.cache or arguments.cache_on_device:
-            raise InputError("--streaming true goes with none of --held_out, --cache and --cache_on_device.")
+        if arguments.held_out or arguments.max_images or arguments.cache or arguments.cache_on_device:
+            raise InputError(
+                "--streaming true goes with none of --held_out, --max_images, --cache and --cache_on_device."
+            )
         streams = [stream_segmentation_data(source, split, classes=arguments.classes, **columns) for split in splits]
         return streams[0], streams[1]
     train, held = (
