@@ -9,11 +9,14 @@ A folder holds images/, masks/ (same stems, class indices) and classes.json; see
 a YAML file of the fields below; what stands on the command line wins.
 """
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
 
 from lclipseg.console import arguments
+from lclipseg.console.files import read_json
 from lclipseg.console.frame import run_command
-from lclipseg.training.arguments import DataArguments, ModelArguments, RunArguments
+from lclipseg.training.arguments import RUN_FILE, DataArguments, ModelArguments, RunArguments
 
 
 def main(model_arguments: ModelArguments, data_arguments: DataArguments, run_arguments: RunArguments) -> None:
@@ -23,8 +26,16 @@ def main(model_arguments: ModelArguments, data_arguments: DataArguments, run_arg
     train(model_arguments, data_arguments, run_arguments)
 
 
-def parse() -> tuple[Any, ...]:
-    return arguments.parse(__doc__, ModelArguments, DataArguments, RunArguments)
+def parse(argv: Sequence[str] | None = None) -> tuple[ModelArguments, DataArguments, RunArguments]:
+    """The options; those of a run that is resumed are read from its folder, and need not be given again."""
+    groups = (ModelArguments, DataArguments, RunArguments)
+    model, data, run = arguments.parse(__doc__, *groups, argv=argv)
+    record = Path(run.output_dir) / RUN_FILE
+    if run.resume and record.is_file():
+        known = {field.name for group in groups for field in fields(group)} - {"output_dir", "resume"}
+        begun = {name: value for name, value in read_json(record).get("arguments", {}).items() if name in known}
+        model, data, run = arguments.parse(__doc__, *groups, argv=argv, underneath=begun)
+    return model, data, run
 
 
 def command() -> None:

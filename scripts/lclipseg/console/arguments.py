@@ -7,7 +7,7 @@ A field is an option `--name VALUE` of its type: `str`, `int`, `float`, `bool` (
 import argparse
 import difflib
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from types import NoneType
@@ -20,7 +20,12 @@ METAVARS = {str: "TEXT", int: "INTEGER", float: "NUMBER", bool: "true|false"}
 TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
-def parse(description: str | None, *groups: Any, argv: Sequence[str] | None = None) -> tuple[Any, ...]:
+def parse(
+    description: str | None,
+    *groups: Any,
+    argv: Sequence[str] | None = None,
+    underneath: Mapping[str, Any] | None = None,
+) -> tuple[Any, ...]:
     """
     Parse `[RECIPE.yaml] [--field value ...]` into one instance of every dataclass in `groups`.
 
@@ -28,6 +33,7 @@ def parse(description: str | None, *groups: Any, argv: Sequence[str] | None = No
         description (`str`): Shown by `--help`, usually the command's docstring.
         groups (dataclasses): Classes whose fields are the options; field names are unique over all of them.
         argv (sequence of `str`, *optional*): The arguments; the process's own by default.
+        underneath (`dict`, *optional*): Values of fields that recipe and command line win over.
 
     Raises:
         [`InputError`]: the recipe is missing, is not a mapping, or has a field that no option has.
@@ -35,7 +41,8 @@ def parse(description: str | None, *groups: Any, argv: Sequence[str] | None = No
     argv = list(sys.argv[1:] if argv is None else argv)
     parser = _parser(description, groups)
     if argv and argv[0].endswith((".yaml", ".yml")):
-        argv = _options(Path(argv[0]), parser) + argv[1:]
+        argv = _recipe(Path(argv[0]), parser) + argv[1:]
+    argv = _options(underneath or {}) + argv
     values, unknown = parser.parse_known_args(list(_spelled(argv, parser)))
     if unknown:
         raise InputError(f"there is no option {unknown[0]!r}.{_hint(unknown[0].lstrip('-'), parser)} See --help.")
@@ -122,19 +129,24 @@ def _instance(group: Any, values: argparse.Namespace) -> Any:
     return group(**{field.name: getattr(values, field.name) for field in fields(group) if field.name in values})
 
 
-def _options(path: Path, parser: argparse.ArgumentParser) -> list[str]:
+def _recipe(path: Path, parser: argparse.ArgumentParser) -> list[str]:
     """The recipe as command-line options, so that both go through the same type checks."""
     if not path.is_file():
         raise InputError(f"recipe {path} does not exist; the published ones are in configuration/recipes/.")
     values = read_yaml(path, "recipe ")
     if not isinstance(values, dict):
         raise InputError(f"recipe {path} holds no `field: value` lines.")
-    options: list[str] = []
-    for name, value in values.items():
+    for name in values:
         if name not in _fields(parser):
             raise InputError(f"recipe {path}: there is no field {name!r}.{_hint(str(name), parser)}")
+    return _options(values)
+
+
+def _options(values: Mapping[str, Any]) -> list[str]:
+    options: list[str] = []
+    for name, value in values.items():
         items = value if isinstance(value, list) else [value]
-        options += [f"--{name}", *map(str, items)] if value is not None else []
+        options += [f"--{name}", *map(str, items)] if value is not None and items else []
     return options
 
 

@@ -25,7 +25,7 @@ from lclipseg.networks.presets import load_preset
 from lclipseg.publishing.card import TASK, Place, benchmark_entries, example_path, trained_card, without_folders
 from lclipseg.publishing.facts import Facts
 from lclipseg.publishing.run import RESULT_FILE, TrainedRun
-from lclipseg.training.folder import RUN_FILE
+from lclipseg.training.arguments import RUN_FILE
 from modeling_lclipseg import (
     LClipSegConfig,
     LClipSegForSemanticSegmentation,

@@ -11,7 +11,8 @@ from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME
 from lclipseg.console.errors import InputError
 from lclipseg.console.files import read_json
 from lclipseg.networks.checkpoints import weights_sha256
-from lclipseg.training.folder import PROGRESS_FILE, RUN_FILE
+from lclipseg.training.arguments import RUN_FILE
+from lclipseg.training.folder import PROGRESS_FILE
 
 RESULT_FILE = "evaluation.json"
 RESULT_KEYS = {"data", "split", "num_images", "inference", "scores", "versions", "machine", "date"}

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from lclipseg.console.errors import InputError
 
+RUN_FILE = "run.json"  # in a run's folder: these arguments, and all else that its result depends on
 # Parts of the fusion that a comparison can do without, see ablations.py.
 PARTS = ("image_to_text", "text_to_image", "image_branch", "text_branch", "bridge", "presence", "undisturbed")
 

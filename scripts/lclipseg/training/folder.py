@@ -15,12 +15,14 @@ from safetensors import SafetensorError
 from transformers.image_processing_utils import BaseImageProcessor
 
 from lclipseg.console.errors import InputError
+from lclipseg.training.arguments import RUN_FILE
 from lclipseg.training.state import TrainingState
 
 logger = logging.getLogger("lclipseg")
 
+OF_LENGTH = ("epochs", "steps")  # a resumed run may be longer: its rate follows the new length from where it stands
 OF_DATA = ("images", "data_fingerprint")  # of a description: what may be accepted as changed
-RUN_FILE, METRICS_FILE, PROGRESS_FILE = "run.json", "metrics.jsonl", "progress.json"
+METRICS_FILE, PROGRESS_FILE = "metrics.jsonl", "progress.json"
 CHECKSUMS_FILE, STATE_FOLDER = "sha256.json", "training_state"
 # What a resumed run may be told differently: paths, machine and reporting.
 MAY_CHANGE = frozenset(
@@ -123,7 +125,11 @@ class RunFolder:
         changed = [
             f"{name} was {before[name]!r} and is {after[name]!r}"
             for name in after
-            if name in before and name not in (*MAY_CHANGE, *OF_DATA) and before[name] != after[name]
+            if name in before
+            and name not in (*MAY_CHANGE, *OF_DATA)
+            and before[name] != after[name]
+            # None: the length is given by the other one of the two
+            and not (name in OF_LENGTH and (before[name] is None or after[name] is None or before[name] < after[name]))
         ]
         if changed:
             raise InputError(
@@ -132,7 +138,10 @@ class RunFolder:
             )
         if splits:
             logger.warning(f"going on with other data to {splits} on than the run was begun with")
-            self.describe({**begun, **{name: now[name] for name in OF_DATA}})
+        if splits or begun["steps"] != now["steps"]:
+            length = {name: now["arguments"].get(name) for name in OF_LENGTH}
+            renewed = {name: now[name] for name in (*OF_DATA, "steps")}
+            self.describe({**begun, **renewed, "arguments": {**begun["arguments"], **length}})
 
     def _description(self) -> dict[str, Any]:
         path = self.path / RUN_FILE

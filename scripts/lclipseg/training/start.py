@@ -19,8 +19,7 @@ from lclipseg.networks.checkpoints import load_model, weights_sha256
 from lclipseg.networks.presets import load_preset
 from lclipseg.networks.words import by_word, initial_vectors
 from lclipseg.training.ablations import ablate, control_vectors, learn_vectors
-from lclipseg.training.arguments import ModelArguments
-from lclipseg.training.folder import RUN_FILE
+from lclipseg.training.arguments import RUN_FILE, ModelArguments
 from lclipseg.training.vector_augmentation import VectorAugmentation
 from modeling_lclipseg import LClipSegForSemanticSegmentation, LClipSegImageProcessor, WordBank
 from modeling_lclipseg.class_embeddings_lclipseg import fold_name
@@ -146,9 +145,9 @@ def _vectors_for_checkpoint(
             f"--start_from {arguments.start_from} has guidance 'none', and thus no text space to put classes into; "
             "start from a text-guided checkpoint, or train it on as --guidance none"
         )
-    own = trained.class_embeddings.detach().float().cpu()
-    words, vectors = list(trained.config.class_names), own
-    common = own
+    words, own = trained.trained_classes()
+    words, own = [*trained.config.class_names, *words], torch.cat([trained.class_embeddings.detach().float(), own])
+    vectors = common = own
     if arguments.bank is not None:
         bank = build.load_bank(arguments.bank, arguments.text_model)
         if bank.embeddings.shape[1] != own.shape[1]:

@@ -21,7 +21,7 @@ from lclipseg.networks.presets import load_preset, preset_names
 from lclipseg.publishing.card import Place, trained_card, untrained_card
 from lclipseg.publishing.facts import load_facts
 from lclipseg.publishing.run import RESULT_KEYS, TrainedRun
-from lclipseg.training.folder import RUN_FILE
+from lclipseg.training.arguments import RUN_FILE
 
 logger = logging.getLogger("lclipseg")
 
