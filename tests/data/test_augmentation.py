@@ -190,3 +190,20 @@ def test_every_repetition_takes_every_image_once():
 def test_a_resumed_order_is_the_rest_of_the_whole(start):
     whole = list(islice(PositionSampler(5, seed=4), 12))
     assert list(islice(PositionSampler(5, seed=4, start=start), 12 - start)) == whole[start:]
+
+
+def test_crops_around_classes_show_a_rare_one_as_often_as_the_others():
+    mask = torch.zeros(1, 60, 80, dtype=torch.uint8)
+    mask[0, 50:52, 70:72] = 1  # 4 of 4,800 pixels
+    crop = RandomScaledCrop((16, 16), scale=(1.0, 1.0), class_centred=1.0)
+    torch.manual_seed(0)
+    seen = sum(bool((crop(tv_tensors.Mask(mask)) == 1).any()) for _ in range(200))
+    assert seen > 70  # half of them, and those of the other class that happen to; 70 is 4 deviations below 100
+
+
+@pytest.mark.parametrize("size", [(16, 16), (100, 120)])
+def test_crop_around_a_class_holds_it_at_any_size(size):
+    mask = torch.full((1, 60, 80), 255, dtype=torch.uint8)
+    mask[0, 3, 77] = 5
+    crop = RandomScaledCrop(size, scale=(1.0, 1.0), class_centred=1.0)
+    assert all(bool((crop(tv_tensors.Mask(mask)) == 5).any()) for _ in range(20))

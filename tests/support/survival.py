@@ -32,7 +32,7 @@ def assert_same_run(one: Path, other: Path) -> None:
     assert (one / "metrics.jsonl").read_text() == (other / "metrics.jsonl").read_text()
     for name in ("best", "last"):
         assert checksums(one / name) == checksums(other / name)
-    assert {path.name for path in other.iterdir()} == {"best", "last", "metrics.jsonl", "run.json"}
+    assert {path.name for path in other.iterdir()} == {"best", "first_batch.jpg", "last", "metrics.jsonl", "run.json"}
 
 
 def kill_at_step(monkeypatch, step: int) -> None:

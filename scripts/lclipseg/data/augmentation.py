@@ -22,6 +22,8 @@ class RandomScaledCrop(v2.Transform):
         max_class_share (`float`): A crop in which one class holds a larger share of the labelled pixels is drawn
             again, up to ten times (DenseCLIP and others train with 0.75).
         fill (`Sequence[float]`): Colour of the padding, 0 to 255 a channel.
+        class_centred (`float`): Share of the crops, 0 to 1, that are laid around a pixel of a class drawn evenly among
+            those of the image, so that rare classes are seen more often.
     """
 
     ATTEMPTS = 10
@@ -33,6 +35,7 @@ class RandomScaledCrop(v2.Transform):
         scale: tuple[float, float] = (0.5, 2.0),
         max_class_share: float = 0.75,
         fill: Sequence[float] = (0, 0, 0),
+        class_centred: float = 0.0,
     ):
         super().__init__()
         self.size = size
@@ -40,6 +43,7 @@ class RandomScaledCrop(v2.Transform):
         self.scale = scale
         self.max_class_share = max_class_share
         self.fill = list(fill)
+        self.class_centred = class_centred
 
     def make_params(self, flat_inputs: list) -> dict[str, int]:
         mask = next(item for item in flat_inputs if isinstance(item, tv_tensors.Mask))
@@ -50,6 +54,10 @@ class RandomScaledCrop(v2.Transform):
             factor *= self.shortest_edge / min(image_height, image_width)
         # The region of the unscaled image that becomes the crop: only that much is resized.
         height, width = (max(1, round(side / factor)) for side in self.size)
+        if self.class_centred and torch.rand(()).item() < self.class_centred:
+            row, column = _pixel_of_a_class(mask)
+            top, left = _offset_around(row, image_height, height), _offset_around(column, image_width, width)
+            return {"top": top, "left": left, "height": height, "width": width}
         for _ in range(self.ATTEMPTS):
             top = _offset(image_height, height)
             left = _offset(image_width, width)
@@ -89,6 +97,22 @@ def _offset(available: int, wanted: int) -> int:
     return int(torch.randint(low, high + 1, ()))
 
 
+def _pixel_of_a_class(mask: torch.Tensor) -> tuple[int, int]:
+    """Row and column of a pixel of a class drawn evenly among those of the mask (1, H, W); any pixel without one."""
+    ids = mask[0].as_subclass(torch.Tensor)
+    present = ids.unique()
+    present = present[present != IGNORE_INDEX]
+    pixels = (ids == present[torch.randint(len(present), ())]) if len(present) else torch.ones_like(ids)
+    where = pixels.flatten().nonzero()[:, 0]
+    return divmod(int(where[torch.randint(len(where), ())]), ids.shape[1])
+
+
+def _offset_around(position: int, available: int, wanted: int) -> int:
+    """Where a crop begins that holds `position`, anywhere that [`_offset`] allows."""
+    low, high = sorted((0, available - wanted))
+    return int(torch.randint(max(low, position - wanted + 1), min(high, position) + 1, ()))
+
+
 def _largest_share(mask: torch.Tensor) -> float:
     counts = torch.bincount(mask.flatten().long(), minlength=IGNORE_INDEX + 1)
     counts[IGNORE_INDEX] = 0
@@ -105,12 +129,13 @@ def training_transform(
     flip: bool = True,
     colour_jitter: float = 0.3,
     hue_jitter: float = 0.03,
+    class_centred: float = 0.0,
 ) -> v2.Transform:
     """
     Scale, crop, flip, colour jitter, normalisation as the backbone was pre-trained with.
 
     Args:
-        crop_size, shortest_edge, scale, max_class_share: See [`RandomScaledCrop`].
+        crop_size, shortest_edge, scale, max_class_share, class_centred: See [`RandomScaledCrop`].
         image_mean, image_std (sequence of `float`): Of each channel, for colours scaled to [0, 1].
         flip (`bool`): Whether half of the images are flipped left to right.
         colour_jitter (`float`): Largest relative change of brightness, contrast and saturation, 0 to 1.
@@ -120,7 +145,7 @@ def training_transform(
     return v2.Compose(
         [
             RandomScaledCrop(
-                crop_size, shortest_edge, scale, max_class_share, fill=[255 * value for value in image_mean]
+                crop_size, shortest_edge, scale, max_class_share, [255 * value for value in image_mean], class_centred
             ),
             v2.RandomHorizontalFlip(p=0.5 if flip else 0.0),
             v2.ColorJitter(colour_jitter, colour_jitter, colour_jitter, hue_jitter),

@@ -152,8 +152,9 @@ def _check_finished(folder: Path, record: Mapping[str, Any]) -> None:
         raise InputError(
             f"{folder} does not say how far its run went: {progress} is missing; give the run's own folder"
         )
-    step = read_json(progress).get("step", 0)
-    if step < record["steps"]:
+    stands = read_json(progress)
+    step = stands.get("step", 0)
+    if step < record["steps"] and not stands.get("ended_early"):
         raise InputError(
             f"the run in {folder} is not finished: it stands at step {step} of {record['steps']}. Go on with "
             "`lclipseg train ... --resume true`"

@@ -146,6 +146,13 @@ class DataArguments:
     max_class_share: float = field(
         default=0.75, metadata={"help": "Largest share of a crop that one class may have before it is drawn again."}
     )
+    class_centred: float = field(
+        default=0.0,
+        metadata={
+            "help": "Share of the crops laid around a pixel of a class drawn evenly among the image's: rare classes "
+            "are seen more often."
+        },
+    )
     flip: bool = field(
         default=True,
         metadata={"help": "Flip half of the crops left to right; false where left and right are classes."},
@@ -183,7 +190,7 @@ class DataArguments:
         _check(self, lambda value: 0 <= value <= 1, "a share from 0 to 1", "max_unreadable")
         _check(self, lambda value: 0 < value <= 1, "a share above 0, 1 at most", "max_class_share")
         _check(self, lambda value: value >= 0, "0 or more", "num_workers")
-        _check(self, lambda value: 0 <= value <= 1, "a share from 0 to 1", "colour_jitter")
+        _check(self, lambda value: 0 <= value <= 1, "a share from 0 to 1", "colour_jitter", "class_centred")
         _check(self, lambda value: 0 <= value <= 0.5, "0 to 0.5", "hue_jitter")
         _check(self, lambda value: value is None or value >= 0, "0 or more", "shortest_edge")
         _check(self, lambda value: value is None or value > 0, "above 0", "images_per_epoch", "max_images")
@@ -253,6 +260,9 @@ class RunArguments:
     )
     seed: int = field(default=0, metadata={"help": "Seed of weights, order and augmentation."})
     eval_every: float = field(default=10, metadata={"help": "Epochs between validations (and checkpoints)."})
+    patience: int | None = field(
+        default=None, metadata={"help": "End after so many validations in a row without a better one."}
+    )
     save_every: float = field(default=0, metadata={"help": "Epochs between checkpoints besides; 0: none."})
     accept_changed_data: bool = field(
         default=False, metadata={"help": "Resume although images or masks are not those the run began with."}
@@ -270,5 +280,5 @@ class RunArguments:
         _check(self, lambda value: value > 0, "above 0", *positive, "eval_every")
         _check(self, lambda value: value >= 0, "0 or more", "weight_decay", "backbone_lr_scale", "power", "save_every")
         _check(self, lambda value: value is None or value >= 0, "0 or more", "warmup_steps")
-        _check(self, lambda value: value is None or value > 0, "above 0", "steps")
+        _check(self, lambda value: value is None or value > 0, "above 0", "steps", "patience")
         _check(self, lambda value: 0 <= value < 2**32, "0 to 4294967295", "seed")

@@ -22,7 +22,7 @@ logger = logging.getLogger("lclipseg")
 
 OF_LENGTH = ("epochs", "steps")  # a resumed run may be longer: its rate follows the new length from where it stands
 OF_DATA = ("images", "data_fingerprint")  # of a description: what may be accepted as changed
-METRICS_FILE, PROGRESS_FILE = "metrics.jsonl", "progress.json"
+METRICS_FILE, PROGRESS_FILE, FIRST_BATCH_FILE = "metrics.jsonl", "progress.json", "first_batch.jpg"
 CHECKSUMS_FILE, STATE_FOLDER = "sha256.json", "training_state"
 # What a resumed run may be told differently: paths, machine and reporting.
 MAY_CHANGE = frozenset(
@@ -57,6 +57,7 @@ class Progress:
         skipped_in_a_row (`int`): How many of them were the last ones.
         loss (`float`, *optional*): Of the newest step, where it is finite.
         samples, unreadable_samples (`int`): Samples drawn by all processes, and those that could not be decoded.
+        ended_early (`bool`): Whether the run ended before its last step, since validations got no better.
     """
 
     step: int = 0
@@ -68,12 +69,13 @@ class Progress:
     loss: float | None = None
     samples: int = 0
     unreadable_samples: int = 0
+    ended_early: bool = False
 
 
 class RunFolder:
     """
-    Everything of a run in one folder: `run.json`, `metrics.jsonl`, `last/` (with `training_state/`, for resuming) and
-    `best/`. Both hold a loadable model and image processor, and the SHA-256 of every file in them.
+    Everything of a run in one folder: `run.json`, `metrics.jsonl`, `first_batch.jpg`, `last/` (with `training_state/`,
+    for resuming) and `best/`. Both hold a loadable model and image processor, and the SHA-256 of every file in them.
     """
 
     def __init__(self, path: str | Path):

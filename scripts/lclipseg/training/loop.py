@@ -37,6 +37,7 @@ class TrainingRun:
         progress ([`Progress`]): Where the run stands; counted on.
         intervals ([`Intervals`]): When to validate and save.
         validate (`Callable`): Scores the model as it is, on one data set or several; for all processes to call.
+        patience (`int`, *optional*): After how many validations in a row without a better one the run ends.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class TrainingRun:
         progress: Progress,
         intervals: Intervals,
         validate: Callable[[], SegmentationScores | SeveralScores],
+        patience: int | None = None,
     ):
         self.training = training
         self.accelerator = training.accelerator
@@ -55,6 +57,7 @@ class TrainingRun:
         self.progress = progress
         self.intervals = intervals
         self.validate = validate
+        self.patience = patience
         self.bar = Bar(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -82,6 +85,8 @@ class TrainingRun:
             while True:
                 if self._is_validation_due():
                     self._validate()
+                    if self.progress.ended_early:
+                        return
                 if self.progress.step < self.total and self._is_asked_to_stop(stop):
                     self._save_last()
                     self.bar.console.print(
@@ -130,6 +135,9 @@ class TrainingRun:
             self.bar.console.print(f"step {progress.step}: val mIoU {100 * scores.mean_iou:.2f}")
         if best:
             self.folder.save("best", self.training.state, self.image_processor, progress, resumable=False)
+        if self.patience is not None and progress.step - progress.best_step >= self.patience * self.intervals.validate:
+            progress.ended_early = progress.step < self.total
+            self.bar.console.print(f"no better validation since step {progress.best_step}: the run ends here")
         self._save_last()  # after all else, so that whoever resumes from it finds everything of this step done
 
     def _save_last(self) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import logging
 import os
 import sys
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -15,12 +16,14 @@ from lclipseg.console import environment
 from lclipseg.console.errors import InputError
 from lclipseg.console.processes import check_processes
 from lclipseg.data.augmentation import training_transform
-from lclipseg.data.samples import Samples
+from lclipseg.data.mix import MixedSamples
+from lclipseg.data.samples import Samples, TrainingSamples
 from lclipseg.prediction.evaluate import evaluate_model
 from lclipseg.prediction.metrics import SegmentationScores
 from lclipseg.prediction.several import SeveralScores
 from lclipseg.training.arguments import DataArguments, ModelArguments, RunArguments
-from lclipseg.training.folder import Progress, RunFolder
+from lclipseg.training.contact_sheet import draw_samples
+from lclipseg.training.folder import FIRST_BATCH_FILE, Progress, RunFolder
 from lclipseg.training.loop import Intervals, TrainingRun
 from lclipseg.training.signals import StopRequest
 from lclipseg.training.sources import RunData
@@ -78,7 +81,7 @@ def train(model_arguments: ModelArguments, data_arguments: DataArguments, run_ar
         with accelerator.main_process_first():  # it may note that other data are accepted
             folder.check_same(description)
         progress = folder.load(training.state)
-        if progress.validated_step >= schedule.steps:
+        if progress.validated_step >= schedule.steps or progress.ended_early:
             logger.info(
                 f"the run in {folder.path} is finished: {progress.step} steps, best val mIoU "
                 f"{100 * (progress.best_mean_iou or 0):.2f} at step {progress.best_step}"
@@ -98,7 +101,11 @@ def train(model_arguments: ModelArguments, data_arguments: DataArguments, run_ar
     intervals = Intervals(
         max(1, round(run_arguments.eval_every * steps_per_epoch)), round(run_arguments.save_every * steps_per_epoch)
     )
-    run = TrainingRun(training, folder, start.image_processor, progress, intervals, validate)
+    run = TrainingRun(training, folder, start.image_processor, progress, intervals, validate, run_arguments.patience)
+    if accelerator.is_main_process and progress.step == 0 and isinstance(samples, TrainingSamples | MixedSamples):
+        with suppress(InputError):  # data that cannot be trained on: the training itself says so, to all processes
+            sheet = draw_samples(samples, run_arguments.batch_size, data.classes.id2label, start.image_processor)
+            sheet.save(folder.path / FIRST_BATCH_FILE)
     with StopRequest() as stop:
         run.go_on(stop)
     accelerator.end_training()
@@ -163,6 +170,7 @@ def _transform(arguments: DataArguments, start: Start) -> Any:
         arguments.flip,
         arguments.colour_jitter,
         arguments.hue_jitter,
+        arguments.class_centred,
     )
 
 
