@@ -9,7 +9,7 @@ from lclipseg.commands import train
 from lclipseg.console import arguments
 from lclipseg.console.errors import InputError
 from lclipseg.lab.comparisons import grid
-from lclipseg.lab.comparisons.grid import Cell, ResultLines, Table
+from lclipseg.lab.comparisons.grid import Cell, Comparison, ResultLines
 
 
 @pytest.fixture
@@ -57,38 +57,38 @@ def test_train_options_spread_lists(cell):
     assert options[-3:] == ["--config", "hidden_size=64", "fusion_stride=32"]
 
 
-@pytest.mark.parametrize("name", Table.names())
+@pytest.mark.parametrize("name", Comparison.names())
 @pytest.mark.parametrize("budget", grid.BUDGETS)
 def test_every_cell_of_every_table_is_a_command_that_train_takes(name, budget):
     groups = (train.ModelArguments, train.DataArguments, train.RunArguments)
-    for cell in Table.load(name).cells(budget):
+    for cell in Comparison.load(name).cells(budget):
         arguments.parse("", *groups, argv=cell.train_options())
 
 
-@pytest.mark.parametrize("name", Table.names())
+@pytest.mark.parametrize("name", Comparison.names())
 def test_cells_of_a_table_differ(name):
-    cells = Table.load(name).cells("cpu")
+    cells = Comparison.load(name).cells("cpu")
     assert len({cell.hash for cell in cells}) == len(cells)
 
 
 def test_tables_share_the_whole_method():
-    hashes = [{cell.hash for cell in Table.load(name).cells("cpu")} for name in ("methods", "ablations")]
+    hashes = [{cell.hash for cell in Comparison.load(name).cells("cpu")} for name in ("methods", "ablations")]
     assert hashes[0] & hashes[1]
 
 
 def test_a_seed_is_complete_before_the_next_begins():
-    seeds = [cell.seed for cell in Table.load("methods").cells("cpu")]
+    seeds = [cell.seed for cell in Comparison.load("methods").cells("cpu")]
     assert seeds == sorted(seeds)
 
 
 def test_unknown_table_is_named():
     with pytest.raises(InputError, match=r"no table 'method'; there are .*methods"):
-        Table.load("method")
+        Comparison.load("method")
 
 
 def test_unknown_reference_is_refused():
     with pytest.raises(InputError, match="reference 'b'"):
-        Table("t", "", "", ["d"], ["m"], [0], {"a": {}}, reference="b")
+        Comparison("t", "", "", ["d"], ["m"], [0], {"a": {}}, reference="b")
 
 
 def test_the_last_line_of_a_cell_counts(tmp_path):

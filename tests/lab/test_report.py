@@ -12,7 +12,7 @@ from lclipseg.console.errors import InputError
 from lclipseg.lab.comparisons import grid, report
 from lclipseg.lab.comparisons import plots as report_plots
 from lclipseg.lab.comparisons.finished import FinishedTable
-from lclipseg.lab.comparisons.grid import Table
+from lclipseg.lab.comparisons.grid import Comparison
 from lclipseg.lab.comparisons.plots import class_gains
 from lclipseg.lab.comparisons.report import write_report
 from lclipseg.lab.comparisons.unseen import UnseenScores, choose_calibration
@@ -69,7 +69,7 @@ def make_line(
     table: str, variant: str, backbone: str, seed: int, held_out: str | None = None, data: str = "toy", **fields
 ) -> dict:
     return {
-        "hash": Table.load(table).cell(variant, "cpu", data, backbone, seed, held_out).hash,
+        "hash": Comparison.load(table).cell(variant, "cpu", data, backbone, seed, held_out).hash,
         "arguments": SCHEDULE,
         "steps": 552,
         "train_seconds": 360.0,
@@ -196,11 +196,11 @@ def test_finished_table_misses_nothing(tmp_path):
 def test_missing_in_words_is_exact(dropped):
     """Every missing cell matches what is said, and no finished one does."""
     lines = {line["hash"]: line for index, line in enumerate(method_lines()) if index != dropped}
-    finished = FinishedTable(Table.load("methods"), "cpu", lines)
+    finished = FinishedTable(Comparison.load("methods"), "cpu", lines)
     phrases = finished.missing_in_words().split("; ")
     named = {
         place
-        for place in finished.places
+        for place in finished.keys
         for phrase in phrases
         if all(_agrees(place, part.strip("`")) for part in phrase.split(" / "))
     }
@@ -246,7 +246,7 @@ def test_gains_of_classes_are_the_references_and_spread_over_seeds_within_a_back
         for run, gain in gains.items()
         for variant in METHODS["variants"]
     ]
-    finished = FinishedTable(Table.load("methods"), "cpu", {line["hash"]: line for line in lines})
+    finished = FinishedTable(Comparison.load("methods"), "cpu", {line["hash"]: line for line in lines})
     by_class = class_gains(finished, "toy", "none")
     assert list(by_class) == ["sky"]
     assert by_class["sky"].mean == pytest.approx(0.08)

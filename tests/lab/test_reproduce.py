@@ -87,7 +87,7 @@ def lines(workspace: Path) -> list[dict]:
 def test_a_cell_is_run_once_and_leaves_a_whole_line(workspace, capsys):
     reproduce.main("toy", options(workspace))
     (line,) = lines(workspace)
-    cell = grid.Table.load("toy").cells("cpu")[0]
+    cell = grid.Comparison.load("toy").cells("cpu")[0]
     assert (line["hash"], line["options"], line["seed"]) == (cell.hash, {"guidance": "fusion"}, 0)
     assert line["steps"] == 2  # 3 images in batches of 2, one epoch
     assert 0 <= line["scores"]["mean_iou"] <= 1

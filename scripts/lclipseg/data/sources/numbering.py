@@ -41,7 +41,7 @@ class Positions(Numbering):
         return class_ids(values, self.classes, name)
 
 
-class Table(Numbering):
+class IdTable(Numbering):
     """Numbers of the publisher's own; those that the table lacks are ignored."""
 
     def __init__(self, numbers: Mapping[str, Sequence[int]], names: Sequence[str]):
@@ -102,7 +102,7 @@ def parse_numbering(content: Mapping[str, object], classes: ClassList, where: st
         raise InputError(f"{where}: {key} of {unknown}, which are no classes; they are {list(classes.names)}")
     try:
         if key == "ids":
-            return Table({name: _listed(value) for name, value in table.items()}, classes.names)
+            return IdTable({name: _listed(value) for name, value in table.items()}, classes.names)
         return Colours({name: _listed(value, depth=2) for name, value in table.items()}, classes.names)
     except (TypeError, ValueError, IndexError, AttributeError) as error:
         raise InputError(f"{where}: {key} holds what is no number or colour: {error}") from error

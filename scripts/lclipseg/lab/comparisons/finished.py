@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any, NamedTuple
 
-from lclipseg.lab.comparisons.grid import Table
+from lclipseg.lab.comparisons.grid import Comparison
 from lclipseg.lab.comparisons.spread import PairedDifference, Spread
 
 Setting = tuple[str, str]  # data set and backbone
 
 
-class Place(NamedTuple):
+class CellKey(NamedTuple):
     """Where a cell stands in its table."""
 
     seed: int
@@ -20,7 +20,7 @@ class Place(NamedTuple):
     variant: str
 
     def matches(self, pattern: Sequence[Any]) -> bool:
-        """Whether every entry of `pattern` is that of this place, or `...` for any."""
+        """Whether every entry of `pattern` is that of this key, or `...` for any."""
         return all(asked in (..., own) for asked, own in zip(pattern, self, strict=True))
 
 
@@ -29,49 +29,49 @@ class FinishedTable:
     A table and what has been measured of it.
 
     Args:
-        table ([`Table`]): The comparison.
+        table ([`Comparison`]): The comparison.
         budget (`str`): `"cpu"` or `"gpu"`.
         lines (`dict`): Results lines by the hash of their cell; those of other tables and schedules do no harm.
 
     Attributes:
-        places (`list[Place]`): All cells, in the order in which they are run.
-        lines (`dict[Place, dict]`): The finished ones and their lines, in the same order.
+        keys (`list[CellKey]`): All cells, in the order in which they are run.
+        lines (`dict[CellKey, dict]`): The finished ones and their lines, in the same order.
     """
 
-    def __init__(self, table: Table, budget: str, lines: Mapping[str, Mapping[str, Any]]):
+    def __init__(self, table: Comparison, budget: str, lines: Mapping[str, Mapping[str, Any]]):
         self.table, self.budget = table, budget
         combinations = product(table.seeds, table.backbones, table.data, table.held_out, table.variants)
-        self.places = [Place(*combination) for combination in combinations]
-        hashes = {place: table.cell(budget=budget, **place._asdict()).hash for place in self.places}
-        self.lines = {place: lines[name] for place, name in hashes.items() if name in lines}
+        self.keys = [CellKey(*combination) for combination in combinations]
+        hashes = {key: table.cell(budget=budget, **key._asdict()).hash for key in self.keys}
+        self.lines = {key: lines[name] for key, name in hashes.items() if name in lines}
 
     @property
     def data(self) -> list[str]:
         """Data sets with a finished cell."""
-        return [data for data in self.table.data if any(place.data == data for place in self.lines)]
+        return [data for data in self.table.data if any(key.data == data for key in self.lines)]
 
     @property
     def backbones(self) -> list[str]:
         """Backbones with a finished cell."""
-        return [name for name in self.table.backbones if any(place.backbone == name for place in self.lines)]
+        return [name for name in self.table.backbones if any(key.backbone == name for key in self.lines)]
 
     @property
     def settings(self) -> list[Setting]:
         """Data sets and backbones with a finished cell."""
-        found = {(place.data, place.backbone) for place in self.lines}
+        found = {(key.data, key.backbone) for key in self.lines}
         return [setting for setting in product(self.table.data, self.table.backbones) if setting in found]
 
     @property
     def variants(self) -> list[str]:
         """Variants with a finished cell."""
-        return [variant for variant in self.table.variants if any(place.variant == variant for place in self.lines)]
+        return [variant for variant in self.table.variants if any(key.variant == variant for key in self.lines)]
 
     def mean_ious(self, variant: str, settings: Sequence[Setting]) -> dict[tuple[Setting, int], float]:
         """Mean IoU of the variant's finished runs, 0 to 1, by setting and seed."""
         return {
-            ((place.data, place.backbone), place.seed): line["scores"]["mean_iou"]
-            for place, line in self.lines.items()
-            if place.variant == variant and (place.data, place.backbone) in settings
+            ((key.data, key.backbone), key.seed): line["scores"]["mean_iou"]
+            for key, line in self.lines.items()
+            if key.variant == variant and (key.data, key.backbone) in settings
         }
 
     def spread(self, variant: str, setting: Setting) -> Spread | None:
@@ -89,15 +89,15 @@ class FinishedTable:
         finished cell there has, so that means over them compare like with like.
         """
         runs: dict[tuple[str, int], dict[str, Mapping[str, Any]]] = {}
-        for place, line in self.lines.items():
-            if place.data == data:
-                runs.setdefault((place.backbone, place.seed), {})[place.variant] = line
+        for key, line in self.lines.items():
+            if key.data == data:
+                runs.setdefault((key.backbone, key.seed), {})[key.variant] = line
         present = {variant for lines in runs.values() for variant in lines}
         return {run: lines for run, lines in runs.items() if set(lines) == present}
 
-    def missing(self) -> list[Place]:
+    def missing(self) -> list[CellKey]:
         """The cells without a line."""
-        return [place for place in self.places if place not in self.lines]
+        return [key for key in self.keys if key not in self.lines]
 
     def missing_in_words(self) -> str:
         """The missing cells by what they share: `lclipseg-mbv2-tf; lclipseg-mbv3s / ccp / fusion, lseg / seed 2`."""
@@ -107,14 +107,14 @@ class FinishedTable:
         """Patterns that match all missing cells and no other: time and again the one that matches most of the rest,
         and of several such the shortest."""
         missing = self.missing()
-        masks = sorted(product((False, True), repeat=len(Place._fields)), key=sum)
+        masks = sorted(product((False, True), repeat=len(CellKey._fields)), key=sum)
         candidates = dict.fromkeys(
-            tuple(entry if kept else ... for entry, kept in zip(place, mask, strict=True))
+            tuple(entry if kept else ... for entry, kept in zip(key, mask, strict=True))
             for mask in masks
-            for place in missing
+            for key in missing
         )
-        members = {pattern: {place for place in missing if place.matches(pattern)} for pattern in candidates}
-        whole = [pattern for pattern in candidates if not any(place.matches(pattern) for place in self.lines)]
+        members = {pattern: {key for key in missing if key.matches(pattern)} for pattern in candidates}
+        whole = [pattern for pattern in candidates if not any(key.matches(pattern) for key in self.lines)]
         left, chosen = set(missing), []
         while left:
             best = max(whole, key=lambda pattern: len(members[pattern] & left))  # of equals the first: the shortest
@@ -126,7 +126,7 @@ class FinishedTable:
 def _merged(patterns: Sequence[Sequence[Any]]) -> list[tuple[tuple[Any, ...], ...]]:
     """Patterns that differ in one entry become one with several values there; no value at all stands for any."""
     merged = [tuple(() if entry is ... else (entry,) for entry in pattern) for pattern in patterns]
-    for index in range(len(Place._fields)):
+    for index in range(len(CellKey._fields)):
         groups: dict[Any, list[Any]] = {}
         for entries in merged:
             key = entries[:index], entries[index] == (), entries[index + 1 :]

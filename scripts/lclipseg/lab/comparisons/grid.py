@@ -73,7 +73,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Table:
+class Comparison:
     """
     One comparison: every variant on every data set, backbone and seed.
 
@@ -101,7 +101,7 @@ class Table:
             raise InputError(f"table {self.name!r}: the reference {self.reference!r} is none of {list(self.variants)}")
 
     @classmethod
-    def load(cls, name: str) -> "Table":
+    def load(cls, name: str) -> "Comparison":
         """Raises [`InputError`] for a name that configuration/tables does not have, or a file with other fields."""
         path = TABLES / f"{name}.yaml"
         if not path.is_file():

@@ -18,7 +18,7 @@ from lclipseg.console.frame import run_command
 from lclipseg.console.markdown import replace_between
 from lclipseg.console.paths import project
 from lclipseg.lab.comparisons.finished import FinishedTable
-from lclipseg.lab.comparisons.grid import BUDGETS, ResultLines, Table
+from lclipseg.lab.comparisons.grid import BUDGETS, Comparison, ResultLines
 from lclipseg.lab.comparisons.plots import plot_class_gains, plot_scores_and_costs
 from lclipseg.lab.comparisons.tables import class_table, cost_table, machine_table, score_tables, summary_table
 from lclipseg.lab.comparisons.unseen import unseen_tables
@@ -85,8 +85,8 @@ def write_report(results: Path, costs: Path, out: Path, budget: str) -> None:
     if budget not in BUDGETS:
         raise InputError(f"--budget is {budget!r}; allowed: {', '.join(BUDGETS)}")
     lines = ResultLines(results).read()
-    names = sorted(Table.names(), key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
-    tables = [FinishedTable(Table.load(name), budget, lines) for name in names]
+    names = sorted(Comparison.names(), key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
+    tables = [FinishedTable(Comparison.load(name), budget, lines) for name in names]
     finished = [table for table in tables if table.lines]
     if not finished:
         raise InputError(
@@ -134,7 +134,7 @@ class _Page:
         missing = finished.missing()
         if missing:
             parts.append(
-                f"Missing: {len(missing)} of {len(finished.places)} cells, all of {finished.missing_in_words()}. "
+                f"Missing: {len(missing)} of {len(finished.keys)} cells, all of {finished.missing_in_words()}. "
                 f"To run them: `{_command(table.name, self.budget)}`."
             )
         return [*parts, *self.details(finished)] if table.name == IN_DETAIL else parts
@@ -201,7 +201,7 @@ def write_summary(results: Path, document: Path, budget: str) -> None:
     Raises:
         [`InputError`]: the document has no place for it.
     """
-    finished = FinishedTable(Table.load(IN_DETAIL), budget, ResultLines(results).read())
+    finished = FinishedTable(Comparison.load(IN_DETAIL), budget, ResultLines(results).read())
     replace_between(document, SUMMARY_BEGIN, SUMMARY_END, summary_table(finished))
 
 

@@ -26,7 +26,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from lclipseg.console import arguments, environment
 from lclipseg.console.errors import InputError
 from lclipseg.console.frame import run_command
-from lclipseg.lab.comparisons.grid import BUDGETS, Cell, ResultLines, Table
+from lclipseg.lab.comparisons.grid import BUDGETS, Cell, Comparison, ResultLines
 from lclipseg.lab.timing.forward import time_forward
 from lclipseg.lab.timing.stopwatch import Ratio, Timing
 from lclipseg.networks.build import config_fields
@@ -79,7 +79,7 @@ def main(name: str, args: ReproduceArguments) -> None:
         return
     lines = ResultLines(args.results)
     finished = lines.read()
-    wanted = [cell for cell in Table.load(name).cells(args.budget) if _asked_for(cell, args)]
+    wanted = [cell for cell in Comparison.load(name).cells(args.budget) if _asked_for(cell, args)]
     missing = [cell for cell in wanted if cell.hash not in finished]
     print(f"{name}: {len(wanted) - len(missing)} of {len(wanted)} cells have a result, {len(missing)} are missing")
     if args.dry_run:
@@ -214,7 +214,7 @@ def _headline(line: dict[str, Any]) -> str:
 def measure_costs(args: ReproduceArguments) -> None:
     """Parameters, multiply-accumulates and latency of every method on every backbone, for all class counts, and how
     many times those of the table's first method they are."""
-    table = Table.load("methods")
+    table = Comparison.load("methods")
     device = _device()
     methods: dict[str, dict[str, Any]] = {}  # several variants can share a network; the first gives it its name
     for variant, options in table.variants.items():
@@ -262,7 +262,7 @@ def _device() -> torch.device:
 
 
 def parse(argv: list[str] | None = None) -> tuple[str, ReproduceArguments]:
-    description = f"One of {', '.join(Table.names())}, or {COSTS}."
+    description = f"One of {', '.join(Comparison.names())}, or {COSTS}."
     return arguments.parse_subject(__doc__, ReproduceArguments, "table", description, argv=argv)
 
 

@@ -109,7 +109,7 @@ class Network(Contestant):
         return self.processor.post_process_semantic_segmentation(outputs, [(self.setting.size,) * 2])[0]
 
 
-class Preset(Network):
+class OwnNetwork(Network):
     """
     One of our presets, with random class embeddings that stand for the classes' words.
 
@@ -274,4 +274,4 @@ def build_contestant(name: str, setting: Setting) -> Contestant:
             "--compile at their defaults."
         )
     config, made_ready = VARIANTS[variant or "fusion"]
-    return Preset(preset, config, setting, made_ready)
+    return OwnNetwork(preset, config, setting, made_ready)

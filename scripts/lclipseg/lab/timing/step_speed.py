@@ -54,7 +54,7 @@ def step_rows(
     for batch_size in batch_sizes:
         kinds = [(loss, num_classes) for loss in LOSSES for num_classes in sorted(classes)]
         steps = {
-            f"{batch_size} images, {num_classes} classes, {loss}": Step(
+            f"{batch_size} images, {num_classes} classes, {loss}": TimedStep(
                 device, preset, num_classes, batch_size, loss, size
             )
             for loss, num_classes in kinds
@@ -69,7 +69,7 @@ def step_rows(
     return rows
 
 
-class Step:
+class TimedStep:
     """A training step that can be taken again and again: called, it gives its milliseconds."""
 
     def __init__(self, device: torch.device, preset: str, num_classes: int, batch_size: int, loss: str, size: int):
@@ -103,7 +103,7 @@ def _peak_memory(*kind: str | int) -> PeakMemory | None:
 def _step_alone(kind: tuple, threads: int) -> PeakMemory:
     libraries = largest()
     torch.set_num_threads(threads)
-    step = Step(torch.device("cpu"), *kind)
+    step = TimedStep(torch.device("cpu"), *kind)
     for _ in range(2):
         step()
     return PeakMemory(libraries, largest())
