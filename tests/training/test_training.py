@@ -109,7 +109,7 @@ def test_competing_words_are_none_of_the_classes(workspace):
 
 def test_competing_words_need_a_bank():
     with pytest.raises(InputError, match="need --bank"):
-        ModelArguments(negative_words=2)
+        train.main(*parse("--negative_words", "2", "--data", "data", "--output_dir", "run"))
 
 
 def test_run_with_noise_and_competing_words_trains(workspace, tmp_path):

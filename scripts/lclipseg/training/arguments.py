@@ -98,8 +98,6 @@ class ModelArguments:
             raise InputError("--start_from brings all weights; leave --backbone_weights out.")
         if self.guidance == "none" and self.vectors != "clip":
             raise InputError(f"--vectors {self.vectors} needs a guidance with text; --guidance is 'none'.")
-        if (self.vector_noise or self.negative_words) and (self.bank is None or self.guidance == "none"):
-            raise InputError("--vector_noise and --negative_words need --bank FILE, and a guidance with text.")
 
 
 @dataclass

@@ -42,7 +42,7 @@ def train(model_arguments: ModelArguments, data_arguments: DataArguments, run_ar
         [`InputError`]: arguments, data or a checkpoint that cannot be used. Nothing has been trained then, or the run
             is saved where it stands.
     """
-    _check_together(data_arguments, run_arguments)
+    _check_together(model_arguments, data_arguments, run_arguments)
     accelerator = _accelerator(run_arguments)
     folder = RunFolder(run_arguments.output_dir)
     with accelerator.main_process_first():
@@ -113,11 +113,16 @@ def train(model_arguments: ModelArguments, data_arguments: DataArguments, run_ar
         sys.exit(128 + stop.signal)
 
 
-def _check_together(data_arguments: DataArguments, run_arguments: RunArguments) -> None:
+def _check_together(
+    model_arguments: ModelArguments, data_arguments: DataArguments, run_arguments: RunArguments
+) -> None:
     """Before anything is loaded: what a recipe may leave out, and a batch that no statistics can be made of."""
     for name, value in (("data", data_arguments.data), ("output_dir", run_arguments.output_dir)):
         if not value:
             raise InputError(f"--{name} is missing; see --help.")
+    needs_bank = model_arguments.vector_noise or model_arguments.negative_words
+    if needs_bank and (model_arguments.bank is None or model_arguments.guidance == "none"):
+        raise InputError("--vector_noise and --negative_words need --bank FILE, and a guidance with text.")
     small = run_arguments.batch_size == 1 and max(data_arguments.crop_size) <= 32
     if small and run_arguments.batch_norm != "frozen":
         raise InputError(
