@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,10 @@ import torch
 from accelerate.state import AcceleratorState
 from PIL import Image
 
-from lclipseg.commands import train
 from lclipseg.console import arguments
+from lclipseg.training.arguments import DataArguments, ModelArguments, RunArguments
+from lclipseg.training.folder import Progress
+from lclipseg.training.session import train
 from modeling_lclipseg import WordBank
 
 PRESET = """
@@ -58,10 +61,10 @@ def command_line(workspace: Path, output: Path, *options: str) -> list[str]:
     return [*argv, *options]
 
 
-def run(workspace: Path, output: Path, *options: str) -> dict:
-    """Run train.py; the last line of its metrics."""
+def run(workspace: Path, output: Path, *options: str, on_step: Callable[[Progress], None] | None = None) -> dict:
+    """Run a training; the last line of its metrics."""
     argv = command_line(workspace, output, *options)
     if "WORLD_SIZE" not in os.environ:  # accelerate takes one precision a process, and one group of processes a launch
         AcceleratorState._reset_state(reset_partial_state=True)
-    train.main(*arguments.parse("", train.ModelArguments, train.DataArguments, train.RunArguments, argv=argv))
+    train(*arguments.parse("", ModelArguments, DataArguments, RunArguments, argv=argv), on_step)
     return json.loads((output / "metrics.jsonl").read_text().splitlines()[-1])

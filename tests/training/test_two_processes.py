@@ -32,9 +32,10 @@ def folder(tmp_path_factory) -> Path:
     write_pairs(root / "seven" / "train", list("abcdefg"))
     tiny_model().save_pretrained(root / "model")
     launch = ["-m", "accelerate.commands.launch", "--config_file", "configuration/accelerate/multi_gpu.yaml"]
-    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    script = ROOT / "tests" / "support" / "two_processes.py"
+    paths = os.pathsep.join([str(ROOT), str(script.parent), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
-        [sys.executable, *launch, "--main_process_port", "0", "tests/two_processes.py", str(root), str(root)],
+        [sys.executable, *launch, "--main_process_port", "0", str(script), str(root), str(root)],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": paths, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
         capture_output=True,
