@@ -254,18 +254,12 @@ def test_validation_data_without_a_label_are_told_at_the_first_validation(worksp
         run(workspace, tmp_path / "run", "--data", str(data))
 
 
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        ({"classes": ["sky", "road"], "ignore_index": 7}, "labels was"),
-        ({"classes": ["sky", "road"], "do_reduce_labels": True}, "labels was"),
-    ],
-)
-def test_run_is_not_resumed_with_another_meaning_of_the_ids(workspace, tmp_path, whole_runs, content, said):
+@pytest.mark.parametrize("meaning", [{"ignore_index": 7}, {"do_reduce_labels": True}])
+def test_run_is_not_resumed_with_another_meaning_of_the_ids(workspace, tmp_path, whole_runs, meaning):
     copied = shutil.copytree(whole_runs["alone"], tmp_path / "run")
     data = shutil.copytree(workspace / "data", tmp_path / "data")
-    (data / "classes.json").write_text(json.dumps(content))
-    with pytest.raises(InputError, match=said):
+    (data / "classes.json").write_text(json.dumps({"classes": ["sky", "road"], **meaning}))
+    with pytest.raises(InputError, match="labels was"):
         resume(workspace, copied, "--data", str(data))
 
 
@@ -299,7 +293,8 @@ run(Path(sys.argv[1]), Path(sys.argv[2]), "--num_workers", "2", on_step=fail)
 
 def test_unforeseen_error_ends_the_readers_too(workspace, tmp_path):
     """They ignore SIGTERM, with which Python ends its processes before it waits for them."""
-    environ = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests" / "support"), os.environ.get("PYTHONPATH", "")])}
+    paths = [str(ROOT), str(ROOT / "tests" / "support"), os.environ.get("PYTHONPATH", "")]
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     command = [sys.executable, "-c", UNFORESEEN, str(workspace), str(tmp_path / "run")]
     ended = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=120)
     assert ended.returncode == 1

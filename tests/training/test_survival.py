@@ -192,7 +192,8 @@ def test_tracked_values_stand_once_after_a_kill(workspace, tmp_path):
     options = (*OPTIONS, "--trackers", "tensorboard")
     run(workspace, tmp_path / "whole", *options)
     with pytest.raises(Killed):
-        run(workspace, tmp_path / "run", *options, on_step=kill_at(12))  # after step 10 was logged, before its successor was saved
+        # step 10, and the last one, are logged, but no later step than 10 is saved
+        run(workspace, tmp_path / "run", *options, on_step=kill_at(12))
     run(workspace, tmp_path / "run", *options, "--resume", "true")
     whole, resumed = (tracked_values(tmp_path / name / "lclipseg") for name in ("whole", "run"))
     assert whole == resumed

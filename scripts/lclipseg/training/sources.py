@@ -91,7 +91,8 @@ class RunData:
 
     def description(self, images_per_epoch: int | None) -> dict[str, Any]:
         """
-        What a resumed run must find again: the number of images and a fingerprint of each split.
+        What a resumed run must find again: the number of images and a fingerprint of each split, and what the numbers
+        in the masks mean.
 
         Args:
             images_per_epoch (`int`, *optional*): of a single data set to train on, which may have been told.
@@ -100,7 +101,11 @@ class RunData:
         images = {split: _one_or_all([_length(one) for one in sets]) for split, sets in parts.items()}
         if len(self.train) == 1:
             images["train"] = images_per_epoch
+        meanings = [
+            {"ignore_index": one.ignore_index, "do_reduce_labels": one.do_reduce_labels} for one in self.all_classes
+        ]
         return {
+            "labels": _one_or_all(meanings),
             "images": images,
             "data_fingerprint": {
                 split: _one_or_all([one.fingerprint() for one in sets]) for split, sets in parts.items()

@@ -195,10 +195,9 @@ def _command(script: str, options: list[str], folder: Path, args: ReproduceArgum
     threads = args.threads or max(1, (os.cpu_count() or 1) // args.workers)
     paths = [str(project()), *filter(None, [os.environ.get("PYTHONPATH")])]
     surroundings = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": os.pathsep.join(paths)}
+    command = [sys.executable, str(project("scripts", script)), *options]
     with (folder / "log.txt").open("a", encoding="utf-8") as log:
-        done = subprocess.run(
-            [sys.executable, str(project("scripts", script)), *options], env=surroundings, stdout=log, stderr=subprocess.STDOUT
-        )
+        done = subprocess.run(command, env=surroundings, stdout=log, stderr=subprocess.STDOUT)
     if done.returncode != 0:
         said = (folder / "log.txt").read_text(encoding="utf-8", errors="replace").splitlines()[-3:]
         raise InputError(f"{script} failed with status {done.returncode}: {' | '.join(said)} (see {folder}/log.txt)")
