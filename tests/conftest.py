@@ -2,6 +2,7 @@
 
 import faulthandler
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import pytest
 import torch
 from survival import OPTIONS, WAYS
-from tiny_model import tiny_model
+from tiny_model import save_checkpoint, tiny_model
 from tiny_run import make_workspace, run
 
 from modeling_lclipseg import LClipSegForSemanticSegmentation
@@ -29,6 +30,18 @@ def pytest_unconfigure() -> None:
 @pytest.fixture
 def model() -> LClipSegForSemanticSegmentation:
     return tiny_model()
+
+
+@pytest.fixture(scope="session")
+def saved_checkpoint(tmp_path_factory) -> Path:
+    """The tiny model, with a processor that keeps images' size; not to be changed."""
+    return save_checkpoint(tmp_path_factory.mktemp("saved"))
+
+
+@pytest.fixture
+def checkpoint(saved_checkpoint, tmp_path) -> Path:
+    """A copy to change, `tmp_path / "checkpoint"`."""
+    return Path(shutil.copytree(saved_checkpoint, tmp_path / "checkpoint"))
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from numbered_tables import write_numbered
 from pyarrow import parquet
 from safetensors.torch import load_file
-from survival import Killed, kill_at_step
+from survival import Killed, kill_at
 from tiny_run import run
 
 from lclipseg.console.errors import InputError
@@ -105,12 +105,11 @@ def test_stream_scores_like_the_indexed_table(two_classes, tmp_path, workspace):
     assert streamed == indexed
 
 
-def test_killed_run_on_a_stream_goes_on_bit_for_bit(workspace, two_classes, tmp_path, monkeypatch):
+def test_killed_run_on_a_stream_goes_on_bit_for_bit(workspace, two_classes, tmp_path):
     options = ("--data", str(two_classes), "--streaming", "true", "--epochs", "3", "--save_every", "0.7")
     whole = run(workspace, tmp_path / "whole", *options)
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        kill_at_step(patch, 6)
-        run(workspace, tmp_path / "run", *options, "--num_workers", "2")
+    with pytest.raises(Killed):
+        run(workspace, tmp_path / "run", *options, "--num_workers", "2", on_step=kill_at(6))
     assert run(workspace, tmp_path / "run", *options, "--resume", "true") == whole
     one, other = (load_file(tmp_path / name / "last" / "model.safetensors") for name in ("whole", "run"))
     assert all((one[name] == other[name]).all() for name in one)

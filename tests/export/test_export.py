@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from photos import photo
 from PIL import Image
 from tiny_model import NAMES, tiny_model
 from torchvision.transforms.v2 import InterpolationMode
@@ -72,10 +73,6 @@ def same_network(folder: Path):
     return mock.patch.object(exporting, "export_network", lambda *_: onnx.load(folder / MODEL_FILE))
 
 
-def noise(width: int, height: int, seed: int = 0) -> Image.Image:
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("export")
@@ -101,7 +98,7 @@ def map_graph(checkpoint, open_graph, folder) -> Path:
 def int8_graph(checkpoint, open_graph, folder) -> Path:
     (folder / "photos").mkdir()
     for seed in range(2):
-        noise(96, 64, seed).save(folder / "photos" / f"{seed}.png")
+        photo(96, 64, seed).save(folder / "photos" / f"{seed}.png")
     with same_network(open_graph):
         return exported(checkpoint, folder / "int8", "--int8", "--calibration", str(folder / "photos"))
 
@@ -146,7 +143,7 @@ def test_every_head_bakes_its_classes_in(baked):
 
 @pytest.mark.parametrize("size", [(96, 64), (75, 50), (33, 160), (200, 131)])
 def test_label_map_is_that_of_the_model(checkpoint, map_graph, size):
-    image = noise(10, 8).resize(size, Image.Resampling.BICUBIC)
+    image = photo(10, 8).resize(size, Image.Resampling.BICUBIC)
     (expected,) = segment_images(*load_model(checkpoint), [image])
     (found,) = segment_images(*load_runnable(map_graph), [image])
     assert found.shape == expected.shape
@@ -155,7 +152,7 @@ def test_label_map_is_that_of_the_model(checkpoint, map_graph, size):
 
 @torch.no_grad()
 def test_int8_graph_stays_near_the_model(checkpoint, int8_graph):
-    pixel_values = PROCESSOR(images=noise(96, 64), return_tensors="pt")["pixel_values"]
+    pixel_values = PROCESSOR(images=photo(96, 64), return_tensors="pt")["pixel_values"]
     expected = load_model(checkpoint)[0](pixel_values).logits
     error = load_runnable(int8_graph)[0](pixel_values).logits - expected
     assert 0 < error.norm() / (expected - expected.mean()).norm() < 0.3
@@ -207,7 +204,7 @@ def test_baked_export_leaves_no_vectors_of_an_open_one(checkpoint, open_graph, t
 @pytest.mark.parametrize("graph", ["open_graph", "map_graph"])
 def test_segment_takes_an_exported_model_and_other_classes(request, checkpoint, graph, tmp_path):
     WordBank(("tree",), vectors(1, seed=3)).save(tmp_path / "b.safetensors")
-    noise(10, 8).resize((96, 64), Image.Resampling.BICUBIC).save(tmp_path / "a.png")
+    photo(10, 8).resize((96, 64), Image.Resampling.BICUBIC).save(tmp_path / "a.png")
     maps = []
     for model in (checkpoint, request.getfixturevalue(graph)):
         arguments = ["--classes", "tree, Sky", "--bank", str(tmp_path / "b.safetensors"), "--out", str(tmp_path / "o")]
@@ -236,7 +233,7 @@ def test_results_know_an_export_by_its_graph_whatever_lies_beside_it(open_graph,
 
 
 def test_windows_and_flipped_images_go_through_a_graph_with_logits(checkpoint, open_graph):
-    image, settings = noise(100, 70), {"mode": "slide", "window": 64, "flip": True}
+    image, settings = photo(100, 70), {"mode": "slide", "window": 64, "flip": True}
     (expected,) = segment_images(*load_model(checkpoint), [image], **settings)
     (found,) = segment_images(*load_runnable(open_graph), [image], **settings)
     assert (found == expected).float().mean() > 0.99
@@ -250,7 +247,7 @@ NEEDS_CHECKPOINT = {
     "attention_maps": lambda model, out: attention_maps.main(
         [], attention_maps.AttentionArguments(model=str(model), out=str(out / "a.png"))
     ),
-    "realistic_logits": lambda model, out: RealisticLogits.of(str(model), noise(64, 64)),
+    "realistic_logits": lambda model, out: RealisticLogits.of(str(model), photo(64, 64)),
 }
 
 
@@ -291,11 +288,11 @@ def test_export_over_an_earlier_one_is_allowed(checkpoint, open_graph, tmp_path)
 
 def test_label_maps_cannot_be_averaged(map_graph):
     with pytest.raises(InputError, match="without --label_map"):
-        segment_images(*load_runnable(map_graph), [noise(64, 64)], flip=True)
+        segment_images(*load_runnable(map_graph), [photo(64, 64)], flip=True)
 
 
 def test_baked_graph_takes_no_classes(baked, tmp_path):
-    noise(64, 64).save(tmp_path / "a.png")
+    photo(64, 64).save(tmp_path / "a.png")
     with pytest.raises(InputError, match="3 classes baked in"):
         segment.main(*segment.parse([str(tmp_path / "a.png"), "--model", str(baked[1]), "--classes", "sky"]))
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from photos import photo
 from PIL import Image
 from tiny_model import tiny_model
 
@@ -32,7 +33,7 @@ from modeling_lclipseg.inputs_lclipseg import open_image
 from modeling_lclipseg.pipeline_lclipseg import LClipSegPipeline
 
 SIZE = (48, 32)  # width, height
-SCENE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8))
+SCENE = photo(48, 32)
 EXIF_ORIENTATION = 0x0112
 HANDLER = Path(__file__).resolve().parents[2] / "scripts" / "lclipseg" / "endpoint" / "handler.py"
 
@@ -153,7 +154,6 @@ def to_image_processor(given: Given) -> None:
 
 def to_segment(given: Given, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     monkeypatch.setattr(files, "load_runnable", lambda source, revision: (MODEL, PROCESSOR))
-    monkeypatch.setattr(files, "_folded", lambda model, source: model)  # saves a second in all
     out = given.folder / "out"
     status = files.segment_files([str(given.file)], SegmentArguments(model="tiny", out=str(out)))
     errors = capsys.readouterr().err

@@ -14,13 +14,15 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def imported(tmp_path_factory) -> dict:
-    """What quiet_imports.py reports, from a home of its own."""
-    home = tmp_path_factory.mktemp("home")
+    """What quiet_imports.py reports, from a home of its own. A link leads to the package: beside it lies a door
+    evaluate.py, which would hide the library of that name."""
+    home, packages = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("packages")
+    (packages / "lclipseg").symlink_to(ROOT / "scripts" / "lclipseg")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "PYTHON", "XDG_"))}
     surroundings = {
         "HOME": str(home),
         "TMPDIR": str(home),
-        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "scripts")]),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(packages)]),
         "PYTHONDONTWRITEBYTECODE": "1",
     }
     done = subprocess.run(

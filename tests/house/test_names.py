@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hostile_names import HOSTILE, rendered
+from photos import save_photo
 from PIL import Image
-from tiny_model import tiny_model
+from tiny_model import save_checkpoint, tiny_model
 
 from lclipseg.console import errors as cli
 from lclipseg.console.frame import run_command
@@ -18,7 +20,7 @@ from lclipseg.data.class_list import ClassList
 from lclipseg.prediction.arguments import EvaluateArguments, SegmentArguments
 from lclipseg.prediction.files import segment_files
 from lclipseg.prediction.scoring import score
-from modeling_lclipseg import LClipSegImageProcessor, draw_overlay
+from modeling_lclipseg import draw_overlay
 
 TRAVERSING = [
     "../../outside",
@@ -38,19 +40,13 @@ NAMES = [*HOSTILE, *TRAVERSING, "[bold]rich[/bold]", "[/]", "\u202eright to left
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory) -> Path:
     """A checkpoint whose classes have the names."""
-    folder = tmp_path_factory.mktemp("checkpoint")
-    model = tiny_model()
-    model.set_classes(NAMES, model.class_embeddings.new_ones(len(NAMES), 32).cumsum(0).sin())
-    model.save_pretrained(folder)
-    LClipSegImageProcessor(size={"shortest_edge": 64}).save_pretrained(folder)
-    return folder
+    model = tiny_model().set_classes(NAMES, torch.ones(len(NAMES), 32).cumsum(0).sin())
+    return save_checkpoint(tmp_path_factory.mktemp("checkpoint"), model, shortest_edge=64)
 
 
 @pytest.fixture
 def photo(tmp_path) -> Path:
-    path = tmp_path / "[red]photo <b> $(x) .png"
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(path)
-    return path
+    return save_photo(tmp_path / "[red]photo <b> $(x) .png", (64, 64))
 
 
 def test_segment_keeps_the_names_and_writes_its_three_files_alone(checkpoint, photo, tmp_path, capsys):

@@ -1,6 +1,5 @@
 """A pickle can run code when it is read: one that would leave a file behind is planted wherever weights are loaded."""
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from transformers import AutoModelForSemanticSegmentation, CLIPTextConfig
 from lclipseg.networks.backbones import load_backbone_weights
 from lclipseg.networks.checkpoints import load_runnable
 from lclipseg.publishing.run import check_weights
-from modeling_lclipseg import LClipSegImageProcessor, WordBank
+from modeling_lclipseg import WordBank
 from modeling_lclipseg.class_embeddings_lclipseg import load_text_tower
 
 
@@ -40,20 +39,6 @@ def plant(tmp_path):
     assert not trace.exists()
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("saved")
-    tiny_model().save_pretrained(folder)
-    LClipSegImageProcessor().save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture
-def copy(checkpoint, tmp_path) -> Path:
-    """A checkpoint to change, `tmp_path / "model"`."""
-    return Path(shutil.copytree(checkpoint, tmp_path / "model"))
-
-
 LOADERS = [load_runnable, AutoModelForSemanticSegmentation.from_pretrained]
 
 
@@ -65,31 +50,31 @@ def test_planted_pickle_would_run(tmp_path):
 
 @pytest.mark.parametrize("load", LOADERS)
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "model.pkl"])
-def test_checkpoint_that_has_nothing_but_a_pickle_is_refused(plant, copy, load, name):
-    (copy / "model.safetensors").unlink()
-    plant(f"model/{name}")
+def test_checkpoint_that_has_nothing_but_a_pickle_is_refused(plant, checkpoint, load, name):
+    (checkpoint / "model.safetensors").unlink()
+    plant(f"checkpoint/{name}")
     with pytest.raises((OSError, ValueError), match=r"model\.safetensors"):
-        load(copy)
+        load(checkpoint)
 
 
 @pytest.mark.parametrize("load", LOADERS)
-def test_pickle_under_the_name_of_safetensors_is_refused(plant, copy, load):
-    plant("model/model.safetensors")
+def test_pickle_under_the_name_of_safetensors_is_refused(plant, checkpoint, load):
+    plant("checkpoint/model.safetensors")
     with pytest.raises(Exception, match="header"):
-        load(copy)
+        load(checkpoint)
 
 
 @pytest.mark.parametrize("load", LOADERS)
-def test_pickles_beside_safetensors_are_left_alone(plant, copy, load):
+def test_pickles_beside_safetensors_are_left_alone(plant, checkpoint, load):
     for name in ("pytorch_model.bin", "optimizer.pt", "training_args.bin", "scheduler.pkl"):
-        plant(f"model/{name}")
-    load(copy)
+        plant(f"checkpoint/{name}")
+    load(checkpoint)
 
 
 @pytest.mark.parametrize("setting", [False, None])
-def test_pickles_cannot_be_asked_for(copy, setting):
+def test_pickles_cannot_be_asked_for(checkpoint, setting):
     with pytest.raises(ValueError, match="no pickles"):
-        AutoModelForSemanticSegmentation.from_pretrained(copy, use_safetensors=setting)
+        AutoModelForSemanticSegmentation.from_pretrained(checkpoint, use_safetensors=setting)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +107,7 @@ def test_text_tower_is_no_pickle(plant, tmp_path):
         load_text_tower(str(tmp_path / "tower"))
 
 
-def test_published_weights_are_no_pickle(plant, copy):
-    plant("model/model.safetensors")
+def test_published_weights_are_no_pickle(plant, checkpoint):
+    plant("checkpoint/model.safetensors")
     with pytest.raises(Exception, match="header"):
-        check_weights(copy)
+        check_weights(checkpoint)

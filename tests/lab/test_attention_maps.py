@@ -4,9 +4,9 @@ import copy
 import math
 from io import BytesIO
 
-import numpy as np
 import pytest
 import torch
+from photos import photo
 from PIL import Image
 from tiny_model import NAMES, tiny_model
 
@@ -26,10 +26,6 @@ STRIDE = 16
 ID2LABEL = dict(enumerate(NAMES))
 
 
-def photo(height: int, width: int) -> Image.Image:
-    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
-
-
 def attention_of(
     image_to_text: torch.Tensor,
     size: tuple[int, int],
@@ -39,7 +35,7 @@ def attention_of(
 ) -> Attention:
     """Attention with planted weights (K, h, w); by default every pixel has class 0 and every cell is like all."""
     return Attention(
-        photo(*size),
+        photo(*size[::-1]),
         torch.zeros(size, dtype=torch.int64) if segmentation is None else segmentation,
         image_to_text,
         torch.full_like(image_to_text, 1 / len(image_to_text)) if text_to_image is None else text_to_image,
@@ -115,7 +111,7 @@ def test_most_alike_class_fills_its_cell_and_no_more():
 @pytest.mark.parametrize("layers", [0, 2])
 def test_weights_sum_to_one_over_the_map_and_over_the_classes(size, layers):
     processor = LClipSegImageProcessor(size={"shortest_edge": 48, "longest_edge": 160})
-    attention = read_attention(tiny_model(num_fusion_layers=layers), processor, photo(*size))
+    attention = read_attention(tiny_model(num_fusion_layers=layers), processor, photo(*size[::-1]))
     torch.testing.assert_close(attention.image_to_text.sum((1, 2)), torch.ones(3))
     torch.testing.assert_close(attention.text_to_image.sum(0), torch.ones(attention.text_to_image.shape[1:]))
     assert attention.segmentation.shape == attention.heat(0).shape == size
@@ -124,12 +120,12 @@ def test_weights_sum_to_one_over_the_map_and_over_the_classes(size, layers):
 @pytest.mark.parametrize("stride", [16, 32])
 def test_cells_follow_from_stride_and_padding(stride):
     processor = LClipSegImageProcessor(do_resize=False)
-    attention = read_attention(tiny_model(fusion_stride=stride), processor, photo(70, 100))
+    attention = read_attention(tiny_model(fusion_stride=stride), processor, photo(100, 70))
     assert attention.image_to_text.shape == attention.text_to_image.shape == (3, 96 // stride, 128 // stride)
 
 
 def test_weights_are_those_that_the_blocks_read_by():
-    model, processor, image = tiny_model(num_fusion_layers=2), LClipSegImageProcessor(do_resize=False), photo(64, 96)
+    model, processor, image = tiny_model(num_fusion_layers=2), LClipSegImageProcessor(do_resize=False), photo(96, 64)
     pixel_values = processor(images=image, return_tensors="pt")["pixel_values"]
     with torch.no_grad():
         recorded = model(pixel_values, output_attentions=True)
@@ -216,7 +212,7 @@ def test_largest_classes_come_first():
 def photos(tmp_path) -> list[str]:
     paths = [tmp_path / "wide.png", tmp_path / "high.jpg"]
     for path, size in zip(paths, [(40, 90), (90, 50)], strict=True):
-        photo(*size).save(path)
+        photo(*size[::-1]).save(path)
     return [str(path) for path in paths]
 
 

@@ -20,13 +20,6 @@ LISTS = sorted((Path(__file__).resolve().parents[2] / "configuration" / "other_w
 
 
 @pytest.fixture
-def checkpoint(tmp_path) -> str:
-    tiny_model().save_pretrained(tmp_path / "checkpoint")
-    LClipSegImageProcessor(do_resize=False).save_pretrained(tmp_path / "checkpoint")
-    return str(tmp_path / "checkpoint")
-
-
-@pytest.fixture
 def options(tmp_path) -> OtherWordsArguments:
     """Other words: one with the very vector of a class, and one of its own."""
     vectors = tiny_model().class_embeddings

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from stand_ins import NearestColour, StandIn
-from tiny_model import NAMES, tiny_model
+from tiny_model import NAMES, save_checkpoint, tiny_model
 from written_data import write_data
 
 from lclipseg.console.errors import InputError
@@ -171,10 +171,8 @@ def options(folder, vectors, tmp_path) -> ZeroShotArguments:
 
 
 @pytest.fixture
-def checkpoint(processor, vectors, tmp_path) -> str:
-    tiny_model().set_classes(["road", "sky"], vectors[:2]).save_pretrained(tmp_path / "checkpoint")
-    processor.save_pretrained(tmp_path / "checkpoint")
-    return str(tmp_path / "checkpoint")
+def checkpoint(vectors, tmp_path) -> str:
+    return str(save_checkpoint(tmp_path / "checkpoint", tiny_model().set_classes(["road", "sky"], vectors[:2])))
 
 
 def test_command_gives_the_checkpoint_all_classes_of_the_data(checkpoint, options, data, processor, vectors):

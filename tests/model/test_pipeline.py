@@ -5,23 +5,16 @@ import logging
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-from tiny_model import NAMES, tiny_model
+from photos import photo
+from tiny_model import NAMES, save_checkpoint
 from transformers import pipeline
 
-from modeling_lclipseg import LClipSegImageProcessor, LClipSegPipeline, WordBank
-
-
-def photo(width=50, height=40, seed=0) -> Image.Image:
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
+from modeling_lclipseg import LClipSegPipeline, WordBank
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("checkpoint")
-    tiny_model().save_pretrained(folder)
-    LClipSegImageProcessor(size={"shortest_edge": 64, "longest_edge": 256}).save_pretrained(folder)
-    return str(folder)
+    return str(save_checkpoint(tmp_path_factory.mktemp("checkpoint"), shortest_edge=64))
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from photos import photo
 from PIL import Image
 from tiny_model import tiny_config
 from transformers import AutoProcessor, CLIPTokenizer
@@ -27,7 +28,7 @@ def processor() -> LClipSegProcessor:
 
 @pytest.fixture
 def image() -> Image.Image:
-    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8))
+    return photo(60, 40)
 
 
 def test_prompts_are_padded_to_the_longest(processor):

@@ -91,7 +91,7 @@ def test_tower_is_loaded_once_for_all_calls(tower, monkeypatch):
 
 
 def test_tower_is_not_loaded_without_need(model, monkeypatch):
-    monkeypatch.setattr(vocabulary_lclipseg, "_text_tower", lambda name: pytest.fail(f"loaded {name}"))
+    monkeypatch.setattr(vocabulary_lclipseg, "load_text_tower", lambda name: pytest.fail(f"loaded {name}"))
     model.config.text_model_name_or_path = TOWER
     model.find_class_embeddings(["tree", "car"], bank("tree"))
     model.set_classes(["road", "sky"])

@@ -46,13 +46,6 @@ def data(folder) -> SegmentationData:
     return load_segmentation_data(str(folder), "test")
 
 
-@pytest.fixture
-def checkpoint(processor, tmp_path) -> Path:
-    tiny_model().save_pretrained(tmp_path / "checkpoint")
-    processor.save_pretrained(tmp_path / "checkpoint")
-    return tmp_path / "checkpoint"
-
-
 def class_list(*names: str) -> ClassList:
     return ClassList(names=names, prompts=names)
 

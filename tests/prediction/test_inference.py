@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from photos import photo
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from stand_ins import COLOURS, NearestColour, StandIn
@@ -49,10 +50,6 @@ def blocks(ids: list[list[int]], side: int = 16) -> tuple[Image.Image, torch.Ten
     return Image.fromarray((COLOURS[truth] * 255).to(torch.uint8).numpy()), truth
 
 
-def noise(width: int, height: int, seed: int = 0) -> Image.Image:
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
-
-
 def test_resized_image_gives_a_map_of_its_own_size():
     processor = LClipSegImageProcessor(size={"shortest_edge": 64, "longest_edge": 256})
     image, truth = blocks([[0, 1, 2], [2, 0, 1]], side=15)
@@ -74,7 +71,7 @@ def test_every_mode_gives_the_known_map(processor, stripes, flip, window):
 
 
 def test_slide_averages_the_logits_of_all_windows_over_a_pixel(processor):
-    image = noise(48, 40)
+    image = photo(48, 40)
     red = np.asarray(image)[:, :, 0] / 255
     total, visits = np.zeros((40, 48)), np.zeros((40, 48))
     for top in (0, 8):  # 32 of 40, step 20: the last window is moved to the border
@@ -107,14 +104,14 @@ def test_default_window_is_the_size_of_the_processor_with_a_third_of_overlap():
 
 
 def test_image_within_one_window_is_predicted_whole(processor):
-    image = noise(40, 24)
+    image = photo(40, 24)
     model = MeanRed(processor)
     slide = predict_probabilities(model, processor, [image], InferenceMode("slide", window=40))
     torch.testing.assert_close(slide, predict_probabilities(model, processor, [image], WHOLE))
 
 
 def test_flip_averages_the_probabilities_of_both_directions(processor):
-    model, image = LeftToRight(processor), noise(64, 32)
+    model, image = LeftToRight(processor), photo(64, 32)
     (straight,) = predict_probabilities(model, processor, [image], WHOLE)
     (averaged,) = predict_probabilities(model, processor, [image], InferenceMode(flip=True))
     torch.testing.assert_close(averaged, (straight + straight.flip(-1)) / 2)
@@ -122,21 +119,21 @@ def test_flip_averages_the_probabilities_of_both_directions(processor):
 
 
 def test_probabilities_sum_to_one_and_keep_no_graph(processor):
-    (probabilities,) = predict_probabilities(tiny_model(), processor, [noise(40, 30)], WHOLE)
+    (probabilities,) = predict_probabilities(tiny_model(), processor, [photo(40, 30)], WHOLE)
     assert probabilities.shape == (len(NAMES), 30, 40)
     assert not probabilities.requires_grad
     torch.testing.assert_close(probabilities.sum(dim=0), torch.ones(30, 40))
 
 
 def test_map_is_the_most_probable_class(processor):
-    model, images = tiny_model(), [noise(70, 50), noise(33, 64, seed=1)]
+    model, images = tiny_model(), [photo(70, 50), photo(33, 64, seed=1)]
     probabilities = predict_probabilities(model, processor, images, WHOLE)
     for ids, scores in zip(segment_images(model, processor, images), probabilities, strict=True):
         assert (ids == scores.argmax(dim=0)).float().mean() > 0.999
 
 
 def test_result_does_not_depend_on_the_other_images(processor):
-    model, images = tiny_model(), [noise(40, 30), noise(96, 64, seed=1), noise(40, 30, seed=2)]
+    model, images = tiny_model(), [photo(40, 30), photo(96, 64, seed=1), photo(40, 30, seed=2)]
     together = predict_probabilities(model, processor, images, WHOLE)
     alone = [predict_probabilities(model, processor, [image], WHOLE)[0] for image in images]
     torch.testing.assert_close(together, alone)
@@ -147,7 +144,7 @@ def test_result_does_not_depend_on_the_other_images(processor):
 
 @pytest.mark.parametrize("mode", ["RGBA", "P", "L", "CMYK"])
 def test_images_of_any_mode_can_be_cut_and_mirrored(processor, mode):
-    image = noise(48, 40).convert(mode)
+    image = photo(48, 40).convert(mode)
     (ids,) = segment_images(tiny_model(), processor, [image], mode="slide", window=32, flip=True)
     assert ids.shape == (40, 48)
 
@@ -165,18 +162,18 @@ def test_photo_is_turned_upright_before_it_is_segmented(processor, tmp_path):
 def test_class_embeddings_replace_the_classes(processor):
     vectors = torch.randn(5, 32, generator=torch.Generator().manual_seed(0))
     mode = InferenceMode("slide", window=32)
-    (probabilities,) = predict_probabilities(tiny_model(), processor, [noise(40, 48)], mode, vectors)
+    (probabilities,) = predict_probabilities(tiny_model(), processor, [photo(40, 48)], mode, vectors)
     assert probabilities.shape == (5, 48, 40)
 
 
 def test_class_embeddings_of_another_width_are_refused(processor):
     with pytest.raises(InputError, match="another text tower"):
-        segment_images(tiny_model(), processor, [noise(32, 32)], class_embeddings=torch.randn(5, 31))
+        segment_images(tiny_model(), processor, [photo(32, 32)], class_embeddings=torch.randn(5, 31))
 
 
 @pytest.mark.parametrize(
     ("images", "message"),
-    [([], "no images"), (["a.jpg"], r"images\[0\]: an image must be"), (noise(8, 8), "list"), (None, "list")],
+    [([], "no images"), (["a.jpg"], r"images\[0\]: an image must be"), (photo(8, 8), "list"), (None, "list")],
 )
 def test_what_is_no_image_is_refused(processor, images, message):
     with pytest.raises(InputError, match=message):
@@ -200,21 +197,14 @@ def test_impossible_modes_are_refused(options, message):
 
 def test_stride_is_checked_against_the_window_of_the_processor(processor):
     with pytest.raises(InputError, match="would skip pixels"):
-        segment_images(tiny_model(), processor, [noise(8, 8)], mode="slide", stride=600)
-
-
-@pytest.fixture
-def checkpoint(processor, tmp_path) -> Path:
-    tiny_model().save_pretrained(tmp_path / "checkpoint")
-    processor.save_pretrained(tmp_path / "checkpoint")
-    return tmp_path / "checkpoint"
+        segment_images(tiny_model(), processor, [photo(8, 8)], mode="slide", stride=600)
 
 
 def test_loaded_model_predicts_as_the_saved_one(checkpoint, processor):
     model, loaded_processor = load_model(checkpoint)
     assert not model.training
     assert loaded_processor.do_resize is False
-    image = noise(40, 30)
+    image = photo(40, 30)
     torch.testing.assert_close(
         predict_probabilities(model, loaded_processor, [image], WHOLE),
         predict_probabilities(tiny_model(), processor, [image], WHOLE),
@@ -227,7 +217,7 @@ def test_half_precision_weights_run_in_float32(checkpoint, dtype):
     assert load_file(checkpoint / "model.safetensors")["class_embeddings"].dtype == dtype
     model, processor = load_model(checkpoint)
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
-    (probabilities,) = predict_probabilities(model, processor, [noise(32, 32)], WHOLE)
+    (probabilities,) = predict_probabilities(model, processor, [photo(32, 32)], WHOLE)
     assert probabilities.dtype == torch.float32
 
 

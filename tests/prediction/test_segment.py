@@ -7,31 +7,23 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from photos import save_photo
 from PIL import Image
-from tiny_model import NAMES, tiny_model
+from tiny_model import NAMES, save_checkpoint, tiny_model
 
 from lclipseg.commands import segment
 from lclipseg.console.errors import InputError
 from lclipseg.networks.checkpoints import load_model
 from lclipseg.prediction import files
-from modeling_lclipseg import LClipSegImageProcessor, WordBank, folding_lclipseg
+from modeling_lclipseg import WordBank, folding_lclipseg
 from modeling_lclipseg.visualization_lclipseg import class_palette
 
 WIDTH = 32  # of the tiny model's class embeddings
 
 
-def save_photo(path, size=(40, 30), seed=0):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)).save(path)
-    return path
-
-
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("checkpoint")
-    tiny_model().save_pretrained(folder)
-    LClipSegImageProcessor(size={"shortest_edge": 32, "longest_edge": 64}).save_pretrained(folder)
-    return folder
+    return save_checkpoint(tmp_path_factory.mktemp("checkpoint"), shortest_edge=32)
 
 
 @pytest.fixture(scope="module")

@@ -7,26 +7,19 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from io import BytesIO
 from pathlib import Path
 
 import finished_run
 import numpy as np
 import pytest
 from huggingface_hub import InferenceClient
-from PIL import Image
+from photos import png
 from tiny_model import NAMES
 
 SIZE = (96, 64)  # as many pixels as endpoint_server.py allows
 
 
-def png(size: tuple[int, int] = SIZE) -> bytes:
-    file = BytesIO()
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)).save(file, "PNG")
-    return file.getvalue()
-
-
-IMAGE = png()
+IMAGE = png(SIZE)
 TEXT = base64.b64encode(IMAGE).decode()
 
 

@@ -17,7 +17,7 @@ import torch
 from huggingface_hub import InferenceClient
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
-from tiny_model import NAMES, tiny_model
+from tiny_model import NAMES, save_checkpoint, tiny_model
 
 from lclipseg.console.errors import InputError
 from lclipseg.serving import app as serving
@@ -27,7 +27,7 @@ from lclipseg.serving.batcher import Batcher, Job
 from lclipseg.serving.counters import Metrics
 from lclipseg.serving.requests import RequestSegmenter
 from lclipseg.serving.server import build_server, listening_socket, serve
-from modeling_lclipseg import LClipSegImageProcessor, WordBank
+from modeling_lclipseg import WordBank
 
 PATIENCE = 30  # seconds; for what would otherwise hang
 SIZE = (96, 64)
@@ -121,10 +121,8 @@ def running(checkpoint: str, bank: str | None = None, **limits) -> Iterator[Runn
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory) -> str:
-    folder = tmp_path_factory.mktemp("serve") / "checkpoint"
-    tiny_model(text_model_name_or_path="some/tower").save_pretrained(folder)
-    LClipSegImageProcessor(size={"shortest_edge": 64}).save_pretrained(folder)
-    return str(folder)
+    model = tiny_model(text_model_name_or_path="some/tower")
+    return str(save_checkpoint(tmp_path_factory.mktemp("serve"), model, shortest_edge=64))
 
 
 @pytest.fixture(scope="module")

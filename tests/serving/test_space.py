@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from photos import save_photo
 from PIL import Image
-from tiny_model import NAMES, tiny_model
+from tiny_model import NAMES, save_checkpoint, tiny_model
 
 import modeling_lclipseg
 from modeling_lclipseg import LClipSegImageProcessor, WordBank
@@ -30,17 +31,6 @@ WIDTH = 32  # of the tiny model's class embeddings
 OWN = ", ".join(NAMES)
 
 
-def save_checkpoint(folder: Path, **overrides) -> Path:
-    tiny_model(**overrides).save_pretrained(folder)
-    LClipSegImageProcessor(size={"shortest_edge": 32, "longest_edge": 64}).save_pretrained(folder)
-    return folder
-
-
-def save_photo(path: Path, size=(60, 40)) -> str:
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)).save(path)
-    return str(path)
-
-
 def save_bank(folder: Path, words, width=WIDTH) -> str:
     vectors = torch.randn(len(words), width, generator=torch.Generator().manual_seed(3))
     WordBank(tuple(words), vectors).save(folder / "words.safetensors")
@@ -49,12 +39,12 @@ def save_bank(folder: Path, words, width=WIDTH) -> str:
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory) -> Checkpoint:
-    return Checkpoint(str(save_checkpoint(tmp_path_factory.mktemp("checkpoint"))))
+    return Checkpoint(str(save_checkpoint(tmp_path_factory.mktemp("checkpoint"), shortest_edge=32)))
 
 
 @pytest.fixture(scope="module")
 def closed(tmp_path_factory) -> Checkpoint:
-    return Checkpoint(str(save_checkpoint(tmp_path_factory.mktemp("closed"), guidance="none")))
+    return Checkpoint(str(save_checkpoint(tmp_path_factory.mktemp("closed"), tiny_model(guidance="none"), 32)))
 
 
 @pytest.fixture
@@ -64,7 +54,7 @@ def demo(checkpoint, tmp_path) -> space.SegmentationDemo:
 
 @pytest.fixture
 def photo(tmp_path) -> str:
-    return save_photo(tmp_path / "photo.png")
+    return str(save_photo(tmp_path / "photo.png", (60, 40)))
 
 
 # ------------------------------------------------------------------------------------------------- the list of classes
@@ -137,7 +127,7 @@ def test_own_class_keeps_its_vector_though_the_bank_has_another(checkpoint, demo
 
 
 def test_large_image_is_scaled_down(demo, tmp_path):
-    image = demo.segment(save_photo(tmp_path / "large.png", size=(2000, 500)), OWN).image
+    image = demo.segment(str(save_photo(tmp_path / "large.png", size=(2000, 500))), OWN).image
     assert image.size == (1600, 400)
 
 
@@ -270,7 +260,7 @@ def test_folder_works_without_the_package_by_the_models_own_code(tmp_path):
     processor.save_pretrained(published)
     for file in Path(modeling_lclipseg.__file__).parent.glob("*_lclipseg.py"):
         shutil.copy(file, published)
-    bank, photo = save_bank(tmp_path, ["lamp"]), save_photo(tmp_path / "photo.png")
+    bank, photo = save_bank(tmp_path, ["lamp"]), str(save_photo(tmp_path / "photo.png", (60, 40)))
     code = f"""
 import sys
 sys.modules["modeling_lclipseg"] = None  # as if not installed

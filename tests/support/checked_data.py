@@ -4,18 +4,13 @@ import io
 from pathlib import Path
 
 import numpy as np
+from data_folders import SIZE, make_image
 from PIL import Image
 
 from lclipseg.commands.check_data import parse
 from lclipseg.data.check.check import check_data
 from lclipseg.data.check.problems import Kind
 from lclipseg.data.check.report import DataReport, Problem
-
-SIZE = (10, 6)  # width, height
-
-
-def make_image(seed: int, size: tuple[int, int] = SIZE) -> Image.Image:
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
 
 
 def mask_of(seed: int, high: int = 3, size: tuple[int, int] = SIZE) -> Image.Image:

@@ -4,13 +4,14 @@ import json
 from pathlib import Path
 
 import numpy as np
+from photos import photo
 from PIL import Image
 
 SIZE = (10, 6)  # width, height
 
 
 def make_image(seed: int, size: tuple[int, int] = SIZE) -> Image.Image:
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
+    return photo(*size, seed)
 
 
 def mask_of(seed: int, high: int = 3, size: tuple[int, int] = SIZE) -> Image.Image:

@@ -1,11 +1,14 @@
 """How tests stop a run, let it go on, and compare it with one that was left in peace."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tiny_run import run
+from torch.nn.modules.module import register_module_forward_hook
 
-from lclipseg.training.folder import checksums
-from lclipseg.training.loop import TrainingRun
+from lclipseg.training.folder import Progress, checksums
+from modeling_lclipseg import LClipSegForSemanticSegmentation
 
 # Twelve steps; validations in the middle of an epoch, and checkpoints besides.
 OPTIONS = ("--epochs", "4", "--eval_every", "1.7", "--save_every", "0.7", "--vector_noise", "0.1")
@@ -35,12 +38,29 @@ def assert_same_run(one: Path, other: Path) -> None:
     assert {path.name for path in other.iterdir()} == {"best", "first_batch.jpg", "last", "metrics.jsonl", "run.json"}
 
 
-def kill_at_step(monkeypatch, step: int) -> None:
-    original = TrainingRun._show
+def kill_at(step: int) -> Callable[[Progress], None]:
+    """For `run(..., on_step=...)`."""
 
-    def show(self, *args):
-        if self.progress.step == step:
+    def on_step(progress: Progress) -> None:
+        if progress.step == step:
             raise Killed
-        original(self, *args)
 
-    monkeypatch.setattr(TrainingRun, "_show", show)
+    return on_step
+
+
+@contextmanager
+def lost_losses(is_lost: Callable[[int], bool]) -> Iterator[None]:
+    """Let the losses that `is_lost` says, counted from 1, be no numbers."""
+    calls: list[None] = []
+
+    def spoil(module, _, output) -> None:
+        if isinstance(module, LClipSegForSemanticSegmentation) and output.loss is not None:
+            calls.append(None)
+            if is_lost(len(calls)):
+                output.loss = output.loss * float("nan")
+
+    hook = register_module_forward_hook(spoil)
+    try:
+        yield
+    finally:
+        hook.remove()

@@ -1,8 +1,10 @@
 """Networks small enough for a test."""
 
+from pathlib import Path
+
 import torch
 
-from modeling_lclipseg import LClipSegConfig, LClipSegForSemanticSegmentation
+from modeling_lclipseg import LClipSegConfig, LClipSegForSemanticSegmentation, LClipSegImageProcessor
 
 TINY_BACKBONE = {"model_type": "timm_backbone", "backbone": "mobilenetv3_small_050", "out_indices": [1, 2, 3, 4]}
 TINY_TEXT = {
@@ -40,6 +42,16 @@ def tiny_model(**overrides) -> LClipSegForSemanticSegmentation:
     if model.head.takes_text:
         model.set_classes(NAMES, torch.randn(len(NAMES), model.config.class_embed_dim))
     return model
+
+
+def save_checkpoint(
+    folder: Path, model: LClipSegForSemanticSegmentation | None = None, shortest_edge: int | None = None
+) -> Path:
+    """Save the tiny model, or another one, with a processor of a shorter side, or that keeps images' size."""
+    sizes = {"do_resize": False} if shortest_edge is None else {"size": {"shortest_edge": shortest_edge}}
+    (model or tiny_model()).save_pretrained(folder)
+    LClipSegImageProcessor(**sizes).save_pretrained(folder)
+    return folder
 
 
 def assert_equal_logits(found: torch.Tensor, expected: torch.Tensor):

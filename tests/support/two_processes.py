@@ -6,6 +6,7 @@ two_processes.py WORKSPACE OUTPUT: writes OUTPUT/found-0.json and OUTPUT/found-1
 import json
 import shutil
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from PIL import Image
+from survival import Killed, kill_at
 from tiny_run import run
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
@@ -25,7 +27,6 @@ from lclipseg.data.samples import TrainingSamples
 from lclipseg.data.streams import StreamedSamples
 from lclipseg.prediction.evaluate import evaluate_model
 from lclipseg.training.folder import Progress, RunFolder
-from lclipseg.training.loop import TrainingRun
 from lclipseg.training.state import TrainingState
 from modeling_lclipseg import LClipSegForSemanticSegmentation, LClipSegImageProcessor
 
@@ -39,20 +40,8 @@ def train(workspace: Path, output: Path) -> None:
 
 def train_with_a_kill(workspace: Path, output: Path) -> None:
     options = (*TRAINING, "--batch_size", "1", "--save_every", "0.7")
-    original = TrainingRun._show
-
-    def show(self, *args):
-        if self.progress.step == 7:
-            raise KeyboardInterrupt
-        original(self, *args)
-
-    TrainingRun._show = show
-    try:
-        run(workspace, output / "killed", *options)
-    except KeyboardInterrupt:
-        pass
-    finally:
-        TrainingRun._show = original
+    with suppress(Killed):
+        run(workspace, output / "killed", *options, on_step=kill_at(7))
     run(workspace, output / "killed", *options, "--resume", "true")
 
 

@@ -13,14 +13,12 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from survival import OPTIONS, Killed, assert_same_run, kill_at_step, resume
+from survival import OPTIONS, Killed, assert_same_run, kill_at, lost_losses, resume
 from tiny_run import run
 
 from lclipseg.console.errors import InputError
 from lclipseg.console.frame import run_command
-from lclipseg.training.folder import checksums
-from lclipseg.training.loop import TrainingRun
-from modeling_lclipseg import LClipSegForSemanticSegmentation
+from lclipseg.training.folder import Progress, checksums
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -42,22 +40,19 @@ def test_disk_too_small_is_noticed_before_any_work(workspace, tmp_path, monkeypa
 
 
 @pytest.mark.parametrize("limit", [1_000, 100_000, 2_000_000])
-def test_disk_that_fills_up_leaves_the_checkpoint_before(workspace, tmp_path, monkeypatch, whole_runs, limit):
+def test_disk_that_fills_up_leaves_the_checkpoint_before(workspace, tmp_path, whole_runs, limit):
     """No file may become longer than the limit from step 6 on: as on a full disk, writing fails half way through."""
-    original, unlimited = TrainingRun._show, resource.getrlimit(resource.RLIMIT_FSIZE)
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
 
-    def show(self, *args):
-        original(self, *args)
-        if self.progress.step == 6:
+    def fill(progress: Progress) -> None:
+        if progress.step == 6:
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, unlimited[1]))
 
-    with monkeypatch.context() as patch:
-        patch.setattr(TrainingRun, "_show", show)
-        try:
-            with pytest.raises(InputError, match=r"could not be written: .*last is as it was.*--resume true"):
-                run(workspace, tmp_path / "run", *OPTIONS)
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    try:
+        with pytest.raises(InputError, match=r"could not be written: .*last is as it was.*--resume true"):
+            run(workspace, tmp_path / "run", *OPTIONS, on_step=fill)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
     assert json.loads((tmp_path / "run" / "last" / "progress.json").read_text())["step"] == 5
     assert not (tmp_path / "run" / "last.new").exists()
     resume(workspace, tmp_path / "run")
@@ -169,10 +164,9 @@ def test_finished_run_says_so_and_changes_nothing(workspace, whole_runs, caplog)
     assert checksums(whole_runs["alone"]) == before
 
 
-def test_run_that_stopped_before_its_first_checkpoint_can_begin_again(workspace, tmp_path, monkeypatch, whole_runs):
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        kill_at_step(patch, 1)
-        run(workspace, tmp_path / "run", *OPTIONS)
+def test_run_that_stopped_before_its_first_checkpoint_can_begin_again(workspace, tmp_path, whole_runs):
+    with pytest.raises(Killed):
+        run(workspace, tmp_path / "run", *OPTIONS, on_step=kill_at(1))
     run(workspace, tmp_path / "run", *OPTIONS)
     assert_same_run(whole_runs["alone"], tmp_path / "run")
 
@@ -180,32 +174,22 @@ def test_run_that_stopped_before_its_first_checkpoint_can_begin_again(workspace,
 # ------------------------------------------------------------------------------------------------------- bad steps
 
 
-def test_step_that_is_not_finite_is_left_out_and_counted(workspace, tmp_path, monkeypatch):
-    original, calls = LClipSegForSemanticSegmentation._loss, []
-
-    def loss(self, *args):
-        calls.append(None)
-        return original(self, *args) * (float("nan") if len(calls) == 4 else 1)
-
-    monkeypatch.setattr(LClipSegForSemanticSegmentation, "_loss", loss)
-    assert run(workspace, tmp_path / "run", *OPTIONS)["skipped_steps"] == 1
-    weights = load_file(tmp_path / "run" / "last" / "model.safetensors")
-    assert all(value.isfinite().all() for value in weights.values() if value.is_floating_point())
+def are_finite(checkpoint: Path) -> bool:
+    weights = load_file(checkpoint / "model.safetensors").values()
+    return all(value.isfinite().all() for value in weights if value.is_floating_point())
 
 
-def test_run_that_diverges_keeps_its_last_good_checkpoint(workspace, tmp_path, monkeypatch):
-    original, calls = LClipSegForSemanticSegmentation._loss, []
+def test_step_that_is_not_finite_is_left_out_and_counted(workspace, tmp_path):
+    with lost_losses(lambda number: number == 4):
+        assert run(workspace, tmp_path / "run", *OPTIONS)["skipped_steps"] == 1
+    assert are_finite(tmp_path / "run" / "last")
 
-    def loss(self, *args):
-        calls.append(None)
-        return original(self, *args) * (float("nan") if len(calls) > 12 else 1)
 
-    monkeypatch.setattr(LClipSegForSemanticSegmentation, "_loss", loss)
-    with pytest.raises(InputError, match="diverged"):
+def test_run_that_diverges_keeps_its_last_good_checkpoint(workspace, tmp_path):
+    with lost_losses(lambda number: number > 12), pytest.raises(InputError, match="diverged"):
         run(workspace, tmp_path / "run", *OPTIONS, "--epochs", "20")
     assert json.loads((tmp_path / "run" / "last" / "progress.json").read_text())["skipped_in_a_row"] == 20
-    weights = load_file(tmp_path / "run" / "last" / "model.safetensors")
-    assert all(value.isfinite().all() for value in weights.values() if value.is_floating_point())
+    assert are_finite(tmp_path / "run" / "last")
 
 
 def damaged_data(workspace: Path, folder: Path) -> Path:
@@ -249,7 +233,7 @@ def test_damaged_validation_image_costs_no_step(workspace, tmp_path):
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])
-def test_wrong_id_costs_no_step_and_is_told_without_a_traceback(workspace, tmp_path, capsys, monkeypatch, workers):
+def test_wrong_id_costs_no_step_and_is_told_without_a_traceback(workspace, tmp_path, capsys, workers):
     data = shutil.copytree(workspace / "data", tmp_path / "data")
     mask = data / "train" / "masks" / "2.png"
     Image.fromarray(np.full((48, 64), 7, dtype=np.uint8)).save(mask)
@@ -270,18 +254,12 @@ def test_validation_data_without_a_label_are_told_at_the_first_validation(worksp
         run(workspace, tmp_path / "run", "--data", str(data))
 
 
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        ({"classes": ["sky", "road"], "ignore_index": 7}, "labels was"),
-        ({"classes": ["sky", "road"], "do_reduce_labels": True}, "labels was"),
-    ],
-)
-def test_run_is_not_resumed_with_another_meaning_of_the_ids(workspace, tmp_path, whole_runs, content, said):
+@pytest.mark.parametrize("meaning", [{"ignore_index": 7}, {"do_reduce_labels": True}])
+def test_run_is_not_resumed_with_another_meaning_of_the_ids(workspace, tmp_path, whole_runs, meaning):
     copied = shutil.copytree(whole_runs["alone"], tmp_path / "run")
     data = shutil.copytree(workspace / "data", tmp_path / "data")
-    (data / "classes.json").write_text(json.dumps(content))
-    with pytest.raises(InputError, match=said):
+    (data / "classes.json").write_text(json.dumps({"classes": ["sky", "road"], **meaning}))
+    with pytest.raises(InputError, match="labels was"):
         resume(workspace, copied, "--data", str(data))
 
 
@@ -305,19 +283,18 @@ UNFORESEEN = """
 import sys
 from pathlib import Path
 from tiny_run import run
-from lclipseg.training.loop import TrainingRun
 
-def show(self, *args):
+def fail(progress):
     raise RuntimeError("unforeseen")
 
-TrainingRun._show = show
-run(Path(sys.argv[1]), Path(sys.argv[2]), "--num_workers", "2")
+run(Path(sys.argv[1]), Path(sys.argv[2]), "--num_workers", "2", on_step=fail)
 """
 
 
 def test_unforeseen_error_ends_the_readers_too(workspace, tmp_path):
     """They ignore SIGTERM, with which Python ends its processes before it waits for them."""
-    environ = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    paths = [str(ROOT), str(ROOT / "tests" / "support"), os.environ.get("PYTHONPATH", "")]
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     command = [sys.executable, "-c", UNFORESEEN, str(workspace), str(tmp_path / "run")]
     ended = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=120)
     assert ended.returncode == 1

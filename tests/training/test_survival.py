@@ -8,48 +8,46 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from survival import OPTIONS, WAYS, Killed, assert_same_run, kill_at_step, resume
+from survival import OPTIONS, WAYS, Killed, assert_same_run, kill_at, lost_losses, resume
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny_run import command_line, run
 from transformers import AutoModelForSemanticSegmentation
 
 from lclipseg.training import folder as run_folder
-from lclipseg.training.folder import RunFolder, checksums
-from lclipseg.training.loop import TrainingRun
+from lclipseg.training.folder import Progress, RunFolder, checksums
 from modeling_lclipseg import LClipSegForSemanticSegmentation
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_killed_run_goes_on_bit_for_bit(workspace, tmp_path, monkeypatch, whole_runs, way):
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        kill_at_step(patch, 8)
-        run(workspace, tmp_path / "run", *OPTIONS, *WAYS[way])
+def test_killed_run_goes_on_bit_for_bit(workspace, tmp_path, whole_runs, way):
+    with pytest.raises(Killed):
+        run(workspace, tmp_path / "run", *OPTIONS, *WAYS[way], on_step=kill_at(8))
     resume(workspace, tmp_path / "run", *WAYS[way])
     assert_same_run(whole_runs[way], tmp_path / "run")
 
 
-def test_number_of_workers_may_change_between(workspace, tmp_path, monkeypatch, whole_runs):
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        kill_at_step(patch, 5)
-        run(workspace, tmp_path / "run", *OPTIONS, *WAYS["workers"])
+def test_number_of_workers_may_change_between(workspace, tmp_path, whole_runs):
+    with pytest.raises(Killed):
+        run(workspace, tmp_path / "run", *OPTIONS, *WAYS["workers"], on_step=kill_at(5))
     resume(workspace, tmp_path / "run")
     assert_same_run(whole_runs["alone"], tmp_path / "run")
 
 
-def file_operations(monkeypatch, kill_at: int | None) -> list[str]:
-    """Note every change that a run makes to its folder; let the run die in place of the one of number `kill_at`."""
+def file_operations(monkeypatch, end_at: int | None) -> list[str]:
+    """Note every change that a run makes to its folder; let the run die in place of the one of number `end_at`."""
     done: list[str] = []
 
     def watched(owner: object, name: str) -> None:
         original = getattr(owner, name)
 
         def operation(*args, **kwargs):
-            if len(done) == kill_at:
+            if len(done) == end_at:
                 raise Killed
             done.append(name)
             return original(*args, **kwargs)
@@ -58,24 +56,16 @@ def file_operations(monkeypatch, kill_at: int | None) -> list[str]:
 
     watched(os, "replace")
     watched(shutil, "rmtree")
-    watched(run_folder, "_sync")
+    watched(os, "fsync")
     watched(RunFolder, "log")
     watched(LClipSegForSemanticSegmentation, "save_pretrained")
     watched(run_folder.TrainingState, "save")
     return done
 
 
-def test_saving_before_the_first_step_that_counts_changes_nothing(workspace, tmp_path, monkeypatch):
-    original = LClipSegForSemanticSegmentation._loss
+def test_saving_before_the_first_step_that_counts_changes_nothing(workspace, tmp_path):
     for name, save_every in (("seldom", "0"), ("often", "0.34")):
-        calls: list[None] = []
-
-        def loss(self, *args, calls=calls):
-            calls.append(None)
-            return original(self, *args) * (float("nan") if len(calls) <= 2 else 1)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(LClipSegForSemanticSegmentation, "_loss", loss)
+        with lost_losses(lambda number: number <= 2):
             run(workspace, tmp_path / name, "--save_every", save_every)
     assert_same_run(tmp_path / "seldom", tmp_path / "often")
 
@@ -138,24 +128,25 @@ def test_run_that_is_really_killed_again_and_again_ends_the_same(workspace, tmp_
     assert_same_run(whole_runs["workers"], output)
 
 
+def raise_signals(*numbers: int, step: int | None = None) -> Callable[[Progress], None]:
+    """After one step, or after every one."""
+
+    def on_step(progress: Progress) -> None:
+        for number in numbers if step in (None, progress.step) else ():
+            signal.raise_signal(number)
+
+    return on_step
+
+
 @pytest.mark.parametrize(
     "numbers",
     [(signal.SIGINT,), (signal.SIGTERM,), (signal.SIGINT, signal.SIGTERM)],
     ids=["Ctrl-C", "kill", "launcher"],
 )
-def test_signal_ends_the_step_saves_and_stops(workspace, tmp_path, monkeypatch, whole_runs, numbers):
-    original = TrainingRun._show
-
-    def show(self, *args):
-        original(self, *args)
-        if self.progress.step == 7:
-            for number in numbers:
-                signal.raise_signal(number)
-
+def test_signal_ends_the_step_saves_and_stops(workspace, tmp_path, whole_runs, numbers):
     before = signal.getsignal(numbers[0])
-    with monkeypatch.context() as patch, pytest.raises(SystemExit) as ended:
-        patch.setattr(TrainingRun, "_show", show)
-        run(workspace, tmp_path / "run", *OPTIONS)
+    with pytest.raises(SystemExit) as ended:
+        run(workspace, tmp_path / "run", *OPTIONS, on_step=raise_signals(*numbers, step=7))
     assert ended.value.code == 128 + numbers[-1]
     assert json.loads((tmp_path / "run" / "last" / "progress.json").read_text())["step"] == 7
     assert signal.getsignal(numbers[0]) is before
@@ -178,51 +169,31 @@ def test_signal_to_the_readers_of_data_too_saves_and_stops(workspace, tmp_path):
     assert "Traceback" not in said
 
 
-def test_signal_in_the_last_step_finds_the_run_finished(workspace, tmp_path, monkeypatch, whole_runs):
-    original = TrainingRun._show
-
-    def show(self, *args):
-        original(self, *args)
-        if self.progress.step == self.total:
-            signal.raise_signal(signal.SIGTERM)
-
-    monkeypatch.setattr(TrainingRun, "_show", show)
-    run(workspace, tmp_path / "run", *OPTIONS)
+def test_signal_in_the_last_step_finds_the_run_finished(workspace, tmp_path, whole_runs):
+    run(workspace, tmp_path / "run", *OPTIONS, on_step=raise_signals(signal.SIGTERM, step=12))
     assert_same_run(whole_runs["alone"], tmp_path / "run")
 
 
-def test_second_signal_ends_the_run_at_once(workspace, tmp_path, monkeypatch):
-    def show(self, *args):
-        signal.raise_signal(signal.SIGINT)
-        signal.raise_signal(signal.SIGINT)
-
-    monkeypatch.setattr(TrainingRun, "_show", show)
+def test_second_signal_ends_the_run_at_once(workspace, tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        run(workspace, tmp_path / "run")
+        run(workspace, tmp_path / "run", on_step=raise_signals(signal.SIGINT, signal.SIGINT))
 
 
-def test_signal_that_is_ignored_from_the_start_stays_so(workspace, tmp_path, monkeypatch, whole_runs):
-    original = TrainingRun._show
-
-    def show(self, *args):
-        original(self, *args)
-        signal.raise_signal(signal.SIGINT)
-
-    monkeypatch.setattr(TrainingRun, "_show", show)
+def test_signal_that_is_ignored_from_the_start_stays_so(workspace, tmp_path, whole_runs):
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        run(workspace, tmp_path / "run", *OPTIONS)
+        run(workspace, tmp_path / "run", *OPTIONS, on_step=raise_signals(signal.SIGINT))
     finally:
         signal.signal(signal.SIGINT, before)
     assert_same_run(whole_runs["alone"], tmp_path / "run")
 
 
-def test_tracked_values_stand_once_after_a_kill(workspace, tmp_path, monkeypatch):
+def test_tracked_values_stand_once_after_a_kill(workspace, tmp_path):
     options = (*OPTIONS, "--trackers", "tensorboard")
     run(workspace, tmp_path / "whole", *options)
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        kill_at_step(patch, 12)  # after step 10 was logged, before its successor was saved
-        run(workspace, tmp_path / "run", *options)
+    with pytest.raises(Killed):
+        # step 10, and the last one, are logged, but no later step than 10 is saved
+        run(workspace, tmp_path / "run", *options, on_step=kill_at(12))
     run(workspace, tmp_path / "run", *options, "--resume", "true")
     whole, resumed = (tracked_values(tmp_path / name / "lclipseg") for name in ("whole", "run"))
     assert whole == resumed

@@ -1,6 +1,7 @@
 """train.py end to end on a tiny folder: a run, its files, exact resume, recipes, and what it refuses."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -54,6 +55,15 @@ def test_run_describes_itself(workspace, tmp_path):
     assert description["arguments"]["batch_size"] == 2
     assert torch.__version__.startswith(description["versions"]["torch"])
     assert description["steps"] == 6
+
+
+def test_run_without_a_terminal_tells_a_line_now_and_then(workspace, tmp_path, capsys):
+    run(workspace, tmp_path / "run", "--epochs", "4")
+    said = re.findall(
+        r"(?m)^step (\d+/\d+)  loss \d\.\d{3}  rate \d\.\de[+-]\d\d  \d+ images/s  data \d+%  \d+ min left$",
+        capsys.readouterr().out,
+    )
+    assert said == ["10/12", "12/12"]
 
 
 @pytest.mark.parametrize("guidance", ["fusion", "lseg", "denseclip", "none"])

@@ -138,7 +138,7 @@ def test_run_that_diverges_ends_and_says_what_to_try():
 
 
 def test_run_that_sees_no_label_ends_and_says_so():
-    with pytest.raises(InputError, match=r"20 steps in a row.*had no labelled pixel.*check_data\.py"):
+    with pytest.raises(InputError, match=r"20 steps in a row.*had no labelled pixel.*check-data"):
         list(quadratic((IGNORED,), 2, steps=100).steps(Progress()))
 
 

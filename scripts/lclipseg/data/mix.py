@@ -77,7 +77,7 @@ class MixedSamples(Samples):
     classes of its image's own data set; `labels` are ids of the joint list.
 
     An epoch has as many samples as there are images in all; a set with a larger share than its images has them more
-    often. Within a set every image comes once before any comes again.
+    often. After every epoch each image of a set has come equally often, give or take once.
 
     Args:
         data (sequence of [`SegmentationData`]): The data sets.

@@ -38,6 +38,8 @@ class TrainingRun:
         intervals ([`Intervals`]): When to validate and save.
         validate (`Callable`): Scores the model as it is, on one data set or several; for all processes to call.
         patience (`int`, *optional*): After how many validations in a row without a better one the run ends.
+        on_step (`Callable`, *optional*): Called in every process with the run's progress after each step, before it is
+            saved.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class TrainingRun:
         intervals: Intervals,
         validate: Callable[[], SegmentationScores | SeveralScores],
         patience: int | None = None,
+        on_step: Callable[[Progress], None] | None = None,
     ):
         self.training = training
         self.accelerator = training.accelerator
@@ -58,6 +61,7 @@ class TrainingRun:
         self.intervals = intervals
         self.validate = validate
         self.patience = patience
+        self.on_step = on_step
         self.bar = Bar(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -101,6 +105,8 @@ class TrainingRun:
                 if step is None:
                     return
                 self._show(step)
+                if self.on_step is not None:
+                    self.on_step(self.progress)
                 if self.intervals.save and self.progress.step % self.intervals.save == 0:
                     self._save_last()
 

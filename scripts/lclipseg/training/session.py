@@ -4,6 +4,7 @@ import hashlib
 import logging
 import os
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
@@ -34,9 +35,14 @@ from modeling_lclipseg.class_embeddings_lclipseg import fold_name
 logger = logging.getLogger("lclipseg")
 
 
-def train(model_arguments: ModelArguments, data_arguments: DataArguments, run_arguments: RunArguments) -> None:
+def train(
+    model_arguments: ModelArguments,
+    data_arguments: DataArguments,
+    run_arguments: RunArguments,
+    on_step: Callable[[Progress], None] | None = None,
+) -> None:
     """
-    Run one training; see [`TrainingRun`] for what it leaves in its folder.
+    Run one training; see [`TrainingRun`] for what it leaves in its folder, and for `on_step`.
 
     Raises:
         [`InputError`]: arguments, data or a checkpoint that cannot be used. Nothing has been trained then, or the run
@@ -69,7 +75,7 @@ def train(model_arguments: ModelArguments, data_arguments: DataArguments, run_ar
     )
     description = {
         **_description(model_arguments, data_arguments, run_arguments, start),
-        **data.description(),
+        **data.description(samples.images_per_epoch),
         "steps": schedule.steps,
         "precision": accelerator.mixed_precision,
         "processes": accelerator.num_processes,
@@ -101,7 +107,9 @@ def train(model_arguments: ModelArguments, data_arguments: DataArguments, run_ar
     intervals = Intervals(
         max(1, round(run_arguments.eval_every * steps_per_epoch)), round(run_arguments.save_every * steps_per_epoch)
     )
-    run = TrainingRun(training, folder, start.image_processor, progress, intervals, validate, run_arguments.patience)
+    run = TrainingRun(
+        training, folder, start.image_processor, progress, intervals, validate, run_arguments.patience, on_step
+    )
     if accelerator.is_main_process and progress.step == 0 and isinstance(samples, TrainingSamples | MixedSamples):
         with suppress(InputError):  # data that cannot be trained on: the training itself says so, to all processes
             sheet = draw_samples(samples, run_arguments.batch_size, data.classes.id2label, start.image_processor)

@@ -89,11 +89,24 @@ class RunData:
             )
         return streamed
 
-    def description(self) -> dict[str, Any]:
-        """What a resumed run must find again: the number of images and a fingerprint of each split."""
+    def description(self, images_per_epoch: int | None) -> dict[str, Any]:
+        """
+        What a resumed run must find again: the number of images and a fingerprint of each split, and what the numbers
+        in the masks mean.
+
+        Args:
+            images_per_epoch (`int`, *optional*): of a single data set to train on, which may have been told.
+        """
         parts = {"train": self.train, "eval": self.eval}
+        images = {split: _one_or_all([_length(one) for one in sets]) for split, sets in parts.items()}
+        if len(self.train) == 1:
+            images["train"] = images_per_epoch
+        meanings = [
+            {"ignore_index": one.ignore_index, "do_reduce_labels": one.do_reduce_labels} for one in self.all_classes
+        ]
         return {
-            "images": {split: _one_or_all([_length(one) for one in sets]) for split, sets in parts.items()},
+            "labels": _one_or_all(meanings),
+            "images": images,
             "data_fingerprint": {
                 split: _one_or_all([one.fingerprint() for one in sets]) for split, sets in parts.items()
             },

@@ -26,13 +26,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from lclipseg.console import arguments, environment
 from lclipseg.console.errors import InputError
 from lclipseg.console.frame import run_command
+from lclipseg.console.paths import project
 from lclipseg.lab.comparisons.grid import BUDGETS, Cell, Comparison, ResultLines
 from lclipseg.lab.timing.forward import time_forward
 from lclipseg.lab.timing.stopwatch import Ratio, Timing
 from lclipseg.networks.build import config_fields
 from lclipseg.networks.costs import count
 
-SCRIPTS = Path(__file__).resolve().parent
 COSTS = "costs"
 CALIBRATIONS = ("0", "0.5", "1", "1.5", "2", "3", "4")
 PATHS = {"data", "output_dir", "bank", "backbone_weights", "resume", "trackers", "classes", "held_out"}
@@ -193,12 +193,11 @@ def _command(script: str, options: list[str], folder: Path, args: ReproduceArgum
     """Run one of our commands, with its share of the threads and its output in the run's log."""
     folder.mkdir(parents=True, exist_ok=True)
     threads = args.threads or max(1, (os.cpu_count() or 1) // args.workers)
-    paths = [str(SCRIPTS.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    paths = [str(project()), *filter(None, [os.environ.get("PYTHONPATH")])]
     surroundings = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": os.pathsep.join(paths)}
+    command = [sys.executable, str(project("scripts", script)), *options]
     with (folder / "log.txt").open("a", encoding="utf-8") as log:
-        done = subprocess.run(
-            [sys.executable, str(SCRIPTS / script), *options], env=surroundings, stdout=log, stderr=subprocess.STDOUT
-        )
+        done = subprocess.run(command, env=surroundings, stdout=log, stderr=subprocess.STDOUT)
     if done.returncode != 0:
         said = (folder / "log.txt").read_text(encoding="utf-8", errors="replace").splitlines()[-3:]
         raise InputError(f"{script} failed with status {done.returncode}: {' | '.join(said)} (see {folder}/log.txt)")
