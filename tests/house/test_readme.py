@@ -69,7 +69,7 @@ def test_card_has_the_measured_numbers():
 def test_no_file_names_a_private_path():
     wrong = re.compile("/" + r"(?:work|root|home)/")
     for folder, _, files in os.walk(ROOT):
-        if not {".git", ".venv", "runs", "data"} & set(Path(folder).relative_to(ROOT).parts):
+        if not {".git", ".venv", ".venv-oldest", "runs", "data"} & set(Path(folder).relative_to(ROOT).parts):
             for file in files:
                 if file.endswith((".py", ".md", ".json", ".jsonl", ".yaml", ".cfg", ".toml")):
                     assert not wrong.search((Path(folder) / file).read_text(encoding="utf-8")), f"{folder}/{file}"

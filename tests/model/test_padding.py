@@ -99,11 +99,11 @@ def test_export_takes_any_size():
         torch.testing.assert_close(exported(given), network(given))
 
 
-def test_network_that_ships_is_fused_to_the_same_logits(pixel_values):
+def test_network_that_ships_is_folded_to_the_same_logits(pixel_values):
     model = tiny_model(backbone_config=SHIPPED)
     expected = model(pixel_values).logits
     torch.testing.assert_close(
-        model.fuse()(pixel_values).logits, expected, atol=1e-3 * expected.abs().max().item(), rtol=0
+        model.fold()(pixel_values).logits, expected, atol=1e-3 * expected.abs().max().item(), rtol=0
     )
 
 
