@@ -5,8 +5,8 @@ from unittest import mock
 import pytest
 import timm
 import torch
-from conftest import TINY_BACKBONE, tiny_model
 from timm.layers import Conv2dSame
+from tiny_model import TINY_BACKBONE, tiny_model
 from torch import nn
 
 from modeling_lclipseg.padding_lclipseg import LClipSegConv2dSame, make_padding_traceable
