@@ -6,14 +6,14 @@ CHECKPOINT := checkpoints/lclipseg-mbv3s-camvid
 WEB_PORT ?= 8000
 SERVE_PORT ?= 8080
 
-.PHONY: help demo page serve web test test-slow test-hf lint format audit cards models
+.PHONY: help demo page serve web test test-slow test-hf test-oldest lint format audit cards models
 .DEFAULT_GOAL := help
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.installed  ## segment a photograph by text classes with the checkpoint that ships here
-	$(BIN)/python scripts/segment.py docs/demo/street.jpg --model $(CHECKPOINT) \
+	$(BIN)/lclipseg segment docs/demo/street.jpg --model $(CHECKPOINT) \
 		--classes "sky, building, road, pavement, tree, pole, sign symbol, car" --out demo-output
 
 test: $(VENV)/.installed-dev  ## the test suite: offline, minutes on two cores
@@ -25,6 +25,9 @@ test-slow: $(VENV)/.installed-dev  ## the tests that take minutes each
 test-hf: $(VENV)/.installed-dev  ## transformers' own common tests (fetches them once)
 	$(BIN)/python tests/hf/fetch.py
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m hf tests/hf --quiet
+
+test-oldest:  ## the model's tests with the lowest versions that setup.cfg promises, in .venv-oldest
+	PYTHON=$(PYTHON) .ci/oldest
 
 lint: $(VENV)/.installed-dev  ## ruff and mypy
 	$(BIN)/ruff check .
@@ -45,11 +48,11 @@ page: $(VENV)/.installed  ## the demo page, for your own images and classes
 
 serve: $(VENV)/.installed  ## an HTTP server with the checkpoint that ships here, on port SERVE_PORT
 	$(BIN)/pip install --quiet --editable ".[serve]"
-	$(BIN)/python scripts/serve.py $(CHECKPOINT) --port $(SERVE_PORT)
+	$(BIN)/lclipseg serve $(CHECKPOINT) --port $(SERVE_PORT)
 
 web: $(VENV)/.installed  ## the page that runs in the browser itself, in build/web, on port WEB_PORT
 	$(BIN)/pip install --quiet --editable ".[export]"
-	$(BIN)/python scripts/export.py $(CHECKPOINT) --vocabulary open --label_map --out build/web/model
+	$(BIN)/lclipseg export $(CHECKPOINT) --vocabulary open --label_map --out build/web/model
 	cd scripts/web && npm ci --no-audit --no-fund && npm run build
 	@echo "http://127.0.0.1:$(WEB_PORT)/"
 	$(BIN)/python -m http.server $(WEB_PORT) --bind 127.0.0.1 --directory build/web

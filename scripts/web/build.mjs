@@ -1,4 +1,4 @@
-/** Puts the page together for any static host: node build.mjs FOLDER (scripts/export.py writes FOLDER/model). */
+/** Puts the page together for any static host: node build.mjs FOLDER (`lclipseg export` writes FOLDER/model). */
 
 import { cpSync, existsSync, mkdirSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";

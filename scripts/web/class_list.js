@@ -18,7 +18,7 @@ export class ClassList {
     if (own.names.length > MAX_CLASSES) {
       throw new UserError(
         `The model has ${own.names.length} classes of its own, but a label map holds no more than ${MAX_CLASSES}. ` +
-          "Export it with fewer: scripts/export.py takes them as --classes.",
+          "Export it with fewer: `lclipseg export` takes them as --classes.",
       );
     }
     this.own = own;

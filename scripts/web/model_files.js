@@ -1,4 +1,4 @@
-/** The files beside the network, in the folder that scripts/export.py wrote. */
+/** The files beside the network, in the folder that `lclipseg export` wrote. */
 
 import { UserError } from "./user_error.js";
 import { namesFileOf, readWordBank } from "./word_bank.js";
@@ -7,7 +7,7 @@ const NETWORK = "model/model.onnx";
 const ABOUT = "model/export.json";
 const OWN_CLASSES = "model/class_embeddings.safetensors";
 const FURTHER_WORDS = "words.safetensors";
-const HOW = "Export it by scripts/export.py with --vocabulary open and --label_map; `make web` does so.";
+const HOW = "Export it by `lclipseg export` with --vocabulary open and --label_map; `make web` does so.";
 
 /**
  * @returns {Promise<{network: ArrayBuffer, name: string, own: import("./word_bank.js").WordBank}>} the network, the

@@ -1,6 +1,6 @@
 /**
  * The colours of the classes: those of `class_palette` in modeling_lclipseg/visualization_lclipseg.py, one for one, so
- * that an overlay looks the same wherever it was made. tests/test_web.py compares the two.
+ * that an overlay looks the same wherever it was made. tests/serving/test_web.py compares the two.
  */
 
 const FIRST_COLOUR = [0, 102, 204];

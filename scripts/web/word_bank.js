@@ -4,7 +4,7 @@ import { readTensors } from "./safetensors.js";
 import { UserError } from "./user_error.js";
 
 const DEFAULT_KEYS = ["words", "bank.single"];
-const CENTER_KEY = "class_center"; // in the files that scripts/export.py writes
+const CENTER_KEY = "class_center"; // in the files that `lclipseg export` writes
 // The two figures of modeling_lclipseg/class_vectors_lclipseg.py, where it says how they were measured.
 const SAME_TOWER_COSINE = 0.3;
 const SHORTEST_CENTER = 0.5;

@@ -1,6 +1,6 @@
 """How long scripts/check_data.py takes, and how much memory: not a test, but where the figure in README.md is from.
 
-    python tests/measure_check_data.py SCRATCH --pairs 100000
+    python tests/data/measure_check_data.py SCRATCH --pairs 100000
 
 Writes that many pairs of 320x240 pixels (JPEG of quality 85, PNG mask) into the folder SCRATCH/data unless they are
 there: windows of the photograph in docs/demo, each darkened by another amount, and of its label map by the shipped

@@ -1,6 +1,6 @@
 """How much memory training from a stream takes: not a test, but where the figures in docs/lab-notes.md are from.
 
-    python tests/measure_streaming.py SCRATCH --rows 50000
+    python tests/data/measure_streaming.py SCRATCH --rows 50000
 
 Writes parquet files with that many windows of the photograph in docs/demo (320x240, JPEG of quality 85, and a PNG mask
 of brightness classes) into SCRATCH unless they are there, trains a small network for one epoch on them, and prints the

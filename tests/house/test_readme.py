@@ -1,5 +1,6 @@
 """README and the card say what is true: code runs, links lead somewhere, numbers are those of the result files."""
 
+import ast
 import json
 import os
 import re
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from lclipseg.__main__ import COMMANDS
 from lclipseg.lab.comparisons.finished import FinishedTable
 from lclipseg.lab.comparisons.grid import ResultLines, Table
 from lclipseg.lab.comparisons.tables import summary_table
@@ -40,9 +42,23 @@ def test_commands_of_the_documents_exist(name):
     document = (ROOT / name).read_text(encoding="utf-8")
     for script in set(re.findall(r"scripts/\w+\.py", document)):
         assert (ROOT / script).is_file()
+    for command in re.findall(r"(?m)^lclipseg ([a-z][a-z-]+)", document):
+        assert command in COMMANDS
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for target in set(re.findall(r"(?m)(?:^|`)make ([a-z-]+)", document)):
         assert f"\n{target}:" in makefile
+
+
+def test_contributing_has_every_room_in_its_own_words():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    for path in (ROOT / "scripts" / "lclipseg").glob("*/__init__.py"):
+        assert f"| `{path.parent.name}` | {ast.get_docstring(ast.parse(path.read_text(encoding='utf-8')))} |" in text
+
+
+def test_readme_has_every_extra():
+    setup = (ROOT / "setup.cfg").read_text(encoding="utf-8").split("[options.extras_require]")[1].split("[")[0]
+    for extra in re.findall(r"(?m)^(\w+) =$", setup):
+        assert f"| `lclipseg[{extra}]` |" in README
 
 
 def test_methods_in_the_readme_are_those_of_the_results_lines():
@@ -69,7 +85,7 @@ def test_card_has_the_measured_numbers():
 def test_no_file_names_a_private_path():
     wrong = re.compile("/" + r"(?:work|root|home)/")
     for folder, _, files in os.walk(ROOT):
-        if not {".git", ".venv", "runs", "data"} & set(Path(folder).relative_to(ROOT).parts):
+        if not {".git", ".venv", ".venv-oldest", "runs", "data"} & set(Path(folder).relative_to(ROOT).parts):
             for file in files:
                 if file.endswith((".py", ".md", ".json", ".jsonl", ".yaml", ".cfg", ".toml")):
                     assert not wrong.search((Path(folder) / file).read_text(encoding="utf-8")), f"{folder}/{file}"

@@ -1,4 +1,4 @@
-"""load_test.py: a short one of a tiny model, up to SIGTERM, and that it would notice what is wrong."""
+"""scripts/load.py: a short one of a tiny model, up to SIGTERM, and that it would notice what is wrong."""
 
 import base64
 import json

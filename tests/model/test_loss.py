@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import tiny_model
+from tiny_model import tiny_model
 from transformers.loss.loss_utils import ForSemanticSegmentationLoss
 
 from modeling_lclipseg.heads_lclipseg import HEADS

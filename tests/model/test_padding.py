@@ -5,8 +5,8 @@ from unittest import mock
 import pytest
 import timm
 import torch
-from conftest import TINY_BACKBONE, tiny_model
 from timm.layers import Conv2dSame
+from tiny_model import TINY_BACKBONE, tiny_model
 from torch import nn
 
 from modeling_lclipseg.padding_lclipseg import LClipSegConv2dSame, make_padding_traceable
@@ -99,11 +99,11 @@ def test_export_takes_any_size():
         torch.testing.assert_close(exported(given), network(given))
 
 
-def test_network_that_ships_is_fused_to_the_same_logits(pixel_values):
+def test_network_that_ships_is_folded_to_the_same_logits(pixel_values):
     model = tiny_model(backbone_config=SHIPPED)
     expected = model(pixel_values).logits
     torch.testing.assert_close(
-        model.fuse()(pixel_values).logits, expected, atol=1e-3 * expected.abs().max().item(), rtol=0
+        model.fold()(pixel_values).logits, expected, atol=1e-3 * expected.abs().max().item(), rtol=0
     )
 
 

@@ -6,7 +6,7 @@ It needs what requirements.txt says, and nothing but the files beside it.
     handler({"inputs": <image>, "parameters": {"candidate_labels": ["road", "kerb"], "threshold": 0.5}})
 
 Time and memory of a request grow with its pixels times its classes: scores are compared, and masks made, at the size
-of the image. MAX_PIXEL_CLASSES bounds both. What the largest requests cost is measured by scripts/load_test.py of
+of the image. MAX_PIXEL_CLASSES bounds both. What the largest requests cost is measured by scripts/load.py of
 the project, and stands in its docs/results/load.md.
 """
 

@@ -1,5 +1,5 @@
 /**
- * What the page and the Python package must do alike. tests/test_web.py writes what Python does into the folder
+ * What the page and the Python package must do alike. tests/serving/test_web.py writes what Python does into the folder
  * LCLIPSEG_WEB_EXPECTED, runs these tests, and reads the label map that they write there.
  */
 
@@ -15,7 +15,7 @@ import { UserError } from "../user_error.js";
 import { foldName, readWordBank } from "../word_bank.js";
 
 const folder = process.env.LCLIPSEG_WEB_EXPECTED;
-const alike = { skip: !folder && "it is run by `pytest tests/test_web.py`" };
+const alike = { skip: !folder && "it is run by `pytest tests/serving/test_web.py`" };
 const read = (name) => readFileSync(join(folder, name));
 const expected = folder && JSON.parse(read("expected.json"));
 

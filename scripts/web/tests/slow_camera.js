@@ -1,4 +1,4 @@
-/** For tests/test_web_page.py: the camera of turn N is allowed by `allow[N]()`; `streams` are the opened ones. */
+/** For tests/serving/test_web_page.py: the camera of turn N is allowed by `allow[N]()`; `streams` are the opened ones. */
 
 window.streams = [];
 window.allow = [];

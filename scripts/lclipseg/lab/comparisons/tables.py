@@ -134,9 +134,9 @@ def cost_table(costs: Mapping[str, Any]) -> str:
     header = ("preset", "method", "classes", *counted, *timed)
     about = (
         f"One image of {size}x{size} pixels. Parameters and multiply-accumulates are counted, without a text tower; "
-        f"latency is that of networks folded for use (`model.fold()`), the median of {costs['rounds']} passes and, in "
-        f"brackets, their quartiles. The last column is the median ratio to {costs['reference']} in the same round, "
-        "with its 95 % interval (bootstrap over rounds). On "
+        f"latency is that of networks folded for use (`model.fold()`), the median of {costs['rounds']} forward "
+        f"passes and, in brackets, their quartiles. The last column is the median ratio to {costs['reference']} in "
+        "the same round, with its 95 % interval (bootstrap over rounds). On "
         f"{machine_in_words(costs['machine'])}, {costs['date'][:10]}; {versions_in_words(costs['versions'])}."
     )
     return f"{about}\n\n{markdown_table(header, rows, text_columns=2)}"

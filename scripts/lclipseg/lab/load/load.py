@@ -1,6 +1,6 @@
 """Put the server under load and check every answer: a steady load, an overload, the largest requests, a stop.
 
-    python scripts/load_test.py checkpoints/lclipseg-mbv3s-camvid --out docs/results
+    python scripts/load.py checkpoints/lclipseg-mbv3s-camvid --out docs/results
 
 It starts a server of its own on the loopback interface. One request of ten is one that must be refused. Writes
 load.json and load.md; the exit status is 1 if any answer was wrong or missing.

@@ -112,7 +112,7 @@ def as_markdown(record: LoadRecord, content: Mapping[str, Any]) -> str:
     )
     loads = "\n".join([LOAD_HEAD, *(_load_row(name, phase) for name, phase in record.phases.items())])
     answers = "\n".join([ANSWER_HEAD, *(_answer_row(name, phase) for name, phase in record.phases.items())])
-    title, command = "# Under load", f"`python scripts/load_test.py {content['model']} --out docs/results`"
+    title, command = "# Under load", f"`python scripts/load.py {content['model']} --out docs/results`"
     texts = [_filled(text) for text in (setting, meaning, memory, stop)]
     return "\n\n".join([title, command, texts[0], loads, answers, *texts[1:]]) + "\n"
 

@@ -2,4 +2,4 @@
 
 
 class ExportTesterMixin:
-    """Without tests: tests/test_transformers.py exports every head."""
+    """Without tests: tests/model/test_transformers.py exports every head."""
