@@ -112,7 +112,7 @@ class LClipSegConfig(PreTrainedConfig):
             )
         label2id, self.label2id = self.label2id, None
         if self.id2label is None and label2id:
-            self.id2label = {index: name for name, index in label2id.items()}
+            self.id2label = {int(index): name for name, index in label2id.items()}
         super().__post_init__(**kwargs)
         if label2id and {name: int(index) for name, index in label2id.items()} != self.label2id:
             raise ValueError(

@@ -29,7 +29,7 @@ class LClipSegLoadable(LClipSegFoldable):
         cls,
         pretrained_model_name_or_path: str | os.PathLike | None,
         *args: Any,
-        config: PreTrainedConfig | str | os.PathLike | None = None,
+        config: Any = None,
         use_safetensors: bool = True,
         **kwargs: Any,
     ) -> Any:
