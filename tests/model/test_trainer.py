@@ -1,11 +1,22 @@
 """Fine-tuning by transformers' own Trainer, whole or by PEFT's adapters, as docs/training.md shows it."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from tiny_model import tiny_model
-from transformers import AutoModelForSemanticSegmentation, Trainer, TrainingArguments, default_data_collator
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModelForSemanticSegmentation,
+    Trainer,
+    TrainingArguments,
+    default_data_collator,
+)
 
+ROOT = Path(__file__).resolve().parents[2]
+SHIPPED = ROOT / "checkpoints" / "lclipseg-mbv3s-everyday"
 NAMES = {0: "sky", 1: "meadow"}  # one that the checkpoint knows, and one that it does not
 # Projections and attention of the fusion, where image and text meet; depthwise kernels have nothing of low rank.
 LORA_TARGETS = r"head\.fusion\..*(query_key_value|output|value|feed_forward\.[02]|projection|embedding)"
@@ -103,6 +114,17 @@ def test_trainer_resumes_from_its_checkpoint(model, tmp_path):
     assert run.state.global_step == 3
 
 
+def test_code_of_the_documentation_runs(tmp_path, monkeypatch):
+    section = (ROOT / "docs" / "training.md").read_text(encoding="utf-8").split("## With Transformers' Trainer")[1]
+    code = section.split("```python\n")[1].split("```")[0]
+    monkeypatch.chdir(ROOT)
+    names = {"train_dataset": examples(), "eval_dataset": examples(2)}
+    exec(code.replace("runs/trainer", str(tmp_path)).replace("max_steps=10", "max_steps=1, use_cpu=True"), names)
+    loaded = AutoModelForSemanticSegmentation.from_pretrained(tmp_path)
+    assert loaded.trained_classes()[0] == loaded.config.class_names == ["sky", "road", "left mirror"]
+    assert "pixel_accuracy" in str(names["trainer"].evaluate())
+
+
 def test_adapter_is_trained_saved_and_loaded(checkpoint, tmp_path):
     peft = pytest.importorskip("peft")
     base = AutoModelForSemanticSegmentation.from_pretrained(checkpoint)
@@ -120,3 +142,33 @@ def test_adapter_is_trained_saved_and_loaded(checkpoint, tmp_path):
     changed = [name for name, weight in loaded.named_parameters() if "lora_B" in name and weight.any()]
     assert changed and all(".head.fusion." in name for name in changed)
     assert sum(file.stat().st_size for file in (tmp_path / "adapter").glob("*.safetensors")) < 100_000
+
+
+# ------------------------------------------------------------------------------------- transformers' example scripts
+
+
+@pytest.mark.parametrize("of_trainer", [True, False])
+def test_what_the_example_scripts_do_works_on_a_shipped_checkpoint(of_trainer):
+    """`run_semantic_segmentation.py`, which gives ids as text, and `..._no_trainer.py`, call by call."""
+    id2label = {0: "sky", 1: "road", 2: "grass"}
+    where = {"cache_dir": None, "revision": "main", "token": None, "trust_remote_code": False} if of_trainer else {}
+    label2id = {name: str(index) if of_trainer else index for index, name in id2label.items()}
+    number = {} if of_trainer else {"num_labels": 3}
+    options = {"from_tf": False} if of_trainer else {}
+    config = AutoConfig.from_pretrained(SHIPPED, label2id=label2id, id2label=id2label, **number, **where)
+    model = AutoModelForSemanticSegmentation.from_pretrained(SHIPPED, config=config, **options, **where)
+    processor = AutoImageProcessor.from_pretrained(SHIPPED, do_reduce_labels=False, **where)
+    assert "shortest_edge" in processor.size and processor.size["shortest_edge"] > 0
+    assert len(processor.image_mean) == len(processor.image_std) == 3 and processor.do_reduce_labels is False
+
+    stored = AutoModelForSemanticSegmentation.from_pretrained(SHIPPED)
+    rows = [stored.config.label2id[name] for name in id2label.values()]
+    assert torch.equal(model.class_embeddings, stored.class_embeddings[rows])
+    batch = default_data_collator(examples(2))
+    optimizer = torch.optim.AdamW(list(model.parameters()), lr=1e-3)
+    loss = model.train()(**batch).loss
+    loss.backward()
+    optimizer.step()
+    logits = model.eval()(**batch).logits
+    upsampled = torch.nn.functional.interpolate(logits, size=batch["labels"].shape[-2:], mode="bilinear")
+    assert upsampled.argmax(dim=1).shape == batch["labels"].shape and logits.isfinite().all()
