@@ -1,7 +1,7 @@
 """From class names to class embeddings: the rules for names and vectors, and the text tower."""
 
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,6 +18,8 @@ SAME_TOWER_COSINE = 0.3
 SHORTEST_CENTER = 0.5
 # The least cosine of a new word with a trained class at which a network can segment it, see `nearest_known`.
 FAMILIAR_COSINE = 0.25
+# Length, beside a unit vector, of what tells two classes apart whose words are partly the same.
+NOISE = 0.3
 # Published CLIP text towers have this id in their configuration; they read their vector at the highest token id of a
 # sentence instead (`CLIPTextModel.forward`).
 LEGACY_EOS_TOKEN_ID = 2
@@ -176,6 +178,64 @@ def nearest_known(
     """
     nearest = (_centred(vectors, center) @ _centred(known, center).T).max(dim=1)
     return nearest.values, nearest.indices
+
+
+def initial_class_embeddings(
+    prompts: Sequence[Sequence[str]],
+    lookup: Callable[[Sequence[str]], Mapping[str, torch.Tensor]],
+    common: torch.Tensor,
+    seed: int = 0,
+) -> tuple[torch.Tensor, list[int]]:
+    """
+    A vector for every class, to train with: the mean direction of those of its words that have one. A class without
+    any begins at the known words inside its name, shaken ("left mirror" beside "mirror"), or in a random direction.
+
+    Args:
+        prompts (sequence of lists of `str`): The words of every class.
+        lookup (`Callable`): Gives those of some words that have a vector, by the word.
+        common (`torch.Tensor` of shape `(num_words, class_embed_dim)`): Vectors of many words, among which a random
+            direction is typical.
+        seed (`int`, *optional*, defaults to 0): Seed of what is random.
+
+    Returns:
+        The vectors, a `torch.Tensor` of shape `(num_classes, class_embed_dim)`, and the indices of the classes that
+        have no word with a vector.
+    """
+    words = list(dict.fromkeys(word for of_class in prompts for word in of_class))
+    parts = list(dict.fromkeys(part for word in words for part in word.split()))
+    known = lookup([*words, *(part for part in parts if part not in words)])
+    generator = torch.Generator().manual_seed(seed)
+    vectors, unknown = [], []
+    for index, of_class in enumerate(prompts):
+        found = [known[word] for word in of_class if word in known]
+        if not found:
+            unknown.append(index)
+            inside = [known[part] for word in of_class for part in word.split() if part in known]
+            found = [_begin(inside, common, generator)]
+        vectors.append(mean_direction(found))
+    return torch.stack(vectors), unknown
+
+
+def mean_direction(vectors: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The unit vector (D) between several (D) of any length; a single one as it is."""
+    if len(vectors) == 1:
+        return vectors[0]
+    return nn.functional.normalize(nn.functional.normalize(torch.stack(list(vectors)), dim=-1).mean(0), dim=-1)
+
+
+def by_word(words: Sequence[str], vectors: torch.Tensor) -> Callable[[Sequence[str]], dict[str, torch.Tensor]]:
+    """A lookup in vectors (N, D) of words (N); case and the amount of white space do not matter."""
+    rows = {fold_name(word): vector for word, vector in zip(words, vectors, strict=True)}
+    return lambda asked: {word: rows[fold_name(word)] for word in asked if fold_name(word) in rows}
+
+
+def _begin(inside: Sequence[torch.Tensor], common: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    drawn = nn.functional.normalize(torch.randn(common.shape[1], generator=generator), dim=0)
+    if inside:
+        return nn.functional.normalize(mean_direction(inside) + NOISE * drawn, dim=0)
+    center = nn.functional.normalize(common, dim=-1).mean(0)
+    spread = (nn.functional.normalize(common, dim=-1) - center).norm(dim=-1).mean()
+    return nn.functional.normalize(center + spread * drawn, dim=0)
 
 
 def _centred(rows: torch.Tensor, center: torch.Tensor) -> torch.Tensor:

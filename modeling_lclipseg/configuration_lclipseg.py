@@ -1,6 +1,7 @@
 """LClipSeg's configuration: which backbone, which guidance, where class embeddings come from."""
 
 import math
+from typing import Any, Self
 
 from huggingface_hub.dataclasses import strict
 from transformers import CLIPTextConfig, PreTrainedConfig
@@ -11,6 +12,7 @@ from .class_embeddings_lclipseg import check_class_names, check_prompt_templates
 GUIDANCES = ("fusion", "lseg", "denseclip", "none")
 # What would have timm load weights, from a pickle or the web, while a model is built.
 LOADING_ARGUMENTS = ("pretrained", "checkpoint_path", "cache_dir")
+CLASS_FIELDS = ("num_labels", "id2label", "label2id")  # one thing under three names
 DEFAULT_BACKBONE = {"model_type": "timm_backbone", "backbone": "mobilenetv3_large_100", "out_indices": [1, 2, 3, 4]}
 
 
@@ -108,7 +110,30 @@ class LClipSegConfig(PreTrainedConfig):
                 f"`num_labels` is {num_labels} but `id2label` names {len(self.id2label)} classes; leave `num_labels` "
                 "out, `id2label` alone decides."
             )
+        label2id, self.label2id = self.label2id, None
+        if self.id2label is None and label2id:
+            self.id2label = {int(index): name for name, index in label2id.items()}
         super().__post_init__(**kwargs)
+        if label2id and {name: int(index) for name, index in label2id.items()} != self.label2id:
+            raise ValueError(
+                f"`label2id` is {label2id}, but `id2label` is {self.id2label}; leave `label2id` out, `id2label` alone "
+                "decides."
+            )
+
+    def __setattr__(self, name: str, value: Any):
+        if name == "id2label" and value is not None:  # json.load gives the ids as text, of which '10' is before '2'
+            value = {index: value[key] for index, key in sorted((int(key), key) for key in value)}
+            super().__setattr__("label2id", {label: index for index, label in value.items()})
+        super().__setattr__(name, value)
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Self:
+        """As transformers does, but with classes among the `kwargs`, those of `config_dict` are gone altogether."""
+        given = {name: kwargs.pop(name) for name in CLASS_FIELDS if kwargs.get(name) is not None}
+        if given and (len(given) > 1 or given.get("num_labels") != len(config_dict.get("id2label") or ())):
+            kept = {name: value for name, value in config_dict.items() if name not in CLASS_FIELDS}
+            config_dict = {**kept, **given}
+        return super().from_dict(config_dict, **kwargs)
 
     @property
     def class_names(self) -> list[str]:

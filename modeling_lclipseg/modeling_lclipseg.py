@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import nn
@@ -16,16 +15,16 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .configuration_lclipseg import LClipSegConfig
 from .decoder_lclipseg import STRIDES
-from .folding_lclipseg import LClipSegFoldable
 from .fusion_lclipseg import LClipSegFusionLayer, LClipSegImageToText, LClipSegTextToImage
 from .heads_lclipseg import OPEN_GUIDANCES, LClipSegHead, head_class
+from .loading_lclipseg import LClipSegLoadable
 from .loss_lclipseg import draw_phase, segmentation_loss
 from .outputs_lclipseg import LClipSegSemanticSegmenterOutput, record_fusion
 from .padding_lclipseg import make_padding_traceable
 from .vocabulary_lclipseg import LClipSegVocabulary, some
 
 
-class LClipSegPreTrainedModel(LClipSegFoldable):
+class LClipSegPreTrainedModel(LClipSegLoadable):
     """LClipSeg's terms with transformers: how weights are initialised, split, recorded and loaded."""
 
     config: LClipSegConfig
@@ -44,13 +43,6 @@ class LClipSegPreTrainedModel(LClipSegFoldable):
         "attentions": OutputRecorder(LClipSegImageToText, index=1),
         "text_to_image_attentions": OutputRecorder(LClipSegTextToImage, index=1),
     }
-
-    @classmethod
-    def from_pretrained(cls, *args: Any, use_safetensors: bool = True, **kwargs: Any):  # type: ignore[override]
-        """Load a checkpoint as transformers does, but from safetensors only: reading a pickle can run code."""
-        if not use_safetensors:
-            raise ValueError("LClipSeg loads no pickles: leave `use_safetensors` out, and give a model.safetensors.")
-        return super().from_pretrained(*args, use_safetensors=True, **kwargs)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):

@@ -7,20 +7,23 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 import torch
+from torch import nn
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 from transformers.utils import logging
 
 from .class_embeddings_lclipseg import (
     FAMILIAR_COSINE,
+    by_word,
     check_class_embeddings,
     check_class_names,
     check_same_tower,
     embed_class_names,
     fold_name,
+    initial_class_embeddings,
     load_text_tower,
+    mean_direction,
     nearest_known,
     quoted,
-    unit_rows,
 )
 from .word_bank_lclipseg import WordBank
 
@@ -78,11 +81,59 @@ class LClipSegVocabulary:
         vectors = self.find_class_embeddings(names, embeddings, prompts, tokenizer)
         names = check_class_names(names)
         self._keep_trained_classes()
-        self.class_embeddings = vectors.to(self.class_embeddings)
-        self.config.id2label = dict(enumerate(names))
-        self.config.label2id = {name: index for index, name in enumerate(names)}
+        self._store(names, vectors)
         self._drop_trained_classes_if_present()
         self._warn_of_unfamiliar()
+        return self
+
+    def begin_classes(self, names: Sequence[str], known: tuple[Sequence[str], torch.Tensor] | None = None) -> Self:
+        """
+        Replace the present classes by some to train: as `set_classes`, but a class without a vector is taken. Its
+        embedding begins at the classes inside its name ("left mirror" at "mirror"), else in a random direction, and is
+        a weight that training changes. A warning names such classes. Nothing is downloaded.
+
+        Args:
+            names (sequence of `str`): The class names, in the order of the class indices.
+            known (names and a `torch.Tensor` of shape `(num_known, class_embed_dim)`, *optional*): Where the names are
+                looked up. By default among the present and the trained classes, and in a text tower inside the model.
+
+        Returns:
+            The model itself.
+
+        Raises:
+            ValueError: an empty list, blank or duplicate names; other classes for a head that is bound to its own.
+        """
+        names = check_class_names(names)
+        self.check_takes_classes(names)
+        words, vectors = self._known_words(names) if known is None else known
+        if known is None:
+            self._keep_trained_classes()
+        if not len(vectors):  # never given classes
+            self._store(names, self.class_embeddings.new_zeros(len(names), self.config.class_embed_dim))
+            return self
+        begun, unknown = initial_class_embeddings([[name] for name in names], by_word(words, vectors), vectors)
+        self._store(names, begun)
+        self._drop_trained_classes_if_present()
+        if unknown:
+            self.learn_class_embeddings(unknown)
+            logger.warning(
+                f"This checkpoint has no vector for {some([names[index] for index in unknown])}. Until training has "
+                "learned one, such a class gets pixels at random. `set_classes(names, embeddings)` takes vectors of "
+                "the text tower in their place."
+            )
+        return self
+
+    def learn_class_embeddings(self, indices: Sequence[int]) -> Self:
+        """
+        Make class embeddings weights that training changes: those of the classes `indices`; the others stay. They are
+        saved under the same name as before. Returns the model itself.
+        """
+        vectors = self.class_embeddings.detach().clone()
+        del self.class_embeddings
+        self.class_embeddings = nn.Parameter(vectors)
+        moves = torch.zeros(len(vectors), 1)
+        moves[list(indices)] = 1
+        self.class_embeddings.register_hook(lambda gradient: gradient * moves.to(gradient))
         return self
 
     def find_class_embeddings(
@@ -168,7 +219,29 @@ class LClipSegVocabulary:
     def _keep_trained_classes(self) -> None:
         if self.trained_embeddings is None and self.class_embeddings.any():
             self.config.trained_classes = self.config.class_names
-            self.trained_embeddings = self.class_embeddings
+            self.trained_embeddings = self.class_embeddings.detach()
+
+    def _store(self, names: list[str], vectors: torch.Tensor) -> None:
+        """Take over names and embeddings (K, D), which are no weights."""
+        vectors = vectors.to(self.class_embeddings.detach())
+        if isinstance(self.class_embeddings, nn.Parameter):
+            del self.class_embeddings
+            self.register_buffer("class_embeddings", vectors)  # type: ignore[attr-defined]
+        self.class_embeddings = vectors
+        self.config.id2label = dict(enumerate(names))
+        self.config.label2id = {name: index for index, name in enumerate(names)}
+
+    def _known_words(self, names: list[str]) -> tuple[list[str], torch.Tensor]:
+        """What has a vector here: the trained classes, the present ones, and `names` if there is a tower inside."""
+        words, vectors = self.trained_classes()
+        if words:
+            present = self.class_embeddings.detach().to("cpu", torch.float32)
+            words, vectors = [*words, *self.config.class_names], torch.cat([vectors, present])
+        own = set(map(fold_name, words))
+        left = [name for name in names if fold_name(name) not in own]
+        if left and self.text_model is not None:
+            words, vectors = [*words, *left], torch.cat([vectors, self._from_tower(left, None, None)])
+        return words, vectors
 
     def _drop_trained_classes_if_present(self) -> None:
         """Store the trained list no second time where the present one has come to equal it."""
@@ -210,7 +283,7 @@ class LClipSegVocabulary:
         left = {key: word for key, word in words.items() if key not in found}
         if left:
             found.update(zip(left, self._from_tower(list(left.values()), word_bank, tokenizer), strict=True))
-        return torch.stack([_mean([found[fold_name(word)] for word in of_class]) for of_class in prompts])
+        return torch.stack([mean_direction([found[fold_name(word)] for word in of_class]) for of_class in prompts])
 
     def _stored(self, words: dict[str, str]) -> dict[str, torch.Tensor]:
         """The vectors of those words that name a present or, failing that, a trained class."""
@@ -283,11 +356,6 @@ def _checked_prompts(names: list[str], prompts: Prompts | None) -> list[list[str
             raise ValueError(f"The classes {other!r} and {name!r} have the same prompts, {quoted(of_class)}.")
         checked.append(of_class)
     return checked
-
-
-def _mean(vectors: list[torch.Tensor]) -> torch.Tensor:
-    """The direction of the mean of some unit vectors; one vector alone stays as it is, to the bit."""
-    return vectors[0] if len(vectors) == 1 else unit_rows(torch.stack(vectors).mean(dim=0, keepdim=True))[0]
 
 
 def _of_another_name(bank_model: str | None, text_model: str | None) -> bool:

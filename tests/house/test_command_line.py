@@ -57,6 +57,14 @@ def test_options_of_every_room_can_be_imported_without_a_library(room):
     assert done.returncode == 0, done.stderr
 
 
+def test_importing_the_package_and_its_python_calls_needs_no_library():
+    code = (
+        "import lclipseg\nassert not [name for name in sys.modules if name.startswith('lclipseg.')]\nlclipseg.train\n"
+    )
+    done = run([], code=code, missing=(*HEAVY, "huggingface_hub", "PIL", "rich"))
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize(
     ("argv", "said"),
     [

@@ -6,7 +6,7 @@ from tiny_model import NAMES, tiny_model
 
 from lclipseg.console.errors import InputError
 from lclipseg.networks.build import ClassEmbeddings
-from lclipseg.training.ablations import ABLATIONS, VECTORS, ablate, control_vectors, learn_vectors
+from lclipseg.training.ablations import ABLATIONS, VECTORS, ablate, control_vectors
 
 IMAGE = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(1))
 
@@ -119,19 +119,3 @@ def test_unknown_vectors_are_refused():
 def test_a_single_class_cannot_be_shuffled():
     with pytest.raises(InputError, match="at least two"):
         control_vectors(vectors(1), "shuffled", seed=0)
-
-
-def test_learned_vectors_get_a_gradient_and_the_others_none():
-    model = tiny_model()
-    learn_vectors(model, [0, 2])
-    model(IMAGE, labels=torch.randint(0, 3, (2, 64, 96))).loss.backward()
-    assert (model.class_embeddings.grad.abs().sum(dim=1) > 0).tolist() == [True, False, True]
-
-
-def test_learned_vectors_are_loaded_like_any_other(tmp_path):
-    model = tiny_model()
-    learn_vectors(model, range(3))
-    model.save_pretrained(tmp_path)
-    loaded, report = type(model).from_pretrained(tmp_path, output_loading_info=True)
-    assert not report["missing_keys"] and not report["unexpected_keys"]
-    torch.testing.assert_close(loaded.eval()(IMAGE).logits, model(IMAGE).logits)

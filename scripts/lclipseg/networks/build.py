@@ -15,9 +15,8 @@ from lclipseg.console.paths import configuration
 from lclipseg.data.class_list import ClassList
 from lclipseg.networks.backbones import load_backbone_weights
 from lclipseg.networks.presets import Preset
-from lclipseg.networks.words import mean_direction
 from modeling_lclipseg import LClipSegConfig, LClipSegForSemanticSegmentation, LClipSegImageProcessor, WordBank
-from modeling_lclipseg.class_embeddings_lclipseg import embed_class_names, load_text_tower
+from modeling_lclipseg.class_embeddings_lclipseg import embed_class_names, load_text_tower, mean_direction
 
 logger = logging.getLogger("lclipseg")
 

@@ -4,7 +4,7 @@ A part is taken away by holding the weights through which it acts at zero. The n
 those of the whole module, and a checkpoint of an ablated run loads like any other.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -94,7 +94,8 @@ def control_vectors(vectors: ClassEmbeddings, kind: str, seed: int) -> ClassEmbe
     Args:
         vectors ([`ClassEmbeddings`]): The right ones.
         kind (`str`): `"clip"`: these. `"shuffled"`: every class gets the vector of another one. `"random"` and
-            `"learned"`: random unit vectors, and nothing subtracted from them; for `"learned"` see [`learn_vectors`].
+            `"learned"`: random unit vectors, and nothing subtracted from them; `"learned"` ones are changed by
+            training (`learn_class_embeddings`).
         seed (`int`): Seed of what is random.
 
     Raises:
@@ -109,19 +110,6 @@ def control_vectors(vectors: ClassEmbeddings, kind: str, seed: int) -> ClassEmbe
         return replace(vectors, classes=vectors.classes[_all_moved(len(vectors.classes), generator)])
     drawn = torch.randn(vectors.classes.shape, generator=generator)
     return replace(vectors, classes=nn.functional.normalize(drawn, dim=-1), words=None)
-
-
-def learn_vectors(model: LClipSegForSemanticSegmentation, learned: Sequence[int]) -> None:
-    """
-    Make class embeddings weights that training changes: those of the classes `learned`; the others stay. They are
-    saved under the same name as before.
-    """
-    vectors = model.class_embeddings.clone()
-    del model.class_embeddings
-    model.class_embeddings = nn.Parameter(vectors)
-    moves = torch.zeros(len(vectors), 1)
-    moves[list(learned)] = 1
-    model.class_embeddings.register_hook(lambda gradient: gradient * moves.to(gradient))
 
 
 def _all_moved(count: int, generator: torch.Generator) -> torch.Tensor:

@@ -17,12 +17,12 @@ from lclipseg.networks import build
 from lclipseg.networks.build import ClassEmbeddings
 from lclipseg.networks.checkpoints import load_model, weights_sha256
 from lclipseg.networks.presets import load_preset
-from lclipseg.networks.words import by_word, initial_vectors
-from lclipseg.training.ablations import ablate, control_vectors, learn_vectors
+from lclipseg.networks.words import initial_vectors
+from lclipseg.training.ablations import ablate, control_vectors
 from lclipseg.training.arguments import RUN_FILE, ModelArguments
 from lclipseg.training.vector_augmentation import VectorAugmentation
 from modeling_lclipseg import LClipSegForSemanticSegmentation, LClipSegImageProcessor, WordBank
-from modeling_lclipseg.class_embeddings_lclipseg import fold_name
+from modeling_lclipseg.class_embeddings_lclipseg import by_word, fold_name
 
 logger = logging.getLogger("lclipseg")
 
@@ -68,7 +68,7 @@ def begin(
     if arguments.ablation is not None:
         ablate(start.model, arguments.ablation)
     if learned:
-        learn_vectors(start.model, learned)
+        start.model.learn_class_embeddings(learned)
     if arguments.vector_noise or arguments.negative_words:
         others = other_words(arguments, all_words)
         VectorAugmentation(arguments.vector_noise, arguments.negative_words, others).attach(start.model)
