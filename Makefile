@@ -12,9 +12,8 @@ SERVE_PORT ?= 8080
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.installed  ## segment a photograph by text classes with the checkpoint that ships here
-	$(BIN)/lclipseg segment docs/demo/street.jpg --model $(CHECKPOINT) \
-		--classes "sky, building, road, pavement, tree, pole, sign symbol, car" --out demo-output
+demo: $(VENV)/.installed  ## segment three photographs by words with a checkpoint that ships here
+	$(BIN)/python scripts/demo_overlay.py --out demo-output/overlay.png
 
 test: $(VENV)/.installed-dev  ## the test suite: offline, minutes on two cores
 	$(BIN)/python -m pytest

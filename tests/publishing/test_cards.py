@@ -64,8 +64,9 @@ def test_card_that_says_something_else_is_found(tmp_path):
 
 
 def test_every_preset_has_a_card_and_every_card_a_preset():
-    trained = json.loads((CHECKPOINT / "run.json").read_text())["arguments"]["model"]
-    assert {path.stem for path in FILES} == ({*preset_names()} - {trained}) | {SHIPPED.stem}
+    runs = {path.parent.name: json.loads(path.read_text()) for path in CHECKPOINT.parent.glob("*/run.json")}
+    trained = {run["arguments"]["model"] for run in runs.values()}
+    assert {path.stem for path in FILES} == ({*preset_names()} - trained) | {*runs}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -75,7 +76,7 @@ def test_metadata_can_be_read_by_the_hub_client(path):
     assert "custom_code" in data.tags
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if path != SHIPPED], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [path for path in FILES if path.stem in preset_names()], ids=lambda path: path.stem)
 def test_card_of_a_preset_without_a_checkpoint_says_so_and_has_no_figures(path):
     card = ModelCard.load(path)
     assert "Not trained yet" in card.text
@@ -89,6 +90,31 @@ def test_shipped_card_carries_the_measured_scores_as_metadata():
     for name, inference in (("", "whole image"), ("-flip", "whole image, flipped image averaged")):
         record = json.loads((ROOT / "docs" / "results" / f"camvid-mbv3s-fusion{name}.json").read_text())
         assert found[f"mean IoU ({inference})"] == pytest.approx(record["scores"]["mean_iou"], abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["mbv3s", "mbv3m", "mbv2", "lite0"])
+def test_card_of_several_data_sets_has_the_licence_and_the_score_of_each(name):
+    card = ModelCard.load(ROOT / "model_cards" / f"lclipseg-{name}-everyday.md")
+    run = json.loads((ROOT / "checkpoints" / f"lclipseg-{name}-everyday" / "run.json").read_text())
+    assert card.text.count("| training data |") == len(run["arguments"]["data"]) == 8
+    assert "the weights are for non-commercial research" in card.text and card.data.license == "other"
+    assert "as float16 safetensors" in card.text
+    lines = [json.loads(line) for line in (ROOT / "docs" / "results" / "everyday.jsonl").read_text().splitlines()]
+    lines = [line for line in lines if line["model"] == f"lclipseg-{name}-everyday"]
+    assert len(lines) == 10
+    for line in lines:
+        assert f"| {line['num_images']} | whole image | {100 * line['mean_iou']:.2f} |" in card.text
+
+
+def test_card_of_weights_before_the_last_step_says_so():
+    card = ROOT / "model_cards" / "lclipseg-lite0-everyday.md"
+    assert "| steps | 2200; these weights are of step 2183 |" in card.read_text()
+
+
+def test_facts_that_checkpoints_share_hold_where_one_has_no_own(tmp_path):
+    (tmp_path / "facts.yaml").write_text("shared: everyday\npurpose: tests\n")
+    facts = load_facts("my_folder", tmp_path / "facts.yaml")
+    assert facts.purpose == "tests" and facts.licence == "other" and facts.notes
 
 
 @pytest.mark.parametrize(

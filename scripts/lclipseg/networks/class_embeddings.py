@@ -1,11 +1,15 @@
 """Classes for the commands: what `set_classes` takes, with errors that name the options."""
 
+import functools
 from collections.abc import Sequence
 
 from lclipseg.console.errors import InputError
+from lclipseg.console.paths import configuration
 from modeling_lclipseg import LClipSegVocabulary, WordBank
 from modeling_lclipseg.class_embeddings_lclipseg import check_class_names, fold_name
 from modeling_lclipseg.vocabulary_lclipseg import Prompts
+
+EVERYDAY_WORDS = configuration("words", "vitb16.safetensors")
 
 
 def comma_separated(names: str) -> list[str]:
@@ -23,7 +27,8 @@ def take_classes(
 ) -> None:
     """
     Give an open-vocabulary model other classes. A class that the checkpoint has keeps its embedding, unless the bank
-    has all words of its prompt.
+    has all words of its prompt. Without a bank, further words come from the one that ships here, if it is of the
+    checkpoint's text tower, and from the tower only then.
 
     Args:
         model ([`LClipSegForSemanticSegmentation`] or [`OnnxModel`]): its classes are replaced in place.
@@ -38,10 +43,10 @@ def take_classes(
             name without a vector.
     """
     try:
-        words = None if bank is None else WordBank.load(bank)
+        words = everyday_words(model) if bank is None else WordBank.load(bank)
         model.check_takes_classes(check_class_names(names))
         if prompts is not None:
-            listed = set() if words is None else {fold_name(word) for word in words.names}
+            listed = set() if bank is None or words is None else {fold_name(word) for word in words.names}
             own = {fold_name(name) for name in (*model.config.class_names, *model.trained_classes()[0])}
             prompts = [
                 name if fold_name(name) in own and not _folded(prompt) <= listed else prompt
@@ -51,6 +56,39 @@ def take_classes(
     except ValueError as error:
         where = f" (--bank {bank})" if bank is not None else " (a word bank is given by --bank FILE.safetensors#KEY)"
         raise InputError(f"{given}: {error}{where}" if given else f"{error}{where}") from error
+
+
+def everyday_words(model: LClipSegVocabulary) -> WordBank | None:
+    """
+    The words that ship here and that the checkpoint does not have itself, whose own vectors come first.
+
+    Args:
+        model ([`LClipSegForSemanticSegmentation`] or [`OnnxModel`]): what shall take them.
+
+    Returns:
+        [`WordBank`], or `None` where the checkpoint's text tower or its sentence is another one than theirs.
+    """
+    bank, config = _everyday_bank(), model.config
+    is_same = _last_part(config.text_model_name_or_path) == _last_part(bank.text_model)
+    if (
+        not is_same
+        or tuple(config.prompt_templates) != bank.prompt_templates
+        or config.class_embed_dim != bank.embeddings.shape[1]
+    ):
+        return None
+    own = {fold_name(name) for name in (*config.class_names, *model.trained_classes()[0])}
+    rows = [row for row, word in enumerate(bank.names) if fold_name(word) not in own]
+    return WordBank(tuple(bank.names[row] for row in rows), bank.embeddings[rows], bank.text_model)
+
+
+@functools.cache
+def _everyday_bank() -> WordBank:
+    return WordBank.load(EVERYDAY_WORDS)
+
+
+def _last_part(name: str | None) -> str:
+    """`clip-vit-base-patch16` of a name on the Hub or of a folder."""
+    return (name or "").rstrip("/").rsplit("/", 1)[-1].casefold()
 
 
 def _folded(prompt: str | Sequence[str]) -> set[str]:

@@ -21,7 +21,11 @@ class SegmentArguments:
         },
     )
     bank: str | None = field(
-        default=None, metadata={"help": "Word bank with vectors of further words: FILE.safetensors or FILE#KEY."}
+        default=None,
+        metadata={
+            "help": "Word bank with vectors of further words: FILE.safetensors or FILE#KEY. Default: the 360 words "
+            "that ship here, for a checkpoint of their text tower."
+        },
     )
     out: str = field(default="segmented", metadata={"help": "Folder for the results."})
     mode: Literal["whole", "slide"] = field(
@@ -64,7 +68,7 @@ class EvaluateArguments:
         default="checkpoint",
         metadata={
             "help": "checkpoint: its own classes, which must have the names of the data's. data: give an "
-            "open-vocabulary model the classes of the data, by --bank or the text tower."
+            "open-vocabulary model the classes of the data, by --bank, the words that ship here or the text tower."
         },
     )
     bank: str | None = field(

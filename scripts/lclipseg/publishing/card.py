@@ -7,13 +7,15 @@ that Markdown or HTML could see.
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, EvalResultEntry, ModelCard, ModelCardData, hf_hub_url
-from transformers.utils import CONFIG_NAME
+from safetensors import safe_open
+from transformers.utils import SAFE_WEIGHTS_NAME
 
 from lclipseg.console.files import read_json
 from lclipseg.console.markdown import plain
@@ -23,7 +25,7 @@ from lclipseg.networks.costs import count
 from lclipseg.networks.presets import Preset
 from lclipseg.prediction.metrics import percent
 from lclipseg.publishing.command_line import command_line, training_command
-from lclipseg.publishing.facts import FOLDER, Facts, Source, tower_parameters
+from lclipseg.publishing.facts import FOLDER, Facts, Source, load_facts, tower_parameters
 from lclipseg.publishing.run import TrainedRun
 
 TASK = "image-segmentation"
@@ -119,7 +121,7 @@ def trained_card(run: TrainedRun, model: Any, preset: Preset, facts: Facts, plac
         "title": place.title,
         "summary": facts.summary or _summary(run, model, facts),
         "place": "this repository" if on_hub else f"`{place.name}/` of the LClipSeg repository",
-        "dtype": read_json(run.checkpoint / CONFIG_NAME).get("dtype", "float32"),
+        "dtype": _dtype(run.checkpoint),
         "beside": "in this repository" if on_hub else "beside the weights",
         "facts": facts,
         "usage": place.usage(model),
@@ -215,8 +217,8 @@ def _summary(run: TrainedRun, model: Any, facts: Facts) -> str:
 
 
 def _sources(run: TrainedRun, model: Any, preset: Preset, facts: Facts) -> list[dict[str, str]]:
-    training_data = facts.training_data or Source(plain(run.data_name), UNKNOWN)
-    found = [("training data", training_data), ("backbone's initial weights", _initial_weights(run, preset, facts))]
+    found = [("training data", source) for source in _training_data(run, facts)]
+    found.append(("backbone's initial weights", _initial_weights(run, preset, facts)))
     if model.head.takes_text:
         config = model.config
         prompts = ", ".join(f'"{plain(template)}"' for template in config.prompt_templates)
@@ -226,6 +228,20 @@ def _sources(run: TrainedRun, model: Any, preset: Preset, facts: Facts) -> list[
         vectors = Source(f"{control}{tower}, prompts {prompts}", UNKNOWN)
         found.append(("class embeddings", facts.class_embeddings or vectors))
     return [{"role": role, "what": source.what, "licence": source.licence} for role, source in found]
+
+
+def _training_data(run: TrainedRun, facts: Facts) -> list[Source]:
+    if facts.training_data is not None or len(run.data_names) == 1:
+        return [facts.training_data or Source(plain(run.data_name), UNKNOWN)]
+    return [load_facts(name).training_data or Source(plain(name), UNKNOWN) for name in run.data_names]
+
+
+def _dtype(checkpoint: Path) -> str:
+    """What most of the weights in the file are stored as, which need not be what the configuration loads them as."""
+    with safe_open(checkpoint / SAFE_WEIGHTS_NAME, framework="pt") as file:
+        kinds = Counter(file.get_slice(name).get_dtype() for name in file.keys())  # noqa: SIM118  not a dict
+    kind = kinds.most_common(1)[0][0]
+    return {"F16": "float16", "BF16": "bfloat16", "F32": "float32"}.get(kind, kind)
 
 
 def _initial_weights(run: TrainedRun, preset: Preset, facts: Facts) -> Source:
@@ -269,9 +285,11 @@ def _inference(inference: Mapping[str, Any]) -> str:
 
 
 def _row(result: Mapping[str, Any], facts: Facts) -> dict[str, str]:
-    scores = {key: percent(result["scores"][key]) for key in ("mean_iou", "pixel_accuracy", "mean_accuracy")}
+    keys = ("mean_iou", "pixel_accuracy", "mean_accuracy")
+    scores = {key: percent(result["scores"].get(key, math.nan)) for key in keys}
+    unseen = "" if result.get("trained_on", True) else " (not trained on)"
     return {
-        "data": f"{_data_name(result, facts)}, {plain(result['split'])}",
+        "data": f"{_data_name(result, facts)}, {plain(result['split'])}{unseen}",
         "num_images": str(result["num_images"]),
         "inference": _inference(result["inference"]),
         "date": plain(result["date"][:10]),
@@ -288,11 +306,15 @@ def _leading(result: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
 
 
 def _data_name(result: Mapping[str, Any], facts: Facts) -> str:
-    return facts.name or plain(Path(result["data"]).stem)
+    """A mix of data sets has no one name: then each result has that of its own."""
+    name = Path(result["data"]).stem
+    return facts.name or load_facts(name).name or plain(name)
 
 
 def _evaluation_command(result: Mapping[str, Any], place: Place) -> str:
     options = {"data": without_folders(result["data"]), "split": result["split"]}
+    if result.get("classes_from") == "data":
+        options["classes_from"] = "data"
     options |= {name: value for name, value in result["inference"].items() if value not in (None, False, "whole")}
     words = [word for name, value in options.items() for word in (f"--{name}", value)]
     return command_line(["lclipseg", "evaluate", place.name, *words])
@@ -306,13 +328,14 @@ def _eval_results(result: Mapping[str, Any], run: TrainedRun, facts: Facts) -> l
             task_type=TASK,
             task_name="Semantic segmentation",
             dataset_type=facts.datasets[0] if facts.datasets else Path(result["data"]).stem,
-            dataset_name=facts.name or Path(result["data"]).stem,
+            dataset_name=facts.name or load_facts(Path(result["data"]).stem).name or Path(result["data"]).stem,
             dataset_split=result["split"],
             metric_type=metric,
             metric_name=f"{name} ({inference})",
             metric_value=round(scores[metric], 4),
         )
         for metric, name in metrics.items()
+        if metric in scores
     ]
 
 

@@ -1,7 +1,8 @@
 """What a card says that no record holds: where data and initial weights come from, their licences, what they are for.
 
 Facts stand in small YAML files, one for a data set (configuration/cards/data) and, where there is more to say, one for
-a checkpoint (configuration/cards/checkpoints, or anyone's own); the latter wins. Their texts are Markdown.
+a checkpoint (configuration/cards/checkpoints, or anyone's own); the latter wins. `shared: NAME` in a file stands for
+what checkpoints/NAME.yaml says. Their texts are Markdown.
 """
 
 import difflib
@@ -19,6 +20,7 @@ from lclipseg.console.errors import InputError
 from lclipseg.console.paths import configuration
 
 FOLDER = configuration("cards")
+SHARED = "shared"  # names a file of configuration/cards/checkpoints whose facts hold, where a file has no own
 DATA, CHECKPOINTS, TOWERS = FOLDER / "data", FOLDER / "checkpoints", FOLDER / "text_towers.yaml"
 
 
@@ -80,7 +82,9 @@ def load_facts(data_name: str, checkpoint: str | Path | None = None) -> Facts:
     facts: dict[str, Any] = {}
     for path in (DATA / f"{data_name}.yaml", named):
         if path is not None and (path.is_file() or path is checkpoint):
-            facts |= _read(path)
+            content = _read(path)
+            shared = content.pop(SHARED, None)
+            facts |= (_read(CHECKPOINTS / f"{shared}.yaml") if shared else {}) | content
     return Facts(**facts)
 
 
@@ -102,15 +106,16 @@ def _read(path: Path) -> dict[str, Any]:
         raise InputError(f"there is no file {path} with facts for the card") from None
     except (OSError, yaml.YAMLError) as error:
         raise InputError(f"{path} cannot be read as YAML: {error}") from error
-    if not isinstance(content, Mapping):
+    if not isinstance(content, dict):
         raise InputError(f"{path} holds no `field: value` lines")
     known = Facts.__dataclass_fields__
+    shared = {SHARED: str(content.pop(SHARED))} if SHARED in content else {}
     for name in content:
         if name not in known:
             near = difflib.get_close_matches(str(name), known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
             raise InputError(f"{path}: a card has no place for {name!r}; {hint}")
-    return {name: _checked(path, name, value) for name, value in content.items()}
+    return shared | {name: _checked(path, name, value) for name, value in content.items()}
 
 
 def _checked(path: Path, name: str, value: Any) -> Any:

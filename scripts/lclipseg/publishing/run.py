@@ -42,10 +42,15 @@ class TrainedRun:
         return self.record["arguments"]
 
     @property
-    def data_name(self) -> str:
-        """The names of the training data, joined by "+": the last parts of their paths, without an ending."""
+    def data_names(self) -> list[str]:
+        """The names of the training data: the last parts of their paths, without an ending."""
         data = self.arguments["data"]
-        return "+".join(Path(source).stem for source in ([data] if isinstance(data, str) else data))
+        return [Path(source).stem for source in ([data] if isinstance(data, str) else data)]
+
+    @property
+    def data_name(self) -> str:
+        """The names of the training data, joined by "+"."""
+        return "+".join(self.data_names)
 
     @property
     def weights_bytes(self) -> int:

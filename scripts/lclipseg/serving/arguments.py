@@ -14,7 +14,11 @@ class ServeArguments:
     port: int = field(default=8080, metadata={"help": "Port to listen at; 0 takes a free one."})
     revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of a model on the Hub."})
     bank: str | None = field(
-        default=None, metadata={"help": "Word bank for candidate_labels: FILE.safetensors or FILE#KEY."}
+        default=None,
+        metadata={
+            "help": "Word bank for candidate_labels: FILE.safetensors or FILE#KEY. Default: the words that ship here, "
+            "for a model of their text tower."
+        },
     )
     text_tower: bool = field(
         default=False,

@@ -12,6 +12,7 @@ import torch
 from lclipseg.console.errors import InputError
 from lclipseg.endpoint.handler import encode_segments, read_request
 from lclipseg.networks.checkpoints import check_has_classes, load_model
+from lclipseg.networks.class_embeddings import everyday_words
 from lclipseg.serving.batcher import Job
 from modeling_lclipseg import LClipSegVocabulary, WordBank
 from modeling_lclipseg.class_embeddings_lclipseg import check_class_names, fold_name
@@ -59,7 +60,7 @@ class RequestSegmenter:
     def __init__(self, model: str, revision: str | None = None, bank: str | None = None, text_tower: bool = False):
         network, self.image_processor = load_model(model, revision)
         check_has_classes(network)
-        self._bank = _load_bank(bank, network)
+        self._bank = everyday_words(network) if bank is None else _load_bank(bank, network)
         if text_tower:
             _named("--text_tower true", lambda: network.find_class_embeddings(["a word"]))
         else:
@@ -140,10 +141,8 @@ def _parsed(data: Any) -> Any:
         raise ValueError(f"the body is not JSON: {error}") from None
 
 
-def _load_bank(bank: str | None, model: LClipSegVocabulary) -> WordBank | None:
+def _load_bank(bank: str, model: LClipSegVocabulary) -> WordBank:
     """The bank, once it is clear that it is of the model's text tower."""
-    if bank is None:
-        return None
 
     def load() -> WordBank:
         words = WordBank.load(bank)

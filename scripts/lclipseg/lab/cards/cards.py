@@ -8,21 +8,26 @@ licences, stands in configuration/cards.
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from lclipseg.console import arguments
 from lclipseg.console.errors import InputError
 from lclipseg.console.files import read_json
 from lclipseg.console.frame import run_command
 from lclipseg.console.paths import project
+from lclipseg.lab.words.everyday import read_lines
 from lclipseg.networks.checkpoints import load_model, weights_sha256
 from lclipseg.networks.presets import load_preset, preset_names
 from lclipseg.publishing.card import Place, trained_card, untrained_card
 from lclipseg.publishing.facts import load_facts
 from lclipseg.publishing.run import RESULT_KEYS, TrainedRun
 from lclipseg.training.arguments import RUN_FILE
+from lclipseg.training.folder import PROGRESS_FILE
 
+EVERYDAY_FILE = "everyday.jsonl"
 logger = logging.getLogger("lclipseg")
 
 
@@ -64,6 +69,9 @@ def checkpoint_card(folder: Path, record: dict, results: Path) -> str:
     place = f"{folder.parent.name}/{folder.name}"
     found = [content for path in sorted(results.glob("*.json")) if (content := read_json(path)).get("model") == place]
     found = [content for content in found if set(content) >= RESULT_KEYS]
+    names = record["arguments"]["data"]
+    if isinstance(names, list):
+        found += everyday_results(results / EVERYDAY_FILE, folder.name, [Path(name).name for name in names])
     if not found:
         raise InputError(f"{results} has no results of {place}; see `lclipseg evaluate --out`")
     measured, digest = (
@@ -73,10 +81,40 @@ def checkpoint_card(folder: Path, record: dict, results: Path) -> str:
     if measured - {digest}:
         raise InputError(f"results of {place} in {results} belong to other weights; measure again")
     found.sort(key=lambda content: (content["inference"]["mode"] != "whole", content["inference"]["flip"]))
-    run = TrainedRun(folder, record, tuple(found), None)
+    progress = read_json(folder / PROGRESS_FILE)
+    is_early = progress["step"] < record["steps"]  # else the record alone says it
+    run = TrainedRun(folder, record, tuple(found), progress if is_early else None)
     model, _ = load_model(folder)
     preset = load_preset(record["arguments"]["model"])
     return str(trained_card(run, model, preset, load_facts(run.data_name, folder.name), Place(place)))
+
+
+def everyday_results(path: Path, model: str, order: Sequence[str]) -> list[dict[str, Any]]:
+    """
+    The lines of a checkpoint in the file of `scripts/everyday.py`, in the form that a card takes.
+
+    Args:
+        path (`Path`): docs/results/everyday.jsonl.
+        model (`str`): Name of the checkpoint's folder.
+        order (sequence of `str`): Data sets that come first; those that it was not trained on follow.
+    """
+    lines = [line for line in read_lines(path) if line["model"] == model and line["limit"] is None]
+    lines.sort(key=lambda line: (order.index(line["data"]) if line["data"] in order else len(order), line["data"]))
+    return [
+        {
+            **{key: line[key] for key in ("split", "num_images", "weights_sha256", "trained_on", "machine", "date")},
+            "data": f"data/{line['data']}",
+            "classes_from": "data",
+            "inference": {"mode": "whole", "flip": False, "window": None, "stride": None},
+            "scores": {
+                "mean_iou": line["mean_iou"],
+                "pixel_accuracy": line["pixel_accuracy"],
+                "per_class": {name: row["iou"] for name, row in line["classes"].items()},
+            },
+            "versions": line["versions"],
+        }
+        for line in lines
+    ]
 
 
 def _says(path: Path, text: str) -> bool:
