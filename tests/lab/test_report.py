@@ -53,11 +53,11 @@ MEAN_IOUS = {
 def configuration(tmp_path, monkeypatch) -> Path:
     """Tables, recipes and held-out lists of this file instead of the project's; coarse plots, which are fast."""
     monkeypatch.setattr(report_plots, "DOTS_PER_INCH", 20)
-    for name, constant in (("tables", "TABLES"), ("recipes", "RECIPES"), ("held_out", "HELD_OUT")):
+    for name, constant in (("comparisons", "COMPARISONS"), ("recipes", "RECIPES"), ("held_out", "HELD_OUT")):
         (tmp_path / name).mkdir()
         monkeypatch.setattr(grid, constant, tmp_path / name)
     for name, content in {"methods": METHODS, "unseen": UNSEEN}.items():
-        (tmp_path / "tables" / f"{name}.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+        (tmp_path / "comparisons" / f"{name}.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
     for budget in grid.BUDGETS:
         (tmp_path / "recipes" / f"toy-{budget}.yaml").write_text(yaml.safe_dump(SCHEDULE))
     for fold in UNSEEN["held_out"]:
@@ -147,7 +147,7 @@ def test_all_pairs_are_those_of_every_setting(tmp_path):
 
 
 def test_differences_over_the_pairs_of_a_data_set_and_of_a_backbone(tmp_path):
-    (tmp_path / "tables" / "methods.yaml").write_text(yaml.safe_dump({**METHODS, "data": ["toy", "doll"]}))
+    (tmp_path / "comparisons" / "methods.yaml").write_text(yaml.safe_dump({**METHODS, "data": ["toy", "doll"]}))
     (tmp_path / "recipes" / "doll-cpu.yaml").write_text(yaml.safe_dump(SCHEDULE))
     gains = {("toy", "a"): 0.01, ("toy", "b"): 0.03, ("doll", "a"): 0.05, ("doll", "b"): 0.07}
     lines = [

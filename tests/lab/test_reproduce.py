@@ -34,7 +34,7 @@ RECIPE = {"crop_size": [32, 32], "shortest_edge": 32, "epochs": 1, "batch_size":
 @pytest.fixture
 def workspace(tmp_path, monkeypatch) -> Path:
     """A toy data set of three classes, and a table of one variant."""
-    for name in ("tables", "recipes", "held_out"):
+    for name in ("comparisons", "recipes", "held_out"):
         (tmp_path / name).mkdir()
         monkeypatch.setattr(grid, name.upper(), tmp_path / name)
     (tmp_path / "preset.yaml").write_text(yaml.safe_dump(PRESET))
@@ -64,7 +64,7 @@ def write_table(workspace: Path, **changes) -> None:
         "seeds": [0],
         "reference": "fusion",
     }
-    (workspace / "tables" / "toy.yaml").write_text(yaml.safe_dump({**table, **changes}, sort_keys=False))
+    (workspace / "comparisons" / "toy.yaml").write_text(yaml.safe_dump({**table, **changes}, sort_keys=False))
 
 
 def options(workspace: Path, **changes) -> ReproduceArguments:
@@ -103,7 +103,7 @@ def test_costs_are_of_each_network_once_and_compared_with_the_first(workspace):
     two = {"guidance": "fusion", "config": ["num_fusion_layers=2"]}
     same = {"guidance": "fusion", "config": ["num_fusion_layers=2"], "vectors": "random"}
     write_table(workspace, variants={"none": {"guidance": "none"}, "fusion": two, "other vectors": same})
-    (workspace / "tables" / "toy.yaml").rename(workspace / "tables" / "methods.yaml")
+    (workspace / "comparisons" / "toy.yaml").rename(workspace / "comparisons" / "methods.yaml")
     reproduce.main("costs", options(workspace))
     costs = json.loads((workspace / "results" / "costs.json").read_text())
     assert costs["reference"] == "none"

@@ -2,7 +2,7 @@
 
     lclipseg prepare-data camvid --source downloads/CamVid --out data/camvid
 
-The first argument names a recipe in configuration/data/ or the path of one's own YAML file:
+The first argument names a recipe in configuration/datasets/ or the path of one's own YAML file:
 
     where: "where the data is to be had"        # shown when something is missing from --source
     of: camvid                                  # optional: this recipe differs from that one only in the keys it has
@@ -30,7 +30,7 @@ from lclipseg.data.arguments import PrepareArguments
 
 
 def parse(argv: list[str] | None = None) -> tuple[str, PrepareArguments]:
-    description = "Name of a recipe in configuration/data/, or the path of a YAML file."
+    description = "Name of a recipe in configuration/datasets/, or the path of a YAML file."
     return arguments.parse_subject(__doc__, PrepareArguments, "recipe", description, argv=argv)
 
 

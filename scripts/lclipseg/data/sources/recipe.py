@@ -1,4 +1,4 @@
-"""How a data set is prepared: the YAML files of configuration/data, read and checked."""
+"""How a data set is prepared: the YAML files of configuration/datasets, read and checked."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from lclipseg.data.sources.masks import ImageMasks, MaskReader, MatrixMasks
 from lclipseg.data.sources.numbering import Numbering, parse_numbering
 from lclipseg.data.sources.parts import SplitPart
 
-RECIPES = configuration("data")
+RECIPES = configuration("datasets")
 CLASS_KEYS = {"classes", "ignore_index", "do_reduce_labels", "palette", "prompts"}
 LAYOUT_KEYS = {"splits", "ids", "colours", "ignore_index", "do_reduce_labels"}
 RECIPE_KEYS = CLASS_KEYS | LAYOUT_KEYS | {"of", "where", "layouts", "keep", "merge", "none_of_these", "group"}

@@ -1,4 +1,4 @@
-"""The comparisons of configuration/tables: which runs a table needs, and the results lines that they leave.
+"""The comparisons of configuration/comparisons: which runs a table needs, and the results lines that they leave.
 
 A [`Cell`] is one training and its score. It is known by a hash of what its result depends on: options, schedule, data
 set, backbone and seed; not by the table that asks for it, so that tables share their cells.
@@ -16,7 +16,7 @@ from lclipseg.console.errors import InputError
 from lclipseg.console.files import read_yaml
 from lclipseg.console.paths import configuration
 
-TABLES, RECIPES, HELD_OUT = (configuration(name) for name in ("tables", "recipes", "held_out"))
+COMPARISONS, RECIPES, HELD_OUT = (configuration(name) for name in ("comparisons", "recipes", "held_out"))
 BUDGETS = ("cpu", "gpu")
 
 
@@ -26,7 +26,7 @@ class Cell:
     One run of a comparison.
 
     Args:
-        data (`str`): Data set, a recipe of configuration/data.
+        data (`str`): Data set, a recipe of configuration/datasets.
         backbone (`str`): Preset of configuration/models.
         options (`dict`): Options of `lclipseg train` that make the method.
         budget (`str`): `"cpu"` or `"gpu"`: which recipe gives the schedule.
@@ -78,7 +78,7 @@ class Comparison:
     One comparison: every variant on every data set, backbone and seed.
 
     Args:
-        name (`str`): File stem in configuration/tables.
+        name (`str`): File stem in configuration/comparisons.
         title, about (`str`): Heading, and a sentence under it.
         data, backbones (`list[str]`), seeds (`list[int]`): What every variant is run on.
         variants (`dict[str, dict]`): Options of `lclipseg train` by the name that the table shows.
@@ -102,8 +102,8 @@ class Comparison:
 
     @classmethod
     def load(cls, name: str) -> "Comparison":
-        """Raises [`InputError`] for a name that configuration/tables does not have, or a file with other fields."""
-        path = TABLES / f"{name}.yaml"
+        """Raises [`InputError`] for a name that configuration/comparisons does not have, or a file with other fields."""
+        path = COMPARISONS / f"{name}.yaml"
         if not path.is_file():
             raise InputError(f"there is no table {name!r}; there are {', '.join(cls.names())}")
         try:
@@ -113,7 +113,7 @@ class Comparison:
 
     @staticmethod
     def names() -> list[str]:
-        return sorted(path.stem for path in TABLES.glob("*.yaml"))
+        return sorted(path.stem for path in COMPARISONS.glob("*.yaml"))
 
     def cell(self, variant: str, budget: str, data: str, backbone: str, seed: int, held_out: str | None) -> Cell:
         return Cell(data, backbone, self.variants[variant], budget, seed, held_out)

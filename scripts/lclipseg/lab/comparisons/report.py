@@ -90,7 +90,7 @@ def write_report(results: Path, costs: Path, out: Path, budget: str) -> None:
     finished = [table for table in tables if table.lines]
     if not finished:
         raise InputError(
-            f"{results} has {len(lines)} lines, and none is of a table in configuration/tables with the budget "
+            f"{results} has {len(lines)} lines, and none is of a table in configuration/comparisons with the budget "
             f"{budget!r} and today's schedule; make some with: {_command(names[0], budget)}"
         )
     page = _Page(out, budget)

@@ -1,4 +1,4 @@
-"""Run the comparisons of configuration/tables, and renew docs/results.md from what they gave.
+"""Run the comparisons of configuration/comparisons, and renew docs/results.md from what they gave.
 
     python scripts/reproduce.py methods --data_root data --bank_root words --weights_root weights
     python scripts/reproduce.py costs

@@ -21,7 +21,7 @@ SETS = """\
 
 Mean IoU over the classes that occur in the truth or in a prediction; in brackets, over those that occur in the truth.
 **Not trained on**: the checkpoint saw no image of that data set. Scores of one data set compare with nothing
-published: the splits are of pools that were to be had (configuration/data).
+published: the splits are of pools that were to be had (configuration/datasets).
 """
 
 WORDS = """\
