@@ -366,7 +366,7 @@ def _cost(run: TrainedRun, preset: Preset, num_classes: int) -> dict[str, str] |
     if not rows:
         return None
     # By what it amounts to, since many a field of the configuration makes no other network.
-    config = {"guidance": arguments["guidance"], **config_fields(arguments.get("config") or [])}
+    config = {"guidance": run.guidance, **config_fields(arguments.get("config") or [])}
     counted = count(preset.name, config, costs["size"], num_classes)
     row = next((row for row in rows if (row["parameters"], row["macs"]) == (counted.parameters, counted.macs)), None)
     if row is None:

@@ -21,7 +21,6 @@ from lclipseg.console.files import read_json
 from lclipseg.console.paths import licence, project
 from lclipseg.networks.checkpoints import load_model
 from lclipseg.networks.export_record import BANK_FILE, BANK_NAMES_FILE, EXPORT_FILE
-from lclipseg.networks.presets import load_preset
 from lclipseg.publishing.card import TASK, Place, benchmark_entries, example_path, trained_card, without_folders
 from lclipseg.publishing.facts import Facts
 from lclipseg.publishing.run import RESULT_FILE, TrainedRun
@@ -72,7 +71,7 @@ def build_repository(run: TrainedRun, facts: Facts, place: Place, folder: Path, 
             image which is not there.
     """
     model, image_processor = load_model(run.checkpoint)
-    card = trained_card(run, model, load_preset(run.arguments["model"]), facts, place)
+    card = trained_card(run, model, run.preset, facts, place)
     folder.mkdir(parents=True)
     _save_with_code(model, image_processor, _tokenizer(run.checkpoint), folder)
     shutil.copyfile(run.checkpoint / SAFE_WEIGHTS_NAME, folder / SAFE_WEIGHTS_NAME)

@@ -11,6 +11,7 @@ from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME
 from lclipseg.console.errors import InputError
 from lclipseg.console.files import read_json
 from lclipseg.networks.checkpoints import weights_sha256
+from lclipseg.networks.presets import Preset, load_preset
 from lclipseg.training.arguments import RUN_FILE
 from lclipseg.training.folder import PROGRESS_FILE
 
@@ -40,6 +41,22 @@ class TrainedRun:
     def arguments(self) -> Mapping[str, Any]:
         """What `lclipseg train` was called with."""
         return self.record["arguments"]
+
+    @property
+    def preset(self) -> Preset:
+        """The preset that the network, or the checkpoint that it was started from, was built from."""
+        name = (self.record.get("preset") or {}).get("name") or self.arguments["model"]
+        if name is None:
+            raise InputError(
+                f"{self.checkpoint} does not say which preset its network is of: the checkpoint that it was started "
+                "from has no run.json. Start from the folder of a run, or of a checkpoint with its run.json"
+            )
+        return load_preset(name)
+
+    @property
+    def guidance(self) -> str:
+        """What guides the network: the argument, or what it stood for by default."""
+        return self.arguments["guidance"] or self.record.get("guidance", "fusion")
 
     @property
     def data_names(self) -> list[str]:

@@ -194,6 +194,7 @@ def _description(
     config = start.model.config
     return {
         "arguments": {**asdict(model_arguments), **asdict(data_arguments), **asdict(run_arguments)},
+        "guidance": config.guidance,
         "class_names": config.class_names,
         "text_tower": config.text_model_name_or_path if start.model.head.takes_text else None,
         "prompt_templates": config.prompt_templates,

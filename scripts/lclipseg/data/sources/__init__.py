@@ -1,1 +1,1 @@
-"""Data sets as their publishers distribute them, read by tables and file patterns that stand in configuration/datasets."""
+"""Data sets as their publishers distribute them, read by the tables and patterns of configuration/datasets."""

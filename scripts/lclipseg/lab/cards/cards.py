@@ -85,8 +85,7 @@ def checkpoint_card(folder: Path, record: dict, results: Path) -> str:
     is_early = progress["step"] < record["steps"]  # else the record alone says it
     run = TrainedRun(folder, record, tuple(found), progress if is_early else None)
     model, _ = load_model(folder)
-    preset = load_preset(record["arguments"]["model"])
-    return str(trained_card(run, model, preset, load_facts(run.data_name, folder.name), Place(place)))
+    return str(trained_card(run, model, run.preset, load_facts(run.data_name, folder.name), Place(place)))
 
 
 def everyday_results(path: Path, model: str, order: Sequence[str]) -> list[dict[str, Any]]:

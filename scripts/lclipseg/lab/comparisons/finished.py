@@ -1,4 +1,4 @@
-"""The finished cells of a table of configuration/comparisons, found among the results lines, and those that are missing."""
+"""The finished cells of a comparison (configuration/comparisons), found among the results lines, and the missing ones."""
 
 from collections.abc import Mapping, Sequence
 from itertools import product

@@ -102,7 +102,7 @@ class Comparison:
 
     @classmethod
     def load(cls, name: str) -> "Comparison":
-        """Raises [`InputError`] for a name that configuration/comparisons does not have, or a file with other fields."""
+        """Raises [`InputError`] for a name that configuration/comparisons lacks, or a file with other fields."""
         path = COMPARISONS / f"{name}.yaml"
         if not path.is_file():
             raise InputError(f"there is no table {name!r}; there are {', '.join(cls.names())}")
