@@ -1,4 +1,4 @@
-"""The finished cells of a comparison (configuration/comparisons), found among the results lines, and the missing ones."""
+"""The finished cells of a comparison (configuration/comparisons) among the results lines, and the missing ones."""
 
 from collections.abc import Mapping, Sequence
 from itertools import product
