@@ -52,6 +52,7 @@ def test_class_list_survives_saving(tmp_path):
         ({"classes": ["a", "b"], "prompts": {"b": "a"}}, "prompts"),
         ({"classes": ["a"], "ignore_index": "1"}, "whole number"),
         ({"classes": ["a", "b"], "ignore_index": 1}, "class 'b'"),
+        ({"classes": ["a", "b"], "ignore_index": 2, "do_reduce_labels": True}, "class 'b'"),
         ({"classes": ["a"], "do_reduce_labels": 1}, "true or false"),
         ([f"class {index}" for index in range(256)], "at most 255"),
     ],

@@ -107,6 +107,12 @@ def test_table_columns_by_argument(tables):
     assert_pairs(load_segmentation_data(path, "train", mask_column="ground truth"), 3)
 
 
+def test_column_by_argument_comes_before_a_usual_one(tables):
+    path = write_table(write_classes(tables) / "train.parquet")
+    sample = load_segmentation_data(path, "train", image_column="mask")[0]
+    assert np.array_equal(np.asarray(sample.image)[..., 0], mask_of(0))
+
+
 def test_missing_column_names_those_there(tables):
     path = write_table(write_classes(tables) / "train.parquet", mask_name="target")
     with pytest.raises(

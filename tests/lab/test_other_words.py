@@ -35,7 +35,7 @@ def options(tmp_path) -> OtherWordsArguments:
 
 
 def test_own_words_come_first_and_every_list_twice(checkpoint, options):
-    rows = other_words.main(checkpoint, options)
+    rows = other_words.main(str(checkpoint), options)
     assert [(row.words, row.vectors) for row in rows] == [
         ("own", "own"),
         ("same", "as they are"),
@@ -46,7 +46,7 @@ def test_own_words_come_first_and_every_list_twice(checkpoint, options):
 
 
 def test_word_with_the_same_vector_changes_nothing(checkpoint, options):
-    own, same, projected = other_words.main(checkpoint, options)[:3]
+    own, same, projected = other_words.main(str(checkpoint), options)[:3]
     assert own.scores == same.scores == projected.scores
 
 
@@ -55,13 +55,13 @@ def test_scores_are_those_of_a_model_with_the_words_vectors(checkpoint, options)
     vectors[2] *= -1
     data = load_segmentation_data(options.data, "test")
     expected = evaluate_model(tiny_model().set_classes(NAMES, vectors), LClipSegImageProcessor(do_resize=False), data)
-    rows = other_words.main(checkpoint, options)
+    rows = other_words.main(str(checkpoint), options)
     assert rows[3].scores == expected
     assert rows[3].scores != rows[0].scores
 
 
 def test_cosines_are_with_the_nearest_own_word(checkpoint, options):
-    own, same, _, new, _ = other_words.main(checkpoint, options)
+    own, same, _, new, _ = other_words.main(str(checkpoint), options)
     assert own.cosines == pytest.approx([1, 1, 1], abs=1e-5)
     assert same.cosines == pytest.approx([1, 1, 1], abs=1e-5)
     assert new.cosines[:2] == pytest.approx([1, 1], abs=1e-5)
@@ -70,13 +70,13 @@ def test_cosines_are_with_the_nearest_own_word(checkpoint, options):
 
 
 def test_lines_are_added_with_what_made_them(checkpoint, options):
-    rows = other_words.main(checkpoint, replace(options, limit=2))
-    other_words.main(checkpoint, options)
+    rows = other_words.main(str(checkpoint), replace(options, limit=2))
+    other_words.main(str(checkpoint), options)
     lines = [json.loads(line) for line in Path(options.out).read_text().splitlines()]
     assert len(lines) == 2 * len(rows)
     assert lines[1]["scores"] == rows[1].scores.to_dict()
     assert (lines[1]["words"], lines[1]["vectors"], lines[1]["num_images"]) == ("same", "as they are", 2)
-    assert (lines[1]["model"], lines[1]["guidance"], lines[1]["split"]) == (checkpoint, "fusion", "test")
+    assert (lines[1]["model"], lines[1]["guidance"], lines[1]["split"]) == (str(checkpoint), "fusion", "test")
 
 
 @pytest.mark.parametrize(
@@ -102,13 +102,13 @@ def test_missing_list_is_named(tmp_path):
 def test_word_without_a_vector_is_named(checkpoint, options):
     Path(options.words[0]).write_text("words: {sky: heaven}")
     with pytest.raises(InputError, match="'heaven'"):
-        other_words.main(checkpoint, options)
+        other_words.main(str(checkpoint), options)
 
 
 def test_closed_vocabulary_is_refused(checkpoint, options):
     tiny_model(guidance="none").save_pretrained(checkpoint)
     with pytest.raises(InputError, match="bound to the 3 classes"):
-        other_words.main(checkpoint, options)
+        other_words.main(str(checkpoint), options)
 
 
 @pytest.mark.parametrize("path", LISTS, ids=lambda path: path.stem)

@@ -26,7 +26,7 @@ TEXT = base64.b64encode(IMAGE).decode()
 @pytest.fixture(scope="module")
 def url(tmp_path_factory):
     folder = finished_run.published_folder(tmp_path_factory.getbasetemp() / "finished")
-    script = Path(__file__).with_name("endpoint_server.py")
+    script = Path(__file__).parents[1] / "support" / "endpoint_server.py"
     cache = tmp_path_factory.mktemp("endpoint")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "PYTHON"))}
     environment = {**inherited, "HF_HOME": str(cache), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}

@@ -8,7 +8,7 @@ Prints its port. An image is decoded as the Endpoint does it, JSON is read, all 
 
 import sys
 
-for ours in ("modeling_lclipseg", "scripts"):
+for ours in ("modeling_lclipseg", "lclipseg"):
     sys.modules[ours] = None  # type: ignore[assignment]  # an import now fails, also where the project is installed
 
 
