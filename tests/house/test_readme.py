@@ -10,7 +10,7 @@ import pytest
 
 from lclipseg.__main__ import COMMANDS
 from lclipseg.lab.comparisons.finished import FinishedTable
-from lclipseg.lab.comparisons.grid import ResultLines, Table
+from lclipseg.lab.comparisons.grid import Comparison, ResultLines
 from lclipseg.lab.comparisons.tables import summary_table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,7 +62,7 @@ def test_readme_has_every_extra():
 
 
 def test_methods_in_the_readme_are_those_of_the_results_lines():
-    finished = FinishedTable(Table.load("methods"), "cpu", ResultLines(ROOT / "docs/results/grid.jsonl").read())
+    finished = FinishedTable(Comparison.load("methods"), "cpu", ResultLines(ROOT / "docs/results/grid.jsonl").read())
     assert summary_table(finished) in README
 
 
