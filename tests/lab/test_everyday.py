@@ -85,6 +85,14 @@ def test_page_has_a_row_for_every_set_and_for_every_word_in_it(lines, tmp_path):
     assert "not trained on" in text.split("| field | test |")[1].splitlines()[0]
 
 
+def test_page_is_written_from_the_lines_alone_without_a_checkpoint(lines, options, tmp_path):
+    (tmp_path / "everyday.md").unlink()
+    checkpoints, defaults = everyday.parse([])
+    assert defaults == EverydayArguments()
+    everyday.main(checkpoints, options)
+    assert (tmp_path / "everyday.md").read_text() == page(lines)
+
+
 def test_scores_of_some_images_only_stay_off_the_page(lines):
     assert "lclipseg-part" not in page([*lines, {**lines[0], "model": "lclipseg-part", "limit": 1}])
     assert "Nothing has been scored" in page([])

@@ -1,12 +1,14 @@
 """docs/results/everyday.md: how well checkpoints find words, from the lines that lab/words/everyday.py writes."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lclipseg.console.markdown import plain
 
 SHIPPED = "lclipseg-"  # how the name of a checkpoint here begins; another run is a control
+CONTROL = " (control)"
 
 HEAD = """\
 # Words of everyday checkpoints
@@ -38,7 +40,9 @@ def page(lines: Sequence[Mapping[str, Any]]) -> str:
     whole = [line for line in lines if line["limit"] is None]
     if not whole:
         return f"{HEAD}\nNothing has been scored.\n"
-    models = list(dict.fromkeys(title(line) for line in sorted(whole, key=_control_last)))
+    learned = Counter(title(line) for line in whole if line["trained_on"])
+    models = list(dict.fromkeys(title(line) for line in whole))
+    models.sort(key=lambda name: (name.endswith(CONTROL), -learned[name]))
     scores = {(title(line), line["data"]): line for line in whole}
     sections = [HEAD, SETS, _set_table(models, scores), WORDS, _word_table(models, scores), _machines(whole)]
     return "\n".join(sections)
@@ -49,17 +53,13 @@ def title(line: Mapping[str, Any]) -> str:
     if line["model"].startswith(SHIPPED):
         return line["model"]
     block = "no block" if line["num_fusion_layers"] == 0 else f"{line['num_fusion_layers']} blocks"
-    return f"{line['preset']}, {block} (control)"
+    return f"{line['preset']}, {block}{CONTROL}"
 
 
 def present_mean(line: Mapping[str, Any]) -> float:
     """The mean IoU (0 to 1) over the classes that occur in the truth."""
     found = [row["iou"] for row in line["classes"].values() if row["pixels"] and row["iou"] is not None]
     return sum(found) / len(found) if found else math.nan
-
-
-def _control_last(line: Mapping[str, Any]) -> bool:
-    return not line["model"].startswith(SHIPPED)
 
 
 def _set_table(models: Sequence[str], scores: Mapping[tuple[str, str], Mapping[str, Any]]) -> str:
