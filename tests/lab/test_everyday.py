@@ -10,10 +10,11 @@ from tiny_model import NAMES, tiny_model
 from written_data import write_data
 
 from lclipseg.console.errors import InputError
+from lclipseg.console.paths import project
 from lclipseg.data.open import load_segmentation_data
 from lclipseg.lab.words import everyday
 from lclipseg.lab.words.everyday import EverydayArguments, read_lines, train_pixels
-from lclipseg.lab.words.everyday_page import page, present_mean, title
+from lclipseg.lab.words.everyday_page import page, present_mean, summary, title
 from lclipseg.prediction.evaluate import evaluate_model
 from modeling_lclipseg import LClipSegImageProcessor, WordBank
 
@@ -85,6 +86,14 @@ def test_page_has_a_row_for_every_set_and_for_every_word_in_it(lines, tmp_path):
     assert "not trained on" in text.split("| field | test |")[1].splitlines()[0]
 
 
+def test_page_is_written_from_the_lines_alone_without_a_checkpoint(lines, options, tmp_path):
+    (tmp_path / "everyday.md").unlink()
+    checkpoints, defaults = everyday.parse([])
+    assert defaults == EverydayArguments()
+    everyday.main(checkpoints, options)
+    assert (tmp_path / "everyday.md").read_text() == page(lines)
+
+
 def test_scores_of_some_images_only_stay_off_the_page(lines):
     assert "lclipseg-part" not in page([*lines, {**lines[0], "model": "lclipseg-part", "limit": 1}])
     assert "Nothing has been scored" in page([])
@@ -94,6 +103,21 @@ def test_control_is_called_by_what_it_is_and_stands_last(lines):
     control = {**lines[0], "model": "b0", "preset": "lclipseg-mbv3s", "num_fusion_layers": 0}
     assert title(control) == "lclipseg-mbv3s, no block (control)"
     assert "lclipseg-tiny | lclipseg-mbv3s, no block (control) |" in page([control, *lines])
+
+
+def test_summary_has_the_mean_of_the_sets_that_a_checkpoint_learned(lines, checkpoint, tmp_path):
+    (tmp_path / "lclipseg-tiny" / "run.json").write_text('{"parameters": 1500000}')
+    both = [{**line, "trained_on": True, "mean_iou": iou} for line, iou in zip(lines, (0.5, 0.25), strict=True)]
+    size = f"{(tmp_path / 'lclipseg-tiny' / 'model.safetensors').stat().st_size / 1e6:.1f} MB"
+    (row,) = summary(both, tmp_path).splitlines()[2:]
+    assert row == f"| [lclipseg-tiny](model_cards/lclipseg-tiny.md) | 1.50 M | {size} | 37.5 | 50.0 | 25.0 |"
+    assert len(summary(lines, tmp_path).splitlines()) == 2  # one set alone is no mix
+
+
+def test_summary_in_the_readme_is_that_of_the_lines():
+    lines = read_lines(project("docs/results/everyday.jsonl"))
+    assert summary(lines, project("checkpoints")) in project("README.md").read_text()
+    assert page(lines) == project("docs/results/everyday.md").read_text()
 
 
 def test_mean_over_the_truth_leaves_out_what_only_a_prediction_has():

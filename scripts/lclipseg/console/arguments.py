@@ -63,7 +63,7 @@ def parse_subject(
     Args:
         description (`str`), group (dataclass): As for [`parse`].
         subject (`str`), help (`str`): Name and description of the positional argument.
-        nargs (`str`, *optional*): `"+"` where it may be several.
+        nargs (`str`, *optional*): `"+"` where it may be several, `"*"` where it may be none, too.
         argv (sequence of `str`, *optional*): The arguments; the process's own by default.
 
     Returns:
@@ -74,7 +74,7 @@ def parse_subject(
     values, unknown = parser.parse_known_args(list(_spelled(sys.argv[1:] if argv is None else argv, parser)))
     if unknown:
         parser.error(f"unknown arguments: {' '.join(unknown)}.{_hint(unknown[0].lstrip('-'), parser)}")
-    return getattr(values, subject), _instance(group, values)
+    return getattr(values, subject, []), _instance(group, values)
 
 
 def _parser(description: str | None, groups: Iterable[Any]) -> argparse.ArgumentParser:

@@ -6,7 +6,7 @@
 Every checkpoint gets the classes of a data set by their words, and segments every image of the split at its own size.
 --out gets a line of JSON for each pair of checkpoint and data set; pairs that it has, by the hash of the weights, are
 not scored again. --page is written anew from all lines: a table of the pairs, and a table of the words. Without a
-checkpoint, the page alone is written.
+checkpoint, the documents alone are written.
 """
 
 import json
@@ -21,16 +21,20 @@ from lclipseg.console import arguments, environment
 from lclipseg.console.errors import InputError
 from lclipseg.console.files import read_json
 from lclipseg.console.frame import run_command
+from lclipseg.console.markdown import replace_between
+from lclipseg.console.paths import project
 from lclipseg.data.class_list import IGNORE_INDEX
 from lclipseg.data.labelled import SegmentationData
 from lclipseg.data.open import load_segmentation_data
-from lclipseg.lab.words.everyday_page import page
+from lclipseg.lab.words.everyday_page import page, summary
 from lclipseg.networks.checkpoints import load_model, weights_sha256
 from lclipseg.networks.class_embeddings import take_classes
 from lclipseg.prediction.evaluate import evaluate_model
 
 logger = logging.getLogger("lclipseg")
 
+SUMMARY_BEGIN = "<!-- everyday: begin (scripts/everyday.py --summary) -->"
+SUMMARY_END = "<!-- everyday: end -->"
 DIGITS = 4  # of an IoU: a hundredth of a percent
 
 
@@ -48,6 +52,9 @@ class EverydayArguments:
     )
     page: str = field(
         default=str(Path("docs", "results", "everyday.md")), metadata={"help": "Markdown page of all scores."}
+    )
+    summary: str | None = field(
+        default=None, metadata={"help": "Document whose table between `<!-- everyday: ... -->` is renewed: README.md."}
     )
 
 
@@ -74,6 +81,9 @@ def main(checkpoints: list[str], args: EverydayArguments) -> None:
             lines.append(line)
     markdown.write_text(page(lines), encoding="utf-8")
     logger.info(f"wrote {markdown} from {len(lines)} scores")
+    if args.summary is not None:
+        table = summary(lines, project("checkpoints"))
+        replace_between(Path(args.summary), SUMMARY_BEGIN, SUMMARY_END, table)
 
 
 def score(checkpoint: str, source: str, args: EverydayArguments) -> dict[str, Any]:

@@ -1,12 +1,18 @@
 """docs/results/everyday.md: how well checkpoints find words, from the lines that lab/words/everyday.py writes."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from transformers.utils import SAFE_WEIGHTS_NAME
+
+from lclipseg.console.files import read_json
 from lclipseg.console.markdown import plain
 
 SHIPPED = "lclipseg-"  # how the name of a checkpoint here begins; another run is a control
+CONTROL = " (control)"
 
 HEAD = """\
 # Words of everyday checkpoints
@@ -38,10 +44,37 @@ def page(lines: Sequence[Mapping[str, Any]]) -> str:
     whole = [line for line in lines if line["limit"] is None]
     if not whole:
         return f"{HEAD}\nNothing has been scored.\n"
-    models = list(dict.fromkeys(title(line) for line in sorted(whole, key=_control_last)))
+    learned = Counter(title(line) for line in whole if line["trained_on"])
+    models = list(dict.fromkeys(title(line) for line in whole))
+    models.sort(key=lambda name: (name.endswith(CONTROL), -learned[name]))
     scores = {(title(line), line["data"]): line for line in whole}
     sections = [HEAD, SETS, _set_table(models, scores), WORDS, _word_table(models, scores), _machines(whole)]
     return "\n".join(sections)
+
+
+def summary(lines: Sequence[Mapping[str, Any]], checkpoints: Path) -> str:
+    """The table of README: size and mean IoU of every checkpoint that was trained on several of the data sets."""
+    learned: dict[str, dict[str, float]] = {}
+    for line in lines:
+        if line["trained_on"] and line["limit"] is None and line["model"].startswith(SHIPPED):
+            learned.setdefault(line["model"], {})[line["data"]] = line["mean_iou"]
+    mixes = {model: scores for model, scores in learned.items() if len(scores) > 1}
+    sets = list(next(iter(mixes.values()), {}))
+    names = [plain(name.removesuffix("-everyday")) for name in sets]
+    rows = [_row("checkpoint", "parameters", "file", "mean", *names), "|---|---|---|" + "---:|" * (len(sets) + 1)]
+    for model, scores in sorted(mixes.items(), key=lambda pair: _parameters(checkpoints / pair[0])):
+        folder = checkpoints / model
+        size = f"{(folder / SAFE_WEIGHTS_NAME).stat().st_size / 1e6:.1f} MB"
+        mean = _percent(sum(scores.values()) / len(scores))
+        cells = [_percent(scores[name]) for name in sets]
+        rows.append(
+            _row(f"[{model}](model_cards/{model}.md)", f"{_parameters(folder) / 1e6:.2f} M", size, mean, *cells)
+        )
+    return "\n".join(rows)
+
+
+def _parameters(checkpoint: Path) -> int:
+    return int(read_json(checkpoint / "run.json")["parameters"])
 
 
 def title(line: Mapping[str, Any]) -> str:
@@ -49,17 +82,13 @@ def title(line: Mapping[str, Any]) -> str:
     if line["model"].startswith(SHIPPED):
         return line["model"]
     block = "no block" if line["num_fusion_layers"] == 0 else f"{line['num_fusion_layers']} blocks"
-    return f"{line['preset']}, {block} (control)"
+    return f"{line['preset']}, {block}{CONTROL}"
 
 
 def present_mean(line: Mapping[str, Any]) -> float:
     """The mean IoU (0 to 1) over the classes that occur in the truth."""
     found = [row["iou"] for row in line["classes"].values() if row["pixels"] and row["iou"] is not None]
     return sum(found) / len(found) if found else math.nan
-
-
-def _control_last(line: Mapping[str, Any]) -> bool:
-    return not line["model"].startswith(SHIPPED)
 
 
 def _set_table(models: Sequence[str], scores: Mapping[tuple[str, str], Mapping[str, Any]]) -> str:
