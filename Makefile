@@ -16,7 +16,7 @@ demo: $(VENV)/.installed  ## segment three photographs by words with a checkpoin
 	$(BIN)/python scripts/demo_overlay.py --out demo-output/overlay.png
 
 test: $(VENV)/.installed-dev  ## the test suite: offline, minutes on two cores
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 test-slow: $(VENV)/.installed-dev  ## the tests that take minutes each
 	$(BIN)/python -m pytest -m slow

@@ -216,12 +216,12 @@ def test_training_is_timed_in_the_real_loop(tmp_path, folder_data):
 
 def test_steps_are_timed_by_classes_batch_and_loss(tmp_path):
     args = benchmark.BenchmarkArguments(
-        classes=[300, 3], batch_sizes=[1, 2], size=64, rounds=2, warm_up=0, threads=1, out=str(tmp_path)
+        classes=[300, 3], batch_sizes=[2], size=64, rounds=2, warm_up=0, threads=1, out=str(tmp_path)
     )
     benchmark.main("steps", args)
     rows = json.loads((tmp_path / "benchmark-steps.json").read_text())["rows"]
     kinds = [(row["batch_size"], row["loss"], row["num_classes"]) for row in rows]
-    assert kinds == [(b, loss, k) for b in (1, 2) for loss in ("exact", "sampled") for k in (3, 300)]
+    assert kinds == [(2, loss, k) for loss in ("exact", "sampled") for k in (3, 300)]
     assert all(row["memory_mb"]["total"] > row["memory_mb"]["libraries"] for row in rows)
     assert all(row["ratio"]["median"] == 1 for row in rows if row["num_classes"] == 3)
     assert "| 2 | 300 | sampled |" in (tmp_path / "benchmark-steps.md").read_text()

@@ -45,7 +45,7 @@ class TrainedRun:
     @property
     def preset(self) -> Preset:
         """The preset that the network, or the checkpoint that it was started from, was built from."""
-        name = (self.record.get("preset") or {}).get("name") or self.arguments["model"]
+        name = self.arguments["model"] or (self.record.get("preset") or {}).get("name")
         if name is None:
             raise InputError(
                 f"{self.checkpoint} does not say which preset its network is of: the checkpoint that it was started "
