@@ -23,7 +23,7 @@ from lclipseg.networks.export_record import (
     TRAINED_EMBEDDINGS,
     ExportRecord,
 )
-from modeling_lclipseg import WordBank
+from modeling_lclipseg import LClipSegForSemanticSegmentation, WordBank
 from modeling_lclipseg.heads_lclipseg import OPEN_GUIDANCES
 from modeling_lclipseg.padding_lclipseg import LClipSegConv2dSame
 
@@ -34,7 +34,7 @@ WEIGHT_SUFFIXES = (".safetensors", *PICKLE_SUFFIXES)
 EXAMPLE_SHAPE = (2, 3, 96, 160)
 
 
-def export_network(model: Any, vocabulary: Vocabulary) -> onnx.ModelProto:
+def export_network(model: LClipSegForSemanticSegmentation, vocabulary: Vocabulary) -> onnx.ModelProto:
     """
     The network as a graph.
 
@@ -75,7 +75,7 @@ def export_network(model: Any, vocabulary: Vocabulary) -> onnx.ModelProto:
     return network
 
 
-def _check_vocabulary(model: Any, vocabulary: Vocabulary) -> None:
+def _check_vocabulary(model: LClipSegForSemanticSegmentation, vocabulary: Vocabulary) -> None:
     guidance = model.config.guidance
     if vocabulary == "open" and not model.open_vocabulary:
         raise InputError(
@@ -129,7 +129,13 @@ def check_out(folder: Path) -> None:
         )
 
 
-def write_export(folder: Path, graph: onnx.ModelProto, model: Any, image_processor: Any, record: ExportRecord) -> None:
+def write_export(
+    folder: Path,
+    graph: onnx.ModelProto,
+    model: LClipSegForSemanticSegmentation,
+    image_processor: Any,
+    record: ExportRecord,
+) -> None:
     """Write the exported folder, over what an earlier export left there."""
     folder.mkdir(parents=True, exist_ok=True)
     onnx.save(graph, folder / MODEL_FILE)

@@ -22,6 +22,7 @@ from lclipseg.data.layout import IMAGE_SUFFIXES
 from lclipseg.data.open import load_segmentation_data
 from lclipseg.export.label_map import PIXEL_VALUES
 from lclipseg.networks.export_record import CLASS_EMBEDDINGS
+from modeling_lclipseg import LClipSegForSemanticSegmentation
 from modeling_lclipseg.inputs_lclipseg import open_image, to_rgb_image
 
 IMAGES = 32
@@ -65,7 +66,9 @@ def quantize(network: onnx.ModelProto, feeds: Sequence[dict[str, np.ndarray]]) -
         return onnx.load(quantized)
 
 
-def calibration_feeds(source: str, model: Any, image_processor: Any, vocabulary: str) -> list[dict[str, np.ndarray]]:
+def calibration_feeds(
+    source: str, model: LClipSegForSemanticSegmentation, image_processor: Any, vocabulary: str
+) -> list[dict[str, np.ndarray]]:
     """
     Inputs of the network for some images of a folder, spread evenly over it.
 

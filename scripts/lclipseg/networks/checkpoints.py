@@ -12,10 +12,10 @@ from safetensors import SafetensorError
 from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation, PreTrainedConfig
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
-import modeling_lclipseg  # noqa: F401  registers the Auto classes
 from lclipseg.console.errors import InputError
 from lclipseg.networks.export_record import EXPORT_FILE, MODEL_FILE, ExportRecord
 from lclipseg.networks.exported import OnnxModel, load_exported
+from modeling_lclipseg import LClipSegForSemanticSegmentation  # and with it the Auto classes
 
 MODEL_TYPE = "lclipseg"
 PICKLE_SUFFIXES = (".bin", ".ckpt", ".pkl", ".pt", ".pth", ".tar")
@@ -84,7 +84,7 @@ def load_runnable(path_or_repo: str | Path, revision: str | None = None) -> tupl
         return load_exported(folder).eval(), AutoImageProcessor.from_pretrained(source)
 
 
-def check_has_classes(model: Any) -> None:
+def check_has_classes(model: LClipSegForSemanticSegmentation) -> None:
     """An [`InputError`] for a model that was saved before it had classes. An exported one always has them."""
     if not isinstance(model, OnnxModel) and model.head.takes_text and not model.class_embeddings.any():
         raise InputError(

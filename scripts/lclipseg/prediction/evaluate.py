@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from lclipseg.console.errors import InputError
 from lclipseg.data.class_list import IGNORE_INDEX, ClassList
 from lclipseg.data.labelled import Sample, SegmentationData
+from lclipseg.networks.segmenter import Segmenter
 from lclipseg.prediction.inference_mode import InferenceMode
 from lclipseg.prediction.metrics import ConfusionMatrix, SegmentationScores
 from lclipseg.prediction.segment import segment_images
@@ -25,7 +26,7 @@ WHOLE = InferenceMode()
 
 
 def evaluate_model(
-    model: Any,
+    model: Segmenter,
     image_processor: Any,
     data: "SegmentationData | StreamedData",
     inference: InferenceMode = WHOLE,
@@ -132,7 +133,7 @@ def _count(counts: ConfusionMatrix, sample: Sample, ids: torch.Tensor) -> None:
 
 
 @contextmanager
-def _eval_mode(model: Any) -> Iterator[None]:
+def _eval_mode(model: Segmenter) -> Iterator[None]:
     was_training = model.training
     model.eval()
     try:

@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 import modeling_lclipseg  # noqa: F401  registers the Auto classes
 from lclipseg.console.errors import InputError
 from lclipseg.networks.exported import OnnxSegmenter
+from lclipseg.networks.segmenter import Segmenter
 from lclipseg.prediction.inference_mode import InferenceMode
 from modeling_lclipseg.inputs_lclipseg import to_rgb_image
 
@@ -20,7 +21,7 @@ WINDOWS_PER_FORWARD = 4  # a large photo has a hundred windows: one forward pass
 
 
 def segment_images(
-    model: Any,
+    model: Segmenter,
     image_processor: Any,
     images: Sequence[Image.Image],
     mode: str = "whole",
@@ -62,7 +63,7 @@ def segment_images(
 
 
 def predict_probabilities(
-    model: Any,
+    model: Segmenter,
     image_processor: Any,
     images: Sequence[Image.Image],
     inference: InferenceMode,

@@ -27,6 +27,7 @@ from lclipseg.prediction.metrics import percent
 from lclipseg.publishing.command_line import command_line, training_command
 from lclipseg.publishing.facts import FOLDER, Facts, Source, load_facts, tower_parameters
 from lclipseg.publishing.run import TrainedRun
+from modeling_lclipseg import LClipSegForSemanticSegmentation
 
 TASK = "image-segmentation"
 TAGS = [TASK, "semantic-segmentation", "custom_code", "clip"]
@@ -90,7 +91,7 @@ class Place:
     def title(self) -> str:
         return self.name.rpartition("/")[2]
 
-    def usage(self, model: Any) -> str:
+    def usage(self, model: LClipSegForSemanticSegmentation) -> str:
         """The lines of code that load it, in Markdown."""
         if self.revision is None:
             return FROM_CHECKOUT.format(folder=self.name)
@@ -99,7 +100,9 @@ class Place:
         return FROM_HUB.format(repo=self.name, revision=self.revision, words=words)
 
 
-def trained_card(run: TrainedRun, model: Any, preset: Preset, facts: Facts, place: Place) -> ModelCard:
+def trained_card(
+    run: TrainedRun, model: LClipSegForSemanticSegmentation, preset: Preset, facts: Facts, place: Place
+) -> ModelCard:
     """
     The card of a trained checkpoint.
 
@@ -209,14 +212,16 @@ def without_folders(value: Any) -> Any:
     return value
 
 
-def _summary(run: TrainedRun, model: Any, facts: Facts) -> str:
+def _summary(run: TrainedRun, model: LClipSegForSemanticSegmentation, facts: Facts) -> str:
     guidance = {"none": "without text guidance"}.get(model.config.guidance, f"with {model.config.guidance} guidance")
     data = facts.name or plain(run.data_name)
     classes = len(model.config.class_names)
     return f"Semantic segmentation into {classes} classes, {guidance}, trained by LClipSeg on {data}."
 
 
-def _sources(run: TrainedRun, model: Any, preset: Preset, facts: Facts) -> list[dict[str, str]]:
+def _sources(
+    run: TrainedRun, model: LClipSegForSemanticSegmentation, preset: Preset, facts: Facts
+) -> list[dict[str, str]]:
     found = [("training data", source) for source in _training_data(run, facts)]
     found.append(("backbone's initial weights", _initial_weights(run, preset, facts)))
     if model.head.takes_text:

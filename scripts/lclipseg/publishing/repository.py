@@ -160,7 +160,9 @@ def _registered() -> Iterator[None]:
             cls._auto_class = None
 
 
-def _save_with_code(model: Any, image_processor: Any, tokenizer: Any, folder: Path) -> None:
+def _save_with_code(
+    model: LClipSegForSemanticSegmentation, image_processor: Any, tokenizer: Any, folder: Path
+) -> None:
     config, pipeline_class = model.config, LClipSegPipeline
     if config.guidance == "denseclip":  # its head is in a module that no other head's checkpoint needs
         model = LClipSegDenseCLIPForSemanticSegmentation(config)

@@ -11,9 +11,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
+
+from lclipseg.networks.segmenter import Segmenter
 
 logger = logging.getLogger("lclipseg")
 
@@ -51,7 +52,7 @@ class Batcher:
         observe (`Callable[[int], None]`, *optional*): Is told the size of every batch.
     """
 
-    def __init__(self, model: Any, max_batch: int, observe: Callable[[int], None] = lambda size: None):
+    def __init__(self, model: Segmenter, max_batch: int, observe: Callable[[int], None] = lambda size: None):
         self.model = model
         self.max_batch = max_batch
         self.observe = observe

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
@@ -30,6 +30,7 @@ from lclipseg.training.signals import StopRequest
 from lclipseg.training.sources import RunData
 from lclipseg.training.start import DEFAULT_SHORTEST_EDGE, Start, begin
 from lclipseg.training.steps import Schedule, Training
+from modeling_lclipseg import LClipSegForSemanticSegmentation
 from modeling_lclipseg.class_embeddings_lclipseg import fold_name
 
 logger = logging.getLogger("lclipseg")
@@ -102,7 +103,8 @@ def train(
     accelerator.init_trackers("lclipseg", plain, {"tensorboard": {"purge_step": progress.step + 1}})
 
     def validate() -> SegmentationScores | SeveralScores:
-        return _scores(training.state.whole_model(), start.image_processor, data, accelerator)
+        model = cast(LClipSegForSemanticSegmentation, training.state.whole_model())
+        return _scores(model, start.image_processor, data, accelerator)
 
     intervals = Intervals(
         max(1, round(run_arguments.eval_every * steps_per_epoch)), round(run_arguments.save_every * steps_per_epoch)
@@ -140,7 +142,7 @@ def _check_together(
 
 
 def _scores(
-    model: Any, image_processor: Any, data: RunData, accelerator: Accelerator
+    model: LClipSegForSemanticSegmentation, image_processor: Any, data: RunData, accelerator: Accelerator
 ) -> SegmentationScores | SeveralScores:
     """Of one data set, or of several, each among its own classes."""
     if len(data.eval) == 1:

@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from lclipseg.lab.timing.stopwatch import Stopwatch
 from lclipseg.networks.costs import flop_counter
+from modeling_lclipseg import LClipSegForSemanticSegmentation
 
 PARTS = ("backbone", "head.neck", "head.fusion", "head.decoder")
 REST = "similarity and class embeddings"
@@ -63,7 +64,7 @@ def measure_rates(device: torch.device, dtype: torch.dtype) -> Rates:
     return Rates(MATRIX_SIDE**3 / min(times["product"]), 2 * long.nbytes / min(times["copy"]))
 
 
-def part_costs(model: Any, pixel_values: torch.Tensor, rounds: int) -> list[PartCost]:
+def part_costs(model: LClipSegForSemanticSegmentation, pixel_values: torch.Tensor, rounds: int) -> list[PartCost]:
     """
     The cost of the parts of a [`LClipSegForSemanticSegmentation`], and of what is left.
 
@@ -82,7 +83,7 @@ def part_costs(model: Any, pixel_values: torch.Tensor, rounds: int) -> list[Part
     return [PartCost(name, median(of_part), macs[name], traffic[name]) for name, of_part in times.items()]
 
 
-def _time_parts(model: Any, pixel_values: torch.Tensor) -> dict[str, float]:
+def _time_parts(model: LClipSegForSemanticSegmentation, pixel_values: torch.Tensor) -> dict[str, float]:
     watches = {name: Stopwatch(pixel_values.device) for name in _parts(model)}
     whole = Stopwatch(pixel_values.device)
     with _at_parts(model, lambda name: watches[name].__enter__(), lambda name: watches[name].__exit__()), whole:
@@ -91,7 +92,9 @@ def _time_parts(model: Any, pixel_values: torch.Tensor) -> dict[str, float]:
     return {**spent, REST: whole.milliseconds - sum(spent.values())}
 
 
-def _count(model: Any, pixel_values: torch.Tensor) -> tuple[dict[str, int], dict[str, int]]:
+def _count(
+    model: LClipSegForSemanticSegmentation, pixel_values: torch.Tensor
+) -> tuple[dict[str, int], dict[str, int]]:
     """Multiply-accumulates and bytes by part."""
     flops, traffic = flop_counter(), _Traffic()
     with flops:
@@ -104,7 +107,7 @@ def _count(model: Any, pixel_values: torch.Tensor) -> tuple[dict[str, int], dict
     return macs, traffic.bytes
 
 
-def _parts(model: Any) -> list[str]:
+def _parts(model: LClipSegForSemanticSegmentation) -> list[str]:
     """Those of [`PARTS`] that the network has: without text there is no fusion."""
     modules = {name for name, _ in model.named_modules()}
     return [name for name in PARTS if name in modules]
@@ -140,7 +143,9 @@ def _tensors(values: Sequence[Any]) -> Iterator[torch.Tensor]:
 
 
 @contextmanager
-def _at_parts(model: Any, enter: Callable[[str], Any], leave: Callable[[str], Any]) -> Iterator[None]:
+def _at_parts(
+    model: LClipSegForSemanticSegmentation, enter: Callable[[str], Any], leave: Callable[[str], Any]
+) -> Iterator[None]:
     """Inside, `enter(name)` and `leave(name)` are called around every part of the network."""
     hooks = []
     for name in _parts(model):

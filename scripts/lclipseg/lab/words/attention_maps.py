@@ -29,6 +29,7 @@ from lclipseg.lab.comparisons.plots import DOTS_PER_INCH, WIDTH
 from lclipseg.networks.checkpoints import load_model
 from lclipseg.prediction.metrics import percent
 from lclipseg.prediction.segment import segment_images
+from modeling_lclipseg import LClipSegForSemanticSegmentation
 from modeling_lclipseg.class_embeddings_lclipseg import fold_name
 from modeling_lclipseg.inputs_lclipseg import open_image, to_rgb_image
 from modeling_lclipseg.sizing_lclipseg import Size
@@ -89,7 +90,7 @@ class Attention:
         return (heat[labelled].sum() / heat.sum()).nan_to_num().item(), labelled.float().mean().item()
 
 
-def read_attention(model: Any, image_processor: Any, image: Image.Image) -> Attention:
+def read_attention(model: LClipSegForSemanticSegmentation, image_processor: Any, image: Image.Image) -> Attention:
     """Segment an upright RGB image and keep how its places and the classes attend to each other. InputError: the model
     has no affinity."""
     if model.config.guidance != "fusion":
@@ -99,7 +100,8 @@ def read_attention(model: Any, image_processor: Any, image: Image.Image) -> Atte
     def keep(module: Any, given: Any, output: torch.Tensor) -> None:
         caught.append(output[0].float().cpu())
 
-    with model.head.fusion.similarity.register_forward_hook(keep):
+    fusion: Any = model.head.fusion
+    with fusion.similarity.register_forward_hook(keep):
         (segmentation,) = segment_images(model, image_processor, [image])
     (affinity,) = caught  # (K, h, w)
     to_text, to_image = affinity.flatten(1).softmax(dim=1).view_as(affinity), affinity.softmax(dim=0)

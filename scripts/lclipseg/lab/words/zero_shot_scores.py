@@ -14,6 +14,7 @@ from lclipseg.data.labelled import SegmentationData
 from lclipseg.data.subset import find_classes
 from lclipseg.prediction.evaluate import match_classes
 from lclipseg.prediction.metrics import ConfusionMatrix, SegmentationScores
+from modeling_lclipseg import LClipSegForSemanticSegmentation
 from modeling_lclipseg.class_embeddings_lclipseg import project_onto_known
 
 
@@ -65,7 +66,7 @@ def _mean_of_counted(values: Sequence[float]) -> float:
 
 
 def score_zero_shot(
-    model: Any,
+    model: LClipSegForSemanticSegmentation,
     image_processor: Any,
     data: SegmentationData,
     unseen: Sequence[str],
@@ -136,7 +137,7 @@ def score_zero_shot(
     ]
 
 
-def project_unseen(model: Any, is_unseen: torch.Tensor) -> None:
+def project_unseen(model: LClipSegForSemanticSegmentation, is_unseen: torch.Tensor) -> None:
     """
     Replace the vectors of a model's unseen classes by what [`project_onto_known`] leaves of them, the seen ones being
     known.
@@ -151,7 +152,7 @@ def project_unseen(model: Any, is_unseen: torch.Tensor) -> None:
 
 
 @torch.no_grad()
-def _logits(model: Any, image_processor: Any, image: Image.Image) -> torch.Tensor:
+def _logits(model: LClipSegForSemanticSegmentation, image_processor: Any, image: Image.Image) -> torch.Tensor:
     """Logits (K, H, W) at the size of the image."""
     pixel_values = image_processor(images=[image], return_tensors="pt")["pixel_values"]  # (1, 3, h, w)
     outputs = model(pixel_values=pixel_values.to(model.device, model.dtype))
