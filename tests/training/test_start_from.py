@@ -1,5 +1,6 @@
 """Training that begins with a checkpoint: its weights, with the data's classes, or with another head."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -126,3 +127,25 @@ def test_bank_of_another_width_is_refused(trained, tmp_path):
     WordBank(("sky", "road"), torch.randn(2, 16)).save(tmp_path / "narrow.safetensors")
     with pytest.raises(InputError, match=r"has vectors of width 16, but --start_from .* takes 32"):
         start(trained, "sky", "road", bank=str(tmp_path / "narrow.safetensors"))
+
+
+@pytest.fixture
+def centred(trained, tmp_path) -> Path:
+    """A checkpoint whose text tower's common direction is the first axis, and whose "road" has left it."""
+    model = AutoModelForSemanticSegmentation.from_pretrained(trained / "best")
+    first, second = torch.eye(model.config.class_embed_dim)[:2]
+    model.set_class_center(first[None]).class_embeddings = torch.stack([first, second])
+    model.save_pretrained(tmp_path / "centred")
+    shutil.copy(trained / "best" / "preprocessor_config.json", tmp_path / "centred")
+    return tmp_path / "centred"
+
+
+def test_learned_class_is_trained_on_wherever_its_vector_has_gone(centred):
+    model = start(centred, "road", "sky").model
+    torch.testing.assert_close(model.class_embeddings.detach(), torch.eye(32)[[1, 0]])
+
+
+def test_bank_of_another_tower_is_refused(centred, tmp_path):
+    WordBank(("sky", "road"), torch.eye(32)[2:4], "another/tower").save(tmp_path / "other.safetensors")
+    with pytest.raises(InputError, match=r"other\.safetensors.*do not come from this checkpoint's text tower"):
+        start(centred, "sky", "road", bank=str(tmp_path / "other.safetensors"))

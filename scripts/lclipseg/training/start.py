@@ -22,7 +22,7 @@ from lclipseg.training.ablations import ablate, control_vectors
 from lclipseg.training.arguments import RUN_FILE, ModelArguments
 from lclipseg.training.vector_augmentation import VectorAugmentation
 from modeling_lclipseg import LClipSegForSemanticSegmentation, LClipSegImageProcessor, WordBank
-from modeling_lclipseg.class_embeddings_lclipseg import by_word, fold_name
+from modeling_lclipseg.class_embeddings_lclipseg import by_word, check_same_tower, fold_name
 
 logger = logging.getLogger("lclipseg")
 
@@ -126,7 +126,8 @@ def _from_checkpoint(
     else:
         model = _rebuilt(trained, {**fields, "guidance": guidance}, classes, source)
     if vectors is not None:
-        model.set_classes(classes.names, vectors).remember_classes()
+        # Not `set_classes`, which takes vectors of the text tower alone: learned ones may have moved away from it.
+        model.begin_classes(classes.names, (classes.names, vectors)).remember_classes()
     if shortest_edge is not None:
         size = {"shortest_edge": shortest_edge, "longest_edge": 4 * shortest_edge}
         options = {"do_resize": True, "size": size} if shortest_edge else {"do_resize": False}
@@ -155,6 +156,10 @@ def _vectors_for_checkpoint(
                 f"--bank {arguments.bank} has vectors of width {bank.embeddings.shape[1]}, but --start_from "
                 f"{arguments.start_from} takes {own.shape[1]}; give a bank of its text tower"
             )
+        try:
+            check_same_tower(bank.embeddings, bank.names, trained.class_center, trained.config.text_model_name_or_path)
+        except ValueError as error:
+            raise InputError(f"--bank {arguments.bank}, --start_from {arguments.start_from}: {error}") from error
         common = bank.embeddings
         words, vectors = [*words, *bank.names], torch.cat([own, bank.embeddings])  # what is found last counts
     found = initial_vectors(classes, by_word(words, vectors), common, seed)
