@@ -1,13 +1,13 @@
 """Names, vectors and the text tower. The towers are tiny and made here."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
+from tiny_model import NAMES
 from tiny_tower import save_tower, tiny_text_config, tiny_tokenizer, tiny_tower
-from transformers import (
-    CLIPConfig,
-    CLIPModel,
-)
+from transformers import CLIPConfig, CLIPModel
 
 from modeling_lclipseg.class_embeddings_lclipseg import (
     check_class_embeddings,
@@ -20,7 +20,6 @@ from modeling_lclipseg.class_embeddings_lclipseg import (
 )
 
 TEMPLATES = ["a photo of a {}", "the {}"]
-NAMES = ["sky", "road", "car"]
 
 
 def random_rows(count: int, width: int = 8) -> torch.Tensor:
@@ -77,22 +76,16 @@ def test_vectors_are_cut_off_from_what_they_were_computed_with():
     assert not check_class_embeddings(random_rows(2).requires_grad_(), 2, 8).requires_grad
 
 
-def test_zero_rows_are_an_error_that_names_them():
+def spoilt(place: int | tuple[int, int], value: float) -> torch.Tensor:
     rows = random_rows(4)
-    rows[2] = 0
-    with pytest.raises(ValueError, match=r"1 of 4 class embeddings are zero \(row 2\)"):
-        check_class_embeddings(rows, 4, 8)
+    rows[place] = value
+    return rows
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-def test_rows_that_are_not_finite_are_an_error_that_names_them(value):
-    rows = random_rows(4)
-    rows[1, 3] = value
-    with pytest.raises(ValueError, match=r"1 of 4 class embeddings hold NaN or infinity \(row 1\)"):
-        check_class_embeddings(rows, 4, 8)
-
-
-NOT_4_BY_8 = [
+NOT_FINITE = r"1 of 4 class embeddings hold NaN or infinity \(row 1\)"
+NO_VECTORS = [
+    (spoilt(2, 0), r"1 of 4 class embeddings are zero \(row 2\)"),
+    *((spoilt((1, 3), float(n)), NOT_FINITE) for n in ("nan", "inf", "-inf")),
     (random_rows(3), "3 class embeddings for 4 classes"),
     (random_rows(4, width=6), "6 wide, expected 8.*another text tower"),
     (torch.ones(8), r"got \(8,\)"),
@@ -100,8 +93,8 @@ NOT_4_BY_8 = [
 ]
 
 
-@pytest.mark.parametrize(("rows", "said"), NOT_4_BY_8)
-def test_vectors_of_another_shape_are_an_error(rows, said):
+@pytest.mark.parametrize(("rows", "said"), NO_VECTORS)
+def test_zero_rows_others_that_are_not_finite_and_another_shape_are_errors_that_name_them(rows, said):
     with pytest.raises(ValueError, match=said):
         check_class_embeddings(rows, 4, 8)
 
@@ -178,15 +171,17 @@ def test_embeddings_can_take_part_in_training():
     assert torch.equal(weight.grad, vectors.sum(dim=0))
 
 
-def test_a_prompt_longer_than_the_tower_reads_is_an_error_with_the_count():
-    with pytest.raises(ValueError, match=r"'a photo of a pedestrian' has 21 tokens and the text tower reads 16"):
-        embed_class_names(["sky", "pedestrian"], tiny_tower(), tiny_tokenizer(), TEMPLATES)
-
-
-@pytest.mark.parametrize("overrides", [{"vocab_size": 40}, {"eos_token_id": 7}])
-def test_a_tokenizer_of_another_tower_is_an_error(overrides):
-    with pytest.raises(ValueError, match="The tokenizer is not this text tower's"):
-        embed_class_names(NAMES, tiny_tower(**overrides), tiny_tokenizer(), TEMPLATES)
+@pytest.mark.parametrize(
+    ("name", "overrides", "said"),
+    [
+        ("pedestrian", {}, "'a photo of a pedestrian' has 21 tokens and the text tower reads 16"),
+        ("sky", {"vocab_size": 40}, "The tokenizer is not this text tower's"),
+        ("sky", {"eos_token_id": 7}, "The tokenizer is not this text tower's"),
+    ],
+)
+def test_what_the_tower_cannot_read_is_an_error(name, overrides, said):
+    with pytest.raises(ValueError, match=said):
+        embed_class_names(["car", name], tiny_tower(**overrides), tiny_tokenizer(), TEMPLATES)
 
 
 # ---------------------------------------------------------------------------------------------------- loading a tower
@@ -209,28 +204,26 @@ def test_the_text_tower_of_a_whole_clip_model_is_found(tmp_path):
     assert torch.equal(tower.text_projection.weight, clip.text_projection.weight)
 
 
-def test_a_tower_without_projection_is_an_error_rather_than_a_random_one(tmp_path):
-    tower = tiny_tower()
-    without = {name: tensor for name, tensor in tower.state_dict().items() if name != "text_projection.weight"}
-    tower.save_pretrained(tmp_path, state_dict=without)
-    tiny_tokenizer().save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match=r"no CLIP text tower with projection: it lacks text_projection\.weight"):
-        load_text_tower(str(tmp_path))
+def without_projection(folder):
+    kept = {name: tensor for name, tensor in tiny_tower().state_dict().items() if name != "text_projection.weight"}
+    tiny_tower().save_pretrained(folder, state_dict=kept)
 
 
-def test_a_tower_without_tokenizer_is_an_error_rather_than_an_empty_vocabulary(tmp_path):
-    tiny_tower().save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="no tokenizer files with a vocabulary"):
-        load_text_tower(str(tmp_path))
+def without_tokenizer(folder):
+    for file in folder.glob("*token*"):
+        file.unlink()
 
 
-def test_a_tower_that_is_not_there_is_an_error_that_names_both_ways(tmp_path):
-    with pytest.raises(ValueError, match=r"absent.*cannot be loaded: .* a name on the Hub.*or a local folder"):
-        load_text_tower(str(tmp_path / "absent"))
-
-
-def test_a_damaged_tower_is_an_error_that_names_it(tmp_path):
-    save_tower(tmp_path)
-    (tmp_path / "model.safetensors").write_bytes(b"not weights")
-    with pytest.raises(ValueError, match=f"{tmp_path.name}.*cannot be loaded"):
-        load_text_tower(str(tmp_path))
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (without_projection, r"no CLIP text tower with projection: it lacks text_projection\.weight"),  # no random one
+        (without_tokenizer, "no tokenizer files with a vocabulary"),  # and no empty vocabulary
+        (shutil.rmtree, "tower.*cannot be loaded: .* a name on the Hub.*or a local folder"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"not weights"), "tower.*cannot be loaded"),
+    ],
+)
+def test_a_tower_that_cannot_be_used_is_an_error_that_says_what_it_lacks(tmp_path, damage, said):
+    damage(save_tower(tmp_path / "tower"))
+    with pytest.raises(ValueError, match=said):
+        load_text_tower(str(tmp_path / "tower"))

@@ -29,18 +29,13 @@ def build(guidance: str, **overrides) -> nn.Module:
 
 @pytest.mark.parametrize("guidance", HEADS)
 @pytest.mark.parametrize("fusion_stride", [16, 32])
-def test_logits_are_at_stride_4_with_one_channel_a_class(guidance, fusion_stride):
-    logits, auxiliary = build(guidance, fusion_stride=fusion_stride)(maps(), torch.randn(3, 32))
-    assert logits.shape == (2, 3, 16, 24)
+@pytest.mark.parametrize(("height", "width"), [(64, 96), (70, 101)])
+def test_logits_are_at_stride_4_with_one_channel_a_class(guidance, fusion_stride, height, width):
+    logits, auxiliary = build(guidance, fusion_stride=fusion_stride)(maps(height, width), torch.randn(3, 32))
+    assert logits.shape == (2, 3, -(-height // 4), -(-width // 4))
     stride = {"fusion": fusion_stride, "denseclip": 32}.get(guidance)
     assert (auxiliary is None) == (stride is None)
-    assert stride is None or auxiliary.shape == (2, 3, 64 // stride, 96 // stride)
-
-
-@pytest.mark.parametrize("guidance", HEADS)
-def test_sizes_that_no_stride_divides_work(guidance):
-    logits, _ = build(guidance)(maps(70, 101), torch.randn(3, 32))
-    assert logits.shape == (2, 3, 18, 26)
+    assert stride is None or auxiliary.shape == (2, 3, -(-height // stride), -(-width // stride))
 
 
 @pytest.mark.parametrize("guidance", HEADS)
@@ -71,14 +66,6 @@ def test_permuted_classes_permute_the_logits_of_an_open_vocabulary_head(guidance
     torch.testing.assert_close(permuted, head(maps(), vectors)[0][:, order], atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("guidance", OPEN_VOCABULARY)
-def test_open_vocabulary_head_has_no_parameter_per_class(guidance):
-    few, many = (build(guidance, id2label={i: f"class {i}" for i in range(count)}) for count in (2, 9))
-    assert {name: p.shape for name, p in few.named_parameters()} == {
-        name: p.shape for name, p in many.named_parameters()
-    }
-
-
 def test_fusion_logits_are_fine_similarity_plus_coarse_scores_plus_presence():
     head, vectors = build("fusion"), torch.randn(3, 32)
     coarse, tokens, scores = head.fusion(head.neck(maps()), vectors)
@@ -100,17 +87,6 @@ def test_lseg_logits_equal_scaled_cosines_of_projected_pixels():
     torch.testing.assert_close(head(maps(), vectors)[0], torch.stack(cosines, dim=1) / 0.07, atol=1e-4, rtol=1e-4)
 
 
-def test_lseg_ignores_the_length_of_class_embeddings():
-    head, vectors = build("lseg"), torch.randn(3, 32)
-    lengths = torch.tensor([0.01, 1, 100])[:, None]
-    torch.testing.assert_close(head(maps(), lengths * vectors)[0], head(maps(), vectors)[0], atol=1e-4, rtol=1e-4)
-
-
-def test_lseg_judges_every_class_on_its_own():
-    head, vectors = build("lseg"), torch.randn(3, 32)
-    torch.testing.assert_close(head(maps(), vectors[1:2])[0], head(maps(), vectors)[0][:, 1:2], atol=1e-4, rtol=1e-4)
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("length", [1e-3, 1, 1e3])
 def test_projected_similarity_ignores_the_length_of_pixels(dtype, length):
@@ -128,14 +104,6 @@ def test_projected_similarity_of_an_empty_pixel_is_zero_with_gradient():
     logits.sum().backward()
     assert not logits.any()
     assert pixels.grad.isfinite().all()
-
-
-def test_similarity_equals_scaled_cosine():
-    similarity = LClipSegSimilarity(tiny_config())
-    pixels, tokens = torch.randn(2, 16, 3, 4), torch.randn(2, 5, 16)
-    logits = similarity(pixels, tokens)
-    expected = torch.cosine_similarity(pixels[1, :, 2, 3], tokens[1, 4], dim=0) / 0.07
-    torch.testing.assert_close(logits[1, 4, 2, 3], expected)
 
 
 def test_similarity_is_clamped_at_100():

@@ -1,6 +1,5 @@
 """Transformers' keywords for other classes: names, number and embeddings of a checkpoint are one thing."""
 
-import json
 import logging
 
 import pytest
@@ -8,17 +7,11 @@ import torch
 from tiny_model import NAMES, tiny_model
 from transformers import AutoConfig, AutoModelForSemanticSegmentation
 
-from modeling_lclipseg import LClipSegConfig, LClipSegForSemanticSegmentation, denseclip_lclipseg
+from modeling_lclipseg import LClipSegConfig, LClipSegForSemanticSegmentation
 
 ELEVEN = ["sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "person", "bike"]
 IMAGE = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
 LABELS = torch.randint(0, 2, (2, 64, 96), generator=torch.Generator().manual_seed(0))
-
-
-@pytest.fixture
-def checkpoint(tmp_path):
-    tiny_model().save_pretrained(tmp_path / "checkpoint")
-    return tmp_path / "checkpoint"
 
 
 @pytest.fixture
@@ -40,23 +33,21 @@ def vectors_of(model) -> dict[str, torch.Tensor]:
 # ------------------------------------------------------------------------------------------------------- configuration
 
 
-def test_ids_that_are_text_are_ordered_as_numbers():
-    ids = json.loads(json.dumps(dict(enumerate(ELEVEN))))
-    config = LClipSegConfig(id2label=dict(sorted(ids.items())))
-    assert config.class_names == ELEVEN
-    assert list(config.id2label) == list(range(11))
-
-
-def test_ids_that_are_text_are_ordered_as_numbers_when_they_are_keywords(checkpoint):
-    ids = {str(index): name for index, name in enumerate(ELEVEN)}
-    config = AutoConfig.from_pretrained(checkpoint, id2label=dict(sorted(ids.items())))
-    assert config.class_names == ELEVEN and config.id2label[3] == "road"
-
-
-def test_assigned_ids_that_are_text_are_ordered_as_numbers():
+def assigned(checkpoint, id2label) -> LClipSegConfig:
     config = LClipSegConfig()
-    config.id2label = {str(index): name for index, name in enumerate(ELEVEN)}
-    assert config.class_names == ELEVEN
+    config.id2label = id2label
+    return config
+
+
+@pytest.mark.parametrize(
+    "configure",
+    [lambda checkpoint, id2label: LClipSegConfig(id2label=id2label), AutoConfig.from_pretrained, assigned],
+    ids=["new", "loaded", "assigned"],
+)
+def test_ids_that_are_text_are_ordered_as_numbers(checkpoint, configure):
+    ids = {str(index): name for index, name in enumerate(ELEVEN)}
+    config = configure(checkpoint, id2label=dict(sorted(ids.items())))
+    assert config.class_names == ELEVEN and list(config.id2label) == list(range(11))
     assert config.label2id == {name: index for index, name in enumerate(ELEVEN)}
 
 
@@ -96,27 +87,20 @@ def test_keywords_that_contradict_each_other_are_refused(checkpoint, keywords, n
 
 
 @pytest.mark.parametrize("ignore", [False, True])
-def test_names_take_their_own_vectors_with_them(checkpoint, ignore):
+@pytest.mark.parametrize("names", [["car", "Sky"], NAMES[::-1]])
+def test_names_take_their_own_vectors_with_them(checkpoint, names, ignore):
     before = vectors_of(load(checkpoint))
-    after = vectors_of(load(checkpoint, ["car", "Sky"], ignore_mismatched_sizes=ignore))
-    assert list(after) == ["car", "Sky"]
-    assert torch.equal(after["car"], before["car"]) and torch.equal(after["Sky"], before["sky"])
+    after = vectors_of(load(checkpoint, names, ignore_mismatched_sizes=ignore))
+    assert list(after) == names
+    assert all(torch.equal(after[name], before[name.lower()]) for name in names)
 
 
-def test_same_number_of_names_in_another_order_takes_the_vectors_along(checkpoint):
-    before, after = vectors_of(load(checkpoint)), vectors_of(load(checkpoint, NAMES[::-1]))
-    assert all(torch.equal(after[name], before[name]) for name in NAMES)
-
-
-def test_names_in_a_configuration_are_those_of_its_keywords(checkpoint):
+def test_names_in_a_configuration_and_keywords_of_the_class_itself_do_the_same(checkpoint):
     config = AutoConfig.from_pretrained(checkpoint, id2label={"0": "car", "1": "sky"})
-    model = AutoModelForSemanticSegmentation.from_pretrained(checkpoint, config=config)
-    assert torch.equal(vectors_of(model)["car"], vectors_of(load(checkpoint))["car"])
-
-
-def test_keywords_of_the_class_itself_are_those_of_the_auto_class(checkpoint):
-    model = LClipSegForSemanticSegmentation.from_pretrained(checkpoint, id2label={0: "car", 1: "sky"})
-    assert torch.equal(vectors_of(model)["car"], vectors_of(load(checkpoint))["car"])
+    of_config = AutoModelForSemanticSegmentation.from_pretrained(checkpoint, config=config)
+    of_class = LClipSegForSemanticSegmentation.from_pretrained(checkpoint, id2label={0: "car", 1: "sky"})
+    for model in (of_config, of_class):
+        assert torch.equal(vectors_of(model)["car"], vectors_of(load(checkpoint))["car"])
 
 
 def test_trained_classes_are_found_again_under_other_present_ones(checkpoint, tmp_path):
@@ -191,9 +175,7 @@ def test_checkpoint_that_never_had_classes_gets_none_by_name(tmp_path):
 
 
 @pytest.fixture(params=["none", "denseclip"])
-def bound(request, tmp_path, monkeypatch):
-    monkeypatch.setattr(denseclip_lclipseg, "DEPTH", 2)
-    monkeypatch.setattr(denseclip_lclipseg, "WIDTH", 32)
+def bound(request, tmp_path, tiny_denseclip):
     tiny_model(guidance=request.param).save_pretrained(tmp_path / "bound")
     return tmp_path / "bound"
 

@@ -8,7 +8,8 @@ import torch
 from photos import photo
 from PIL import Image
 from tiny_model import tiny_config
-from transformers import AutoProcessor, CLIPTokenizer
+from tiny_tower import tiny_tokenizer
+from transformers import AutoProcessor
 from transformers.modeling_outputs import SemanticSegmenterOutput
 
 from modeling_lclipseg.image_processing_lclipseg import LClipSegImageProcessor
@@ -20,10 +21,7 @@ NAMES = {0: "sky", 1: "road"}
 
 @pytest.fixture
 def processor() -> LClipSegProcessor:
-    letters = [*"abcdefghijk", *(f"{letter}</w>" for letter in "abcdefghijk")]
-    vocabulary = {token: index for index, token in enumerate([*letters, "<|startoftext|>", "<|endoftext|>"])}
-    tokenizer = CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=8)
-    return LClipSegProcessor(LClipSegImageProcessor(size={"shortest_edge": 32}), tokenizer)
+    return LClipSegProcessor(LClipSegImageProcessor(size={"shortest_edge": 32}), tiny_tokenizer())
 
 
 @pytest.fixture
@@ -38,32 +36,31 @@ def test_prompts_are_padded_to_the_longest(processor):
 
 
 def test_prompt_that_just_fits_is_taken(processor):
-    assert processor(text="abcdef", return_tensors="pt")["input_ids"].shape == (1, 8)
+    assert processor(text=14 * "a", return_tensors="pt")["input_ids"].shape == (1, 16)
 
 
 def test_too_long_prompt_is_refused_with_its_count(processor):
-    with pytest.raises(ValueError, match=r"'abcdefg' has 9 tokens, but the text tower reads at most 8"):
-        processor(text=["a", "abcdefg"])
+    with pytest.raises(ValueError, match=r"'aaaaaaaaaaaaaaa' has 17 tokens, but the text tower reads at most 16"):
+        processor(text=["a", 15 * "a"])
 
 
 def test_truncation_is_possible_when_asked_for(processor):
-    assert processor(text=["abcdefg"], truncation=True, return_tensors="pt")["input_ids"].shape == (1, 8)
+    assert processor(text=[15 * "a"], truncation=True, return_tensors="pt")["input_ids"].shape == (1, 16)
 
 
-@pytest.mark.parametrize("text", [[], [1], ["a", None]])
-def test_unusable_text_is_refused(processor, text):
-    with pytest.raises(ValueError, match="text"):
-        processor(text=text)
-
-
-def test_nothing_is_refused(processor):
-    with pytest.raises(ValueError, match="nothing to process"):
-        processor()
-
-
-def test_masks_without_images_are_refused(processor):
-    with pytest.raises(ValueError, match="without their `images`"):
-        processor(text="a", segmentation_maps=np.zeros((4, 4), dtype=np.uint8))
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"text": []}, "text"),
+        ({"text": [1]}, "text"),
+        ({"text": ["a", None]}, "text"),
+        ({}, "nothing to process"),
+        ({"text": "a", "segmentation_maps": np.zeros((4, 4), dtype=np.uint8)}, "without their `images`"),
+    ],
+)
+def test_unusable_arguments_are_refused(processor, arguments, said):
+    with pytest.raises(ValueError, match=said):
+        processor(**arguments)
 
 
 def test_images_text_and_masks_come_back_together(processor, image):

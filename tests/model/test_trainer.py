@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_model import tiny_model
+from tiny_model import RESNET, save_checkpoint, tiny_model
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
@@ -22,10 +22,9 @@ NAMES = {0: "sky", 1: "meadow"}  # one that the checkpoint knows, and one that i
 LORA_TARGETS = r"head\.fusion\..*(query_key_value|output|value|feed_forward\.[02]|projection|embedding)"
 
 
-@pytest.fixture
-def checkpoint(tmp_path):
-    tiny_model().save_pretrained(tmp_path / "checkpoint")
-    return tmp_path / "checkpoint"
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return save_checkpoint(tmp_path_factory.mktemp("checkpoint"), tiny_model(backbone_config=RESNET))
 
 
 @pytest.fixture

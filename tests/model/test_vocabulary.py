@@ -4,8 +4,8 @@ import json
 
 import pytest
 import torch
-from tiny_model import NAMES, TINY_TEXT, tiny_config, tiny_model
-from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
+from tiny_model import NAMES, tiny_config, tiny_model
+from tiny_tower import save_tower, tiny_tokenizer, tiny_tower
 
 from modeling_lclipseg import LClipSegForSemanticSegmentation, WordBank, vocabulary_lclipseg
 from modeling_lclipseg.class_embeddings_lclipseg import check_same_tower, embed_class_names
@@ -24,17 +24,11 @@ def cone(direction: int, count: int) -> torch.Tensor:
     return torch.nn.functional.normalize(noise / WIDTH**0.5 + 1.7 * torch.eye(WIDTH)[direction], dim=1)
 
 
-@pytest.fixture
-def tower(tmp_path):
+@pytest.fixture(scope="module")
+def tower(tmp_path_factory):
     """A tiny tower and its tokenizer, and the folder that they are saved in."""
-    letters = [*"abcdefghijk", *(f"{letter}</w>" for letter in "abcdefghijk")]
-    vocabulary = {token: index for index, token in enumerate([*letters, "<|startoftext|>", "<|endoftext|>"])}
-    tokenizer = CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=16)
-    torch.manual_seed(0)
-    text_model = CLIPTextModelWithProjection(CLIPTextConfig(**TINY_TEXT)).eval()
-    text_model.save_pretrained(tmp_path / "tower")
-    tokenizer.save_pretrained(tmp_path / "tower")
-    return text_model, tokenizer, str(tmp_path / "tower")
+    folder = save_tower(tmp_path_factory.mktemp("tower"), projection_dim=WIDTH)
+    return tiny_tower(projection_dim=WIDTH), tiny_tokenizer(), str(folder)
 
 
 @pytest.fixture
@@ -77,12 +71,7 @@ def test_words_in_neither_go_through_the_text_tower(tower):
 
 def test_tower_is_loaded_once_for_all_calls(tower, monkeypatch):
     loaded = []
-
-    def load(name):
-        loaded.append(name)
-        return tower[:2]
-
-    monkeypatch.setattr(vocabulary_lclipseg, "load_text_tower", load)
+    monkeypatch.setattr(vocabulary_lclipseg, "load_text_tower", lambda name: loaded.append(name) or tower[:2])
     vocabulary_lclipseg._text_tower.cache_clear()
     for words in (["bad"], ["cab", "fad"]):
         tiny_model(text_model_name_or_path=tower[2], prompt_templates=["{}"]).find_class_embeddings(words)
@@ -95,15 +84,6 @@ def test_tower_is_not_loaded_without_need(model, monkeypatch):
     model.config.text_model_name_or_path = TOWER
     model.find_class_embeddings(["tree", "car"], bank("tree"))
     model.set_classes(["road", "sky"])
-
-
-def test_classes_set_from_a_bank_are_saved_and_used_without_it(model, tmp_path, pixel_values):
-    words = bank("tree", "pole")
-    model.set_classes(["pole", "car", "tree"], words).save_pretrained(tmp_path)
-    loaded = type(model).from_pretrained(tmp_path).eval()
-    assert loaded.config.class_names == ["pole", "car", "tree"]
-    torch.testing.assert_close(loaded.class_embeddings[[0, 2]], words.lookup(["pole", "tree"]))
-    torch.testing.assert_close(loaded(pixel_values).logits, model(pixel_values).logits)
 
 
 def test_word_without_a_vector_is_named_with_its_closest(model):
@@ -141,6 +121,7 @@ def test_words_of_a_prompt_are_looked_up_in_place_of_the_name(model):
         ([["sky", "SKY"], "road"], "prompts of the class 'a'.*Duplicate"),
         ([[], "road"], "prompts of the class 'a'.*empty"),
         ([3, "road"], "prompts of the class 'a' are 3"),
+        (["a tree"], "1 prompts for 2 classes"),
     ],
 )
 def test_bad_prompts_are_refused_by_the_class(model, prompts, message):
@@ -148,9 +129,17 @@ def test_bad_prompts_are_refused_by_the_class(model, prompts, message):
         model.find_class_embeddings(["a", "b"], prompts=prompts)
 
 
-def test_prompts_beside_vectors_are_refused(model):
-    with pytest.raises(ValueError, match="leave one of them out"):
-        model.set_classes(["sky"], torch.ones(1, WIDTH), ["blue sky"])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((["sky"], torch.ones(1, WIDTH), ["blue sky"]), "leave one of them out"),
+        ((["tree"], bank("tree", width=16)), "16 wide, but this checkpoint takes 32"),
+        ((["tree"], [[0.0] * WIDTH]), r"must be a tensor .* got list"),
+    ],
+)
+def test_what_is_no_one_source_of_fitting_vectors_is_refused(model, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        model.set_classes(*arguments)
 
 
 def test_model_that_never_had_classes_stores_no_vectors(model):
@@ -159,27 +148,21 @@ def test_model_that_never_had_classes_stores_no_vectors(model):
         model.find_class_embeddings(["car"])
 
 
-def test_every_class_has_one_prompt(model):
-    with pytest.raises(ValueError, match="1 prompts for 2 classes"):
-        model.find_class_embeddings(["sky", "tree"], prompts=["a tree"])
-
-
 # ------------------------------------------------------------------------------------------------------- another tower
 
 
-@pytest.mark.parametrize("as_bank", [True, False])
-def test_vectors_of_another_tower_are_refused(model, as_bank):
+@pytest.mark.parametrize(
+    ("names", "vectors", "foreign"),
+    [
+        (["tree", "pole"], cone(1, 2), "'tree', 'pole' do not"),
+        (["tree", "pole"], WordBank(("tree", "pole"), cone(1, 2)), "'tree', 'pole' do not"),
+        (["tree", "pole", "bin"], torch.cat([cone(0, 2), cone(1, 1)]), "vectors of 'bin' do not"),
+    ],
+)
+def test_vectors_of_another_tower_are_refused_by_name(model, names, vectors, foreign):
     model.set_class_center(cone(0, 50))
-    foreign = cone(1, 2)
-    with pytest.raises(ValueError, match="'tree', 'pole' do not come from this checkpoint's text tower"):
-        model.set_classes(["tree", "pole"], WordBank(("tree", "pole"), foreign) if as_bank else foreign)
-
-
-def test_one_foreign_vector_among_its_own_is_named(model):
-    model.set_class_center(cone(0, 50))
-    mixed = torch.cat([cone(0, 2), cone(1, 1)])
-    with pytest.raises(ValueError, match="vectors of 'bin' do not"):
-        model.set_classes(["tree", "pole", "bin"], mixed)
+    with pytest.raises(ValueError, match=f"{foreign} come from this checkpoint's text tower"):
+        model.set_classes(names, vectors)
 
 
 def test_vectors_of_the_own_tower_are_taken_whatever_their_bank_says(model):
@@ -187,12 +170,6 @@ def test_vectors_of_the_own_tower_are_taken_whatever_their_bank_says(model):
     model.config.text_model_name_or_path = TOWER
     model.set_classes(["tree"], WordBank(("tree",), cone(0, 1), "/somewhere/copy-of-the-tower"))
     assert model.config.class_names == ["tree"]
-
-
-def test_the_identity_survives_saving(model, tmp_path):
-    model.set_class_center(cone(0, 50)).set_classes(NAMES, cone(0, 3)).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="text tower"):
-        type(model).from_pretrained(tmp_path).set_classes(["tree"], cone(1, 1))
 
 
 def test_a_centre_without_a_common_direction_tells_nothing():
@@ -219,16 +196,6 @@ def test_bank_of_a_local_copy_of_the_tower_is_taken(model):
     model.config.text_model_name_or_path = TOWER
     words = bank("tree", text_model="/data/CLIP-ViT-Base-Patch16/")
     assert torch.equal(model.find_class_embeddings(["tree"], words), words.lookup(["tree"]))
-
-
-def test_bank_of_another_width_is_refused(model):
-    with pytest.raises(ValueError, match="16 wide, but this checkpoint takes 32"):
-        model.find_class_embeddings(["tree"], bank("tree", width=16))
-
-
-def test_what_is_neither_vectors_nor_a_bank_is_refused(model):
-    with pytest.raises(ValueError, match=r"must be a tensor .* got list"):
-        model.set_classes(["tree"], [[0.0] * WIDTH])
 
 
 # -------------------------------------------------------------------------------------------- words unlike all classes
@@ -268,14 +235,6 @@ def test_classes_that_were_left_out_come_back(model):
     assert torch.equal(model.class_embeddings, trained[[NAMES.index("sky"), NAMES.index("car")]])
 
 
-def test_trained_classes_are_what_the_model_was_given_first(model):
-    trained = model.class_embeddings.clone()
-    model.set_classes(["tree"], bank("tree")).set_classes(["pole"], bank("pole"))
-    names, vectors = model.trained_classes()
-    assert names == NAMES
-    assert torch.equal(vectors, trained)
-
-
 def test_present_vector_of_a_name_comes_before_the_trained_one(model):
     vector = bank("sky").embeddings
     model.set_classes(["sky"], vector)
@@ -302,10 +261,11 @@ def test_training_on_makes_the_present_classes_the_trained_ones(model):
 
 
 @pytest.mark.parametrize("guidance", ["fusion", "lseg"])
-def test_trained_classes_survive_saving(tmp_path, guidance):
+def test_trained_classes_are_those_given_first_and_survive_saving(tmp_path, guidance):
     model = tiny_model(guidance=guidance)
     trained = model.class_embeddings.clone()
-    model.set_classes(["tree", "pole"], bank("tree", "pole")).save_pretrained(tmp_path)
+    model.set_classes(["bin"], bank("bin")).set_classes(["tree", "pole"], bank("tree", "pole"))
+    model.save_pretrained(tmp_path)
     loaded, report = type(model).from_pretrained(tmp_path, output_loading_info=True)
     assert not any(report.values())
     assert loaded.config.class_names == ["tree", "pole"]

@@ -7,6 +7,14 @@ import torch
 from modeling_lclipseg import LClipSegConfig, LClipSegForSemanticSegmentation, LClipSegImageProcessor
 
 TINY_BACKBONE = {"model_type": "timm_backbone", "backbone": "mobilenetv3_small_050", "out_indices": [1, 2, 3, 4]}
+RESNET = {  # of few operations
+    "model_type": "resnet",
+    "embedding_size": 8,
+    "hidden_sizes": [8, 8, 8, 8],
+    "depths": [1, 1, 1, 1],
+    "layer_type": "basic",
+    "out_features": ["stage1", "stage2", "stage3", "stage4"],
+}
 TINY_TEXT = {
     "vocab_size": 24,
     "hidden_size": 16,

@@ -4,11 +4,7 @@ import string
 from pathlib import Path
 
 import torch
-from transformers import (
-    CLIPTextConfig,
-    CLIPTextModelWithProjection,
-    CLIPTokenizer,
-)
+from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
 
 LETTERS = string.ascii_lowercase
 TOKENS = ["<|startoftext|>", *LETTERS, *(f"{letter}</w>" for letter in LETTERS), "<|endoftext|>"]
@@ -27,8 +23,8 @@ def tiny_tower(**overrides) -> CLIPTextModelWithProjection:
     return tower
 
 
-def save_tower(folder: Path) -> Path:
-    tiny_tower().save_pretrained(folder)
+def save_tower(folder: Path, **overrides) -> Path:
+    tiny_tower(**overrides).save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
     return folder
 
