@@ -37,6 +37,11 @@ def samples(seed: int = 0, device: torch.device | None = None) -> TrainingSample
     return TrainingSamples(Blocks(), transform, seed, device)
 
 
+def as_tensors(sample: Sample) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
+    pixels = torch.from_numpy(np.array(sample.image)).permute(2, 0, 1)
+    return tv_tensors.Image(pixels), tv_tensors.Mask(torch.from_numpy(sample.mask)[None])
+
+
 def test_crops_have_the_asked_size_and_types():
     sample = samples()[3]
     assert sample["pixel_values"].shape == (3, 32, 48)
@@ -48,12 +53,8 @@ def test_crops_have_the_asked_size_and_types():
 def test_image_and_mask_stay_together():
     crop = RandomScaledCrop((24, 36), scale=(0.5, 2.0), fill=(255, 255, 255))
     for index in range(20):
-        sample = Blocks()[index % 5]
         torch.manual_seed(index)
-        image, mask = crop(
-            tv_tensors.Image(torch.from_numpy(np.array(sample.image)).permute(2, 0, 1)),
-            tv_tensors.Mask(torch.from_numpy(sample.mask)[None]),
-        )
+        image, mask = crop(*as_tensors(Blocks()[index % 5]))
         labelled = mask[0] != 255
         difference = (image[0].int() - 10 * mask[0].int()).abs()[labelled]
         assert (difference <= 1).float().mean() > 0.6  # the rest is blended at the edges of the blocks
@@ -70,11 +71,7 @@ def test_images_of_any_size_are_brought_to_the_same_scale(size):
 
 def test_padding_is_ignored_and_has_the_fill_colour():
     crop = RandomScaledCrop((80, 120), scale=(0.5, 0.5), fill=(200, 200, 200))
-    sample = Blocks()[0]
-    image, mask = crop(
-        tv_tensors.Image(torch.from_numpy(np.array(sample.image)).permute(2, 0, 1)),
-        tv_tensors.Mask(torch.from_numpy(sample.mask)[None]),
-    )
+    image, mask = crop(*as_tensors(Blocks()[0]))
     ignored = mask[0] == 255
     assert ignored.sum() == 80 * 120 - 20 * 30
     assert (image[0][ignored] == 200).float().mean() > 0.95
@@ -108,10 +105,7 @@ def test_training_and_inference_see_the_same_image():
     transform = v2.Compose(
         [crop, v2.ToDtype({tv_tensors.Image: torch.float32, "others": None}, scale=True), v2.Normalize(GREY, GREY)]
     )
-    image, mask = transform(
-        tv_tensors.Image(torch.from_numpy(np.array(sample.image)).permute(2, 0, 1)),
-        tv_tensors.Mask(torch.from_numpy(sample.mask)[None]),
-    )
+    image, mask = transform(*as_tensors(sample))
     processor = LClipSegImageProcessor(size={"shortest_edge": 80}, image_mean=GREY, image_std=GREY, pad_size_divisor=1)
     expected = processor(sample.image, sample.mask, return_tensors="pt")
     torch.testing.assert_close(image.as_subclass(torch.Tensor), expected["pixel_values"][0], atol=0.01, rtol=0)

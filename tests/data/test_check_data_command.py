@@ -11,28 +11,13 @@ from multiprocessing import get_start_method
 from pathlib import Path
 
 import pytest
-from checked_data import (
-    check,
-    copy_in_another_split,
-    encoded,
-    make_image,
-    mask_of,
-    no_mask,
-    write_pairs,
-    write_source,
-    wrong_id,
-)
+from checked_data import check, copy_in_another_split, encoded, make_image, mask_of, no_mask, write_pairs, wrong_id
 
 from lclipseg.commands import check_data
 from lclipseg.console.errors import InputError
 from lclipseg.data.check.run import Checker
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture
-def source(tmp_path) -> Path:
-    return write_source(tmp_path / "data")
 
 
 @pytest.fixture
@@ -46,15 +31,10 @@ def command(monkeypatch):
     return run
 
 
-def test_exit_status_is_0_for_clean_data_and_for_warnings(source, command):
-    assert command(source) == 0
-    copy_in_another_split(source)
-    assert command(source) == 0
-
-
-def test_exit_status_is_1_for_errors(source, command):
-    wrong_id(source)
-    assert command(source) == 1
+@pytest.mark.parametrize(("damage", "status"), [(lambda data: None, 0), (copy_in_another_split, 0), (wrong_id, 1)])
+def test_exit_status_is_1_for_errors_and_0_for_clean_data_and_warnings(source, command, damage, status):
+    damage(source)
+    assert command(source) == status
 
 
 @pytest.mark.parametrize(

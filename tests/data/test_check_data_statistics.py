@@ -16,7 +16,6 @@ from checked_data import (
     mask_of,
     problem,
     write_pairs,
-    write_source,
     wrong_id,
 )
 from PIL import Image
@@ -24,11 +23,6 @@ from PIL import Image
 from lclipseg.data.check.problems import MAX_EXAMPLES, MAX_WRONG_IDS, Kind, RawFile, Summary
 from lclipseg.data.check.report import WrongId, wrong_id_fix
 from lclipseg.data.class_list import ClassList
-
-
-@pytest.fixture
-def source(tmp_path) -> Path:
-    return write_source(tmp_path / "data")
 
 
 def test_counts_are_those_of_a_plain_count(source):
@@ -130,20 +124,17 @@ def test_quick_leaves_out_the_pixels_of_images_alone(source):
 
 
 @pytest.fixture
-def table(tmp_path, monkeypatch):
-    """Write a parquet file of encoded images and masks; what `datasets` caches goes there too."""
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    datasets.disable_progress_bars()
-    folder = tmp_path / "tables"
-    folder.mkdir()
-    (folder / "classes.json").write_text('["sky", "road", "tree"]')
+def table(tables):
+    """Write a parquet file of encoded images and masks."""
+    tables.mkdir()
+    (tables / "classes.json").write_text('["sky", "road", "tree"]')
 
     def write(name: str, pairs: list[tuple[bytes | None, bytes | None]]) -> Path:
         rows = [
             {"image": {"bytes": image, "path": None}, "mask": {"bytes": mask, "path": None}} for image, mask in pairs
         ]
-        datasets.Dataset.from_list(rows).to_parquet(folder / name)
-        return folder / name
+        datasets.Dataset.from_list(rows).to_parquet(tables / name)
+        return tables / name
 
     return write
 
@@ -183,8 +174,7 @@ def test_tables_and_folders_have_the_same_statistics(table, source):
     assert check(table("train.parquet", pairs)).splits[0] == check(source).splits[0]
 
 
-def test_zip_is_read_as_training_reads_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+def test_zip_is_read_as_training_reads_it(tmp_path, tables):
     write_pairs(tmp_path / "unpacked", ["a", "b"])
     lines = [{"file_name": f"images/{stem}.png", "mask_file_name": f"masks/{stem}.png"} for stem in "ab"]
     (tmp_path / "unpacked" / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))

@@ -14,10 +14,11 @@ from lclipseg.data.sources.coco import covered_pixels, run_lengths
 
 
 def write_coco(
-    path: Path, file_name: str, size: tuple[int, int], annotations: list[dict], categories: list[str]
+    path: Path, file_names: list[str], size: tuple[int, int], annotations: list[dict], categories: list[str]
 ) -> None:
+    """All images have the same annotations."""
     content = {
-        "images": [{"id": 7, "file_name": file_name, "height": size[0], "width": size[1]}],
+        "images": [{"id": 7, "file_name": name, "height": size[0], "width": size[1]} for name in file_names],
         "categories": [{"id": 10 * index, "name": name} for index, name in enumerate(categories)],
         "annotations": [{"image_id": 7, **each} for each in annotations],
     }
@@ -32,47 +33,38 @@ def box(left: int, top: int, right: int, bottom: int) -> list[list[int]]:
 
 def instances(tmp_path: Path, annotations: list[dict], **keys) -> Path:
     write_image(tmp_path / "source/photos/a.png", 2, 4)
-    write_coco(tmp_path / "source/all.json", "photos/a.png", (2, 4), annotations, ["wall", "door", "unknown"])
+    write_coco(tmp_path / "source/all.json", ["photos/a.png"], (2, 4), annotations, ["wall", "door", "unknown"])
     part = {"images": "photos/*.png", "instances": "all.json"}
     return prepare(own_recipe(tmp_path, splits={"train": part}, **keys), tmp_path)
 
 
 WALL = {"category_id": 0, "segmentation": box(0, 0, 2, 1), "area": 6}
 DOOR = {"category_id": 10, "segmentation": box(1, 1, 1, 1), "area": 1}
+CROWD = {"category_id": 10, "segmentation": {"counts": [0, 2, 6], "size": [2, 4]}, "area": 2, "iscrowd": 1}
+OTHER = {"category_id": 20, "segmentation": box(0, 0, 0, 1), "area": 2}
 
 
-@pytest.mark.parametrize("order", [[WALL, DOOR], [DOOR, WALL]])
-def test_smaller_instances_lie_on_top(tmp_path, order):
-    assert only_mask(instances(tmp_path, order), "train") == [[0, 0, 0, 255], [0, 1, 0, 255]]
-
-
-def test_what_no_instance_covers_is_none_of_these(tmp_path):
-    out = instances(tmp_path, [WALL], none_of_these="rest")
-    assert only_mask(out, "train") == [[0, 0, 0, 2], [0, 0, 0, 2]]
-
-
-def test_crowds_are_ignored(tmp_path):
-    crowd = {"category_id": 10, "segmentation": {"counts": [0, 2, 6], "size": [2, 4]}, "area": 2, "iscrowd": 1}
-    assert only_mask(instances(tmp_path, [WALL, crowd]), "train") == [[255, 0, 0, 255], [255, 0, 0, 255]]
-
-
-def test_other_categories_are_ignored(tmp_path):
-    other = {"category_id": 20, "segmentation": box(0, 0, 0, 1), "area": 2}
-    assert only_mask(instances(tmp_path, [WALL, other]), "train") == [[255, 0, 0, 255], [255, 0, 0, 255]]
+@pytest.mark.parametrize(
+    ("annotations", "keys", "mask"),
+    [
+        ([WALL, DOOR], {}, [[0, 0, 0, 255], [0, 1, 0, 255]]),  # the smaller instance on top
+        ([DOOR, WALL], {}, [[0, 0, 0, 255], [0, 1, 0, 255]]),
+        ([WALL], {"none_of_these": "rest"}, [[0, 0, 0, 2], [0, 0, 0, 2]]),
+        ([WALL, CROWD], {}, [[255, 0, 0, 255], [255, 0, 0, 255]]),
+        ([WALL, OTHER], {}, [[255, 0, 0, 255], [255, 0, 0, 255]]),
+    ],
+)
+def test_pixels_have_the_class_of_their_smallest_instance_or_none(tmp_path, annotations, keys, mask):
+    assert only_mask(instances(tmp_path, annotations, **keys), "train") == mask
 
 
 def test_underscores_in_categories_are_spaces(tmp_path):
-    write_image(tmp_path / "source/trainingset/JPEGImages/a.jpg", 2, 4)
-    for folder, stem in (("trainingset", stem_in(0.1, 1)), ("trainingset", stem_in(0, 0.1)), ("testset", "t")):
-        write_image(tmp_path / f"source/{folder}/JPEGImages/{stem}.jpg", 2, 4)
-    (tmp_path / "source/trainingset/JPEGImages/a.jpg").unlink()
     part = {"category_id": 0, "segmentation": box(0, 0, 3, 1), "area": 8}
-    for folder in ("trainingset", "testset"):
-        names = [path.name for path in (tmp_path / "source" / folder / "JPEGImages").iterdir()]
-        write_coco(tmp_path / "source" / folder / "annotations.json", names[0], (2, 4), [part], ["back_left_door"])
-        content = json.loads((tmp_path / "source" / folder / "annotations.json").read_text())
-        content["images"] = [{**content["images"][0], "file_name": name} for name in names]
-        (tmp_path / "source" / folder / "annotations.json").write_text(json.dumps(content))
+    for folder, stems in (("trainingset", (stem_in(0.1, 1), stem_in(0, 0.1))), ("testset", ("t",))):
+        names = [f"{stem}.jpg" for stem in stems]
+        for name in names:
+            write_image(tmp_path / "source" / folder / "JPEGImages" / name, 2, 4)
+        write_coco(tmp_path / "source" / folder / "annotations.json", names, (2, 4), [part], ["back_left_door"])
     assert named(prepare("car_parts", tmp_path), "test") == [["back left door"] * 4] * 2
 
 
@@ -98,7 +90,7 @@ def test_panoptic_colours_are_numbers_of_segments(tmp_path):
         {"id": 256, "category_id": 0},
         {"id": 65536, "category_id": 0, "iscrowd": 1},
     ]
-    write_coco(tmp_path / "source/all.json", "a.jpg", (1, 4), [{"segments_info": segments}], ["wall", "door"])
+    write_coco(tmp_path / "source/all.json", ["a.jpg"], (1, 4), [{"segments_info": segments}], ["wall", "door"])
     recipe = own_recipe(tmp_path, splits={"train": {**PAIRS, "segments": "all.json"}})
     assert only_mask(prepare(recipe, tmp_path), "train") == [[1, 0, 255, 255]]
 

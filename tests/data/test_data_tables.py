@@ -13,14 +13,6 @@ from lclipseg.console.errors import InputError
 from lclipseg.data.open import load_segmentation_data, stream_segmentation_data
 
 
-@pytest.fixture
-def tables(tmp_path, monkeypatch) -> Path:
-    """A folder for tables; what `datasets` caches goes there too."""
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    datasets.disable_progress_bars()
-    return tmp_path / "tables"
-
-
 def table(count: int = 3, mask_name: str = "mask", labels: datasets.Features | None = None) -> datasets.Dataset:
     columns = {
         "image": [make_image(seed) for seed in range(count)],
@@ -53,10 +45,11 @@ def assert_pairs(samples, count: int) -> None:
         assert np.array_equal(sample.mask, mask_of(seed))
 
 
-@pytest.mark.parametrize("mask_name", ["mask", "label", "segmentation_map", "annotation"])
-def test_parquet_file_with_class_list_beside_it(tables, mask_name):
+@pytest.mark.parametrize("load", [load_segmentation_data, stream_segmentation_data])
+@pytest.mark.parametrize("mask_name", ["mask", "label", "segmentation_map", "annotation", "ground truth"])
+def test_parquet_file_with_class_list_beside_it(tables, mask_name, load):
     path = write_table(write_classes(tables) / "train.parquet", mask_name=mask_name)
-    data = load_segmentation_data(path, "train")
+    data = load(path, "train", **({"mask_column": mask_name} if mask_name == "ground truth" else {}))
     assert data.classes.names == ("sky", "road", "tree")
     assert_pairs(data, 3)
 
@@ -96,17 +89,6 @@ def test_table_file_serves_the_split_of_its_name(tables, name, split):
     assert_pairs(load_segmentation_data(write_table(write_classes(tables) / f"{name}.parquet"), split), 3)
 
 
-def test_table_file_serves_only_the_split_of_its_name(tables):
-    path = write_table(write_classes(tables) / "val.parquet")
-    with pytest.raises(InputError, match=r"no split 'train'; it has \['val'\]"):
-        load_segmentation_data(path, "train")
-
-
-def test_table_columns_by_argument(tables):
-    path = write_table(write_classes(tables) / "train.parquet", mask_name="ground truth")
-    assert_pairs(load_segmentation_data(path, "train", mask_column="ground truth"), 3)
-
-
 def test_column_by_argument_comes_before_a_usual_one(tables):
     path = write_classes(tables) / "train.parquet"
     columns = {"image": [make_image(0)], "mask": [mask_of(1)], "better": [mask_of(0)]}
@@ -115,30 +97,40 @@ def test_column_by_argument_comes_before_a_usual_one(tables):
     assert_pairs(load_segmentation_data(path, "train", mask_column="better"), 1)
 
 
-def test_missing_column_names_those_there(tables):
-    path = write_table(write_classes(tables) / "train.parquet", mask_name="target")
-    with pytest.raises(
-        InputError, match=r"no column 'mask' or .*it has \['image', 'target'\]. Name one with mask_col"
-    ):
+NUMBERS = datasets.Features({"label": datasets.List(datasets.Value("int64"))})
+
+
+@pytest.mark.parametrize(
+    ("name", "columns", "message"),
+    [
+        (
+            "train",
+            {"mask_name": "target"},
+            r"no column 'mask' or .*it has \['image', 'target'\]. Name one with mask_col",
+        ),
+        (
+            "train",
+            {"mask_name": "seg", "labels": NUMBERS},
+            r"column 'label' .*not images\. Name another with mask_column",
+        ),
+        ("val", {}, r"no split 'train'; it has \['val'\]"),
+    ],
+)
+def test_table_without_what_is_asked_for_says_what_it_has(tables, name, columns, message):
+    path = write_table(write_classes(tables) / f"{name}.parquet", **columns)
+    with pytest.raises(InputError, match=message):
         load_segmentation_data(path, "train")
 
 
-def test_column_without_images_is_an_error(tables):
-    labels = datasets.Features({"label": datasets.List(datasets.Value("int64"))})
-    path = write_table(write_classes(tables) / "train.parquet", mask_name="seg", labels=labels)
-    with pytest.raises(InputError, match=r"column 'label' .*not images\. Name another with mask_column"):
-        load_segmentation_data(path, "train")
+def test_table_without_class_names_is_an_error(tables):
+    with pytest.raises(InputError, match=r"does not say what its mask ids mean\. Give a classes\.json"):
+        load_segmentation_data(write_table(tables / "train.parquet"), "train")
 
 
 def test_class_names_come_from_the_features(tables):
     labels = datasets.Features({"present": datasets.List(datasets.ClassLabel(names=["x", "y", "z"]))})
     path = write_table(tables / "train.parquet", labels=labels)
     assert load_segmentation_data(path, "train").classes.names == ("x", "y", "z")
-
-
-def test_table_without_class_names_is_an_error(tables):
-    with pytest.raises(InputError, match=r"does not say what its mask ids mean\. Give a classes\.json"):
-        load_segmentation_data(write_table(tables / "train.parquet"), "train")
 
 
 def test_wrong_id_in_a_table_names_the_row(tables):
@@ -157,13 +149,6 @@ def test_broken_image_in_a_table_names_the_row(tables):
     assert np.array_equal(data[0].image, make_image(0))
     with pytest.raises(InputError, match=r"train-000001 of .*train\.parquet, column 'image': (damaged|not an image)"):
         data[1]
-
-
-def test_stream_gives_the_same_samples(tables):
-    path = write_table(write_classes(tables) / "train.parquet")
-    stream = stream_segmentation_data(path, "train")
-    assert stream.classes.names == ("sky", "road", "tree")
-    assert_pairs(stream, 3)
 
 
 def test_shuffled_stream_has_the_same_rows_in_another_order(tables, monkeypatch):

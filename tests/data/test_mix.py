@@ -40,9 +40,6 @@ def epochs(samples: MixedSamples, number: int) -> list[list[tuple[int, int]]]:
     return [list(islice(drawn, samples.images_per_epoch)) for _ in range(number)]
 
 
-# ------------------------------------------------------------------------------------------------------------ classes
-
-
 def test_classes_of_the_same_words_are_one_whatever_they_are_called():
     mixed = MixedClasses.join([STREET, PARK], ["street", "park"])
     assert mixed.classes.names == ("sky", "road", "tree")
@@ -66,9 +63,6 @@ def test_more_classes_than_masks_can_number_are_refused():
     lists = [ClassList(one, tuple((name,) for name in one)) for one in names]
     with pytest.raises(InputError, match="256 classes together; at most 255"):
         MixedClasses.join(lists, ["a", "b"])
-
-
-# ------------------------------------------------------------------------------------------------------------ samples
 
 
 @pytest.mark.parametrize(("weights", "expected"), [(None, [7, 13]), ([3, 1], [15, 5])])

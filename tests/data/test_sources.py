@@ -38,60 +38,56 @@ def test_cityscapes_numbers_become_its_nineteen_classes(tmp_path):
     assert named(out, "test") == [["building"]]
 
 
-def test_ade20k_counts_from_one(tmp_path):
-    for part, stem in (("training", stem_in(0.05, 1)), ("training", stem_in(0, 0.05)), ("validation", "v")):
-        pair = f"images/{part}/{stem}.jpg", f"annotations/{part}/{stem}.png"
-        write_pair(tmp_path / "source", *pair, [[0, 1, 150]])
-    out = prepare("ade20k", tmp_path)
-    assert [named(out, split) for split in ("train", "val", "test")] == [[[None, "wall", "flag"]]] * 3
+def stems(held_out: float, part: str, last: tuple[str, str]) -> list[tuple[str, str]]:
+    """Folder and stem of an image for "train", one for "val", which is that share of the part, and one for "test"."""
+    return [(part, stem_in(held_out, 1)), (part, stem_in(0, held_out)), last]
 
 
-def test_coco_stuff_has_gaps_in_its_numbers(tmp_path):
-    for part, stem in (("train", stem_in(0.02, 1)), ("train", stem_in(0, 0.02)), ("val", "v")):
-        pair = f"{part}2017/{stem}.jpg", f"stuffthingmaps/{part}2017/{stem}.png"
-        write_pair(tmp_path / "source", *pair, [[0, 11, 12, 181, 255]])
-    assert named(prepare("coco_stuff", tmp_path), "test") == [["person", None, "stop sign", "wood", None]]
+COCO = stems(0.02, "train", ("val", "v"))
+ADE20K = stems(0.05, "training", ("validation", "v"))
+FACADES = [("base", "0001"), ("base", "0271"), ("base", "0301")]
+STUFF = ["person", None, "stop sign", "wood", None]
+VISTAS = ["bird", "road", None, None]  # 64 is the camera's own car
 
 
-def test_pascal_context_is_read_from_matrices_of_sixteen_bits(tmp_path):
-    lists = tmp_path / "source" / "ImageSets" / "Main"
-    lists.mkdir(parents=True)
+@pytest.mark.parametrize(
+    ("recipe", "stems", "image", "mask", "ids", "names"),
+    [
+        ("ade20k", ADE20K, "images/{}/{}.jpg", "annotations/{}/{}.png", [0, 1, 150], [None, "wall", "flag"]),
+        ("coco_stuff", COCO, "{}2017/{}.jpg", "stuffthingmaps/{}2017/{}.png", [0, 11, 12, 181, 255], STUFF),
+        ("mapillary_vistas", ADE20K, "{}/images/{}.jpg", "{}/labels/{}.png", [0, 13, 64, 65], VISTAS),
+        ("mapillary_vistas", ADE20K, "{}/images/{}.jpg", "{}/v1.2/labels/{}.png", [0, 13, 64, 65], VISTAS),
+        ("cmp_facade", FACADES, "{}/cmp_b{}.jpg", "{}/cmp_b{}.png", [1, 2, 12], ["background", "facade", "shop"]),
+    ],
+)
+def test_published_form_is_read(tmp_path, recipe, stems, image, mask, ids, names):
+    """Numbers that begin at 1 or have gaps, and both releases of Vistas."""
+    for stem in stems:
+        write_pair(tmp_path / "source", image.format(*stem), mask.format(*stem), [ids])
+    out = prepare(recipe, tmp_path)
+    assert [named(out, split) for split in ("train", "val", "test")] == 3 * [[names]]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "lists", "mask", "listed", "ids", "names"),
+    [
+        ("voc2012", "Segmentation", "SegmentationClass/{}.png", "1", [0, 1, 255], ["background", "aeroplane", None]),
+        ("pascal_context", "Main", "trainval/{}.mat", "1 1", [2, 458, 459, 360], ["aeroplane", "wood", None, "sky"]),
+    ],
+)
+def test_voc_and_pascal_context_follow_their_lists(tmp_path, recipe, lists, mask, listed, ids, names):
+    """The masks of Pascal Context are matrices of sixteen bits."""
     train, val = stem_in(0.1, 1), stem_in(0, 0.1)
-    (lists / "train.txt").write_text(f"{train}\n{val}\n")
-    (lists / "val.txt").write_text("2008_000003 1\n")
-    for stem in (train, val, "2008_000003"):
-        write_pair(tmp_path / "source", f"JPEGImages/{stem}.jpg", f"trainval/{stem}.mat", [[2, 458, 459, 360]])
-    write_image(tmp_path / "source/JPEGImages/unlabelled.jpg", 1, 4)
-    assert named(prepare("pascal_context", tmp_path), "test") == [["aeroplane", "wood", None, "sky"]]
-
-
-@pytest.mark.parametrize("release", ["", "v1.2/"])
-def test_vistas_is_found_in_both_releases(tmp_path, release):
-    for part, stem in (("training", stem_in(0.05, 1)), ("training", stem_in(0, 0.05)), ("validation", "v")):
-        pair = f"{part}/images/{stem}.jpg", f"{part}/{release}labels/{stem}.png"
-        write_pair(tmp_path / "source", *pair, [[0, 13, 64, 65]])  # 64 is the camera's own car
-    assert named(prepare("mapillary_vistas", tmp_path), "val") == [["bird", "road", None, None]]
-
-
-def test_voc_follows_its_lists(tmp_path):
-    lists = tmp_path / "source" / "ImageSets" / "Segmentation"
-    lists.mkdir(parents=True)
-    train, val = stem_in(0.1, 1), stem_in(0, 0.1)
-    (lists / "train.txt").write_text(f"{train}\n{val}\n")
-    (lists / "val.txt").write_text("2007_000033\n")
-    for stem in (train, val, "2007_000033"):
-        write_pair(tmp_path / "source", f"JPEGImages/{stem}.jpg", f"SegmentationClass/{stem}.png", [[0, 1, 255]])
-    write_image(tmp_path / "source/JPEGImages/of_another_task.jpg", 1, 3)
-    out = prepare("voc2012", tmp_path)
-    assert load_segmentation_data(out, "test").names == ["2007_000033"]
-    assert named(out, "test") == [["background", "aeroplane", None]]
-
-
-def test_cmp_facade_counts_from_one_in_its_published_form(tmp_path):
-    for number in (1, 271, 301):
-        stem = f"base/cmp_b{number:04d}"
-        write_pair(tmp_path / "source", f"{stem}.jpg", f"{stem}.png", [[1, 2, 12]])
-    assert named(prepare("cmp_facade", tmp_path), "test") == [["background", "facade", "shop"]]
+    folder = tmp_path / "source" / "ImageSets" / lists
+    folder.mkdir(parents=True)
+    (folder / "train.txt").write_text(f"{train}\n{val}\n")
+    (folder / "val.txt").write_text(f"{listed}\n")
+    for stem in (train, val, "1"):
+        write_pair(tmp_path / "source", f"JPEGImages/{stem}.jpg", mask.format(stem), [ids])
+    write_image(tmp_path / "source/JPEGImages/of_another_task.jpg", 1, len(ids))
+    out = prepare(recipe, tmp_path)
+    assert load_segmentation_data(out, "test").names == ["1"]
+    assert named(out, "test") == [names]
 
 
 def test_idd_lite_keeps_a_drive_together(tmp_path):
@@ -109,36 +105,39 @@ def test_idd_lite_keeps_a_drive_together(tmp_path):
 # Numbers and colours
 
 
-def test_colours_become_classes_and_unknown_ones_are_ignored(tmp_path):
-    write_pair(tmp_path / "source", "photos/a.png", "labels/a.png", [[[255, 0, 0], [0, 0, 9], [0, 0, 8], [1, 1, 1]]])
-    colours = {"wall": [255, 0, 0], "door": [[0, 0, 9], [0, 0, 8]]}
-    out = prepare(own_recipe(tmp_path, splits={"train": PAIRS}, colours=colours), tmp_path)
-    assert only_mask(out, "train") == [[0, 1, 1, 255]]
+def prepared(tmp_path: Path, values, mask: str = "labels/a.png", **keys) -> Path:
+    write_pair(tmp_path / "source", "photos/a.png", mask, values)
+    return prepare(own_recipe(tmp_path, **{"splits": {"train": PAIRS}, **keys}), tmp_path)
 
 
-def test_several_numbers_can_be_one_class(tmp_path):
-    write_pair(tmp_path / "source", "photos/a.png", "labels/a.png", [[200, 7, 8, 9]])
-    out = prepare(own_recipe(tmp_path, splits={"train": PAIRS}, ids={"rest": 200, "door": [7, 8]}), tmp_path)
-    assert only_mask(out, "train") == [[2, 1, 1, 255]]
+COLOURED = [[[255, 0, 0], [0, 0, 9], [0, 0, 8], [1, 1, 1]]]
 
 
-def test_masks_without_any_class_are_an_error(tmp_path):
-    write_pair(tmp_path / "source", "photos/a.png", "labels/a.png", [[0, 1]])
-    with pytest.raises(InputError, match="no image of the split 'train' has a pixel of any class"):
-        prepare(own_recipe(tmp_path, splits={"train": PAIRS}, ids=[10, 11, 12]), tmp_path)
+@pytest.mark.parametrize(
+    ("values", "keys", "mask"),
+    [
+        (COLOURED, {"colours": {"wall": [255, 0, 0], "door": [[0, 0, 9], [0, 0, 8]]}}, [[0, 1, 1, 255]]),
+        ([[200, 7, 8, 9]], {"ids": {"rest": 200, "door": [7, 8]}}, [[2, 1, 1, 255]]),
+    ],
+)
+def test_colours_and_numbers_become_classes_and_unknown_ones_are_ignored(tmp_path, values, keys, mask):
+    assert only_mask(prepared(tmp_path, values, **keys), "train") == mask
 
 
-def test_coloured_masks_need_a_table(tmp_path):
-    write_pair(tmp_path / "source", "photos/a.png", "labels/a.png", [[[255, 0, 0]]])
-    with pytest.raises(InputError, match=r"labels/a\.png: a mask must have one channel"):
-        prepare(own_recipe(tmp_path, splits={"train": PAIRS}), tmp_path)
+MATRICES = {"images": "photos/*.png", "masks": "labels/*.mat", "matrix": "groundtruth"}
 
 
-def test_matrix_of_another_name_is_an_error(tmp_path):
-    write_pair(tmp_path / "source", "photos/a.png", "labels/a.mat", [[0, 1]])
-    part = {"images": "photos/*.png", "masks": "labels/*.mat", "matrix": "groundtruth"}
-    with pytest.raises(InputError, match=r"a\.mat has no matrix 'groundtruth'"):
-        prepare(own_recipe(tmp_path, splits={"train": part}), tmp_path)
+@pytest.mark.parametrize(
+    ("values", "mask", "keys", "message"),
+    [
+        ([[0, 1]], "labels/a.png", {"ids": [10, 11, 12]}, "no image of the split 'train' has a pixel of any class"),
+        ([[[255, 0, 0]]], "labels/a.png", {}, r"labels/a\.png: a mask must have one channel"),  # without a table
+        ([[0, 1]], "labels/a.mat", {"splits": {"train": MATRICES}}, r"a\.mat has no matrix 'groundtruth'"),
+    ],
+)
+def test_masks_that_cannot_be_read_are_an_error(tmp_path, values, mask, keys, message):
+    with pytest.raises(InputError, match=message):
+        prepared(tmp_path, values, mask, **keys)
 
 
 # Splits
@@ -161,15 +160,14 @@ def test_photos_of_both_coco_sets_are_in_the_same_split():
     assert homes[0] == homes[1]
 
 
+def write_parts(tmp_path: Path, *pairs: tuple[str, str]) -> None:
+    for part, stem in pairs:
+        write_pair(tmp_path / "source", f"{part}/images/{stem}.png", f"{part}/labels/{stem}.png", [[0]])
+
+
 def test_scenes_that_are_measured_leave_training(tmp_path):
-    for split, stem in (
-        ("train", "x_crop1"),
-        ("train", "y_crop1"),
-        ("val", "y_crop2"),
-        ("val", "z_crop1"),
-        ("test", "z_crop2"),
-    ):
-        write_pair(tmp_path / "source", f"{split}/images/{stem}.png", f"{split}/labels/{stem}.png", [[0]])
+    crops = ("train", "x_crop1"), ("train", "y_crop1"), ("val", "y_crop2"), ("val", "z_crop1"), ("test", "z_crop2")
+    write_parts(tmp_path, *crops)
     splits = {split: {"part": split} for split in ("train", "val", "test")}
     out = prepare(own_recipe(tmp_path, splits=splits, group="^(.+)_crop"), tmp_path)
     found = {split: load_segmentation_data(out, split).names for split in splits}
@@ -177,39 +175,35 @@ def test_scenes_that_are_measured_leave_training(tmp_path):
 
 
 def test_split_of_scenes_of_others_is_an_error(tmp_path):
-    for split in ("train", "val"):
-        write_pair(tmp_path / "source", f"{split}/images/x_{split}.png", f"{split}/labels/x_{split}.png", [[0]])
+    write_parts(tmp_path, ("train", "x_train"), ("val", "x_val"))
     recipe = own_recipe(tmp_path, splits={"train": {"part": "train"}, "val": {"part": "val"}}, group="^(.)_")
     with pytest.raises(InputError, match="every image of the split 'train' shows a scene of another split"):
         prepare(recipe, tmp_path)
 
 
 def test_split_can_have_several_parts(tmp_path):
-    for part, stem in (("one", "a"), ("two", "b")):
-        write_pair(tmp_path / "source", f"{part}/images/{stem}.png", f"{part}/labels/{stem}.png", [[0]])
+    write_parts(tmp_path, ("one", "a"), ("two", "b"))
     out = prepare(own_recipe(tmp_path, splits={"train": [{"part": "one"}, {"part": "two"}]}), tmp_path)
     assert load_segmentation_data(out, "train").names == ["a", "b"]
 
 
 def test_parts_with_one_stem_are_an_error(tmp_path):
-    for part in ("one", "two"):
-        write_pair(tmp_path / "source", f"{part}/images/a.png", f"{part}/labels/a.png", [[0]])
+    write_parts(tmp_path, ("one", "a"), ("two", "a"))
     with pytest.raises(InputError, match="the parts of the split 'train' have images of the same stem"):
         prepare(own_recipe(tmp_path, splits={"train": [{"part": "one"}, {"part": "two"}]}), tmp_path)
 
 
 def test_listed_stem_without_files_is_named(tmp_path):
-    write_pair(tmp_path / "source", "photos/a.png", "labels/a.png", [[0]])
+    (tmp_path / "source").mkdir()
     (tmp_path / "source" / "train.txt").write_text("photos/a.png\nphotos/gone.png\n")
     with pytest.raises(InputError, match=r"train\.txt lists 1 stems without image and mask, for example 'gone'"):
-        prepare(own_recipe(tmp_path, splits={"train": {**PAIRS, "listed": "train.txt"}}), tmp_path)
+        prepared(tmp_path, [[0]], splits={"train": {**PAIRS, "listed": "train.txt"}})
 
 
 def test_image_without_mask_is_named(tmp_path):
-    write_pair(tmp_path / "source", "photos/a.png", "labels/a.png", [[0]])
     write_image(tmp_path / "source/photos/b.png", 1, 1)
     with pytest.raises(InputError, match=r"1 of 2 images have no mask, for example .*labels/b\.png"):
-        prepare(own_recipe(tmp_path, splits={"train": PAIRS}), tmp_path)
+        prepared(tmp_path, [[0]])
 
 
 def test_source_of_no_layout_is_told_what_all_need(tmp_path):
@@ -222,29 +216,30 @@ def test_source_of_no_layout_is_told_what_all_need(tmp_path):
 # Classes
 
 
-def prepared_classes(tmp_path: Path, **keys) -> dict:
-    write_pair(tmp_path / "source", "photos/a.png", "labels/a.png", [[0, 1, 2]])
-    out = prepare(own_recipe(tmp_path, splits={"train": PAIRS}, **keys), tmp_path)
-    return {**json.loads((out / "classes.json").read_text()), "mask": only_mask(out, "train")}
+OPENING = {"opening": ["door", "rest"]}
+COLOURS = [[1, 1, 1], [2, 2, 2], [3, 3, 3]]
+WORDS = {"wall": ["brick wall", "wall"], "opening": "gate"}
 
 
-def test_merged_classes_stand_where_their_first_stood(tmp_path):
-    found = prepared_classes(tmp_path, merge={"opening": ["door", "rest"]}, palette=[[1, 1, 1], [2, 2, 2], [3, 3, 3]])
-    assert found == {"classes": ["wall", "opening"], "palette": [[1, 1, 1], [2, 2, 2]], "mask": [[0, 1, 1]]}
-
-
-def test_prompts_are_those_of_merged_classes(tmp_path):
-    prompts = {"wall": ["brick wall", "wall"], "opening": "gate"}
-    assert prepared_classes(tmp_path, merge={"opening": ["door", "rest"]}, prompts=prompts)["prompts"] == prompts
-
-
-def test_class_of_all_else_is_stated(tmp_path):
-    found = prepared_classes(tmp_path, merge={"background": ["rest"]}, none_of_these="background")
-    assert found["none_of_these"] == "background"
-
-
-def test_class_of_all_else_is_not_stated_where_it_is_not_kept(tmp_path):
-    assert "none_of_these" not in prepared_classes(tmp_path, none_of_these="rest", keep=["wall", "door"])
+@pytest.mark.parametrize(
+    ("keys", "mask", "written"),
+    [
+        ({"merge": OPENING, "palette": COLOURS}, [0, 1, 1], {"classes": ["wall", "opening"], "palette": COLOURS[:2]}),
+        ({"merge": OPENING, "prompts": WORDS}, [0, 1, 1], {"classes": ["wall", "opening"], "prompts": WORDS}),
+        (
+            {"merge": {"background": ["rest"]}, "none_of_these": "background"},
+            [0, 1, 2],
+            {"classes": ["wall", "door", "background"], "none_of_these": "background"},
+        ),
+        ({"none_of_these": "rest", "keep": ["wall", "door"]}, [0, 1, 255], {"classes": ["wall", "door"]}),
+    ],
+    ids=["merged classes stand where their first stood", "prompts are those of merged classes",
+         "the class of all else is stated", "but not where it is not kept"],
+)  # fmt: skip
+def test_class_list_is_that_of_the_classes_kept(tmp_path, keys, mask, written):
+    out = prepared(tmp_path, [[0, 1, 2]], **keys)
+    assert only_mask(out, "train") == [mask]
+    assert json.loads((out / "classes.json").read_text()) == written
 
 
 def test_recipe_of_another_differs_in_its_own_keys(tmp_path):
@@ -274,6 +269,13 @@ def test_recipe_of_another_differs_in_its_own_keys(tmp_path):
         ({"colours": {"door": [1, 2]}}, "no number or colour"),
         ({"layouts": [{"part": "all"}]}, "a layout has the key 'splits'"),
         ({"layouts": [{"splits": {"val": PAIRS}}]}, "every layout needs the same splits"),
+        ({"splits": None}, "splits"),
+        ({"splits": {"train": {"prat": "all"}}}, "prat"),
+        ({"splits": {"train": {"part": "all", "first": 1}}}, "quotes"),
+        ({"keep": ["window"]}, r"cannot keep \['window'\]"),
+        ({"keep": []}, "cannot keep no class"),
+        ({"keeps": ["wall"]}, r"\['keeps'\]"),
+        ({"classes": ["wall", None]}, "None"),
         ({"of": "gone"}, "there is no recipe"),
         ({"of": "own"}, "only of one that is of none"),
     ],

@@ -52,12 +52,23 @@ def problem(report: DataReport, kind: Kind) -> Problem:
     return next(problem for problem in report.problems if problem.kind == kind.name.lower())
 
 
+def write(data: Path, files: dict[str, Image.Image | bytes | str | None]) -> None:
+    """Put files into the folder, in place of those of their names; one without content is taken away."""
+    for name, content in files.items():
+        if content is None:
+            (data / name).unlink()
+        elif isinstance(content, Image.Image):
+            content.save(data / name)
+        else:
+            (data / name).write_bytes(content.encode() if isinstance(content, str) else content)
+
+
 def no_mask(data):
-    (data / "train/masks/b.png").unlink()
+    write(data, {"train/masks/b.png": None})
 
 
 def wrong_id(data):
-    mask_of(1, 4).save(data / "train/masks/b.png")
+    write(data, {"train/masks/b.png": mask_of(1, 4)})
 
 
 def copy_in_another_split(data):
