@@ -17,6 +17,11 @@ def random_state(name: str) -> dict[str, torch.Tensor]:
     return {key: torch.rand_like(value) if value.is_floating_point() else value for key, value in state.items()}
 
 
+def written(folder, state: dict[str, torch.Tensor]) -> str:
+    save_file(state, folder / "weights.safetensors")
+    return str(folder / "weights.safetensors")
+
+
 @pytest.mark.parametrize(
     "backbone_config",
     [TINY_BACKBONE, {"model_type": "timm_backbone", "backbone": "test_convnext", "out_indices": [0, 1, 2, 3]}],
@@ -24,9 +29,8 @@ def random_state(name: str) -> dict[str, torch.Tensor]:
 )
 def test_every_tensor_of_a_timm_file_arrives(tmp_path, backbone_config):
     state = random_state(backbone_config["backbone"])
-    save_file(state, tmp_path / "weights.safetensors")
     model = tiny_model(backbone_config=backbone_config)
-    load_backbone_weights(model, str(tmp_path / "weights.safetensors"))
+    load_backbone_weights(model, written(tmp_path, state))
     expected = {key.replace(".", "_"): value for key, value in state.items()}
     for key, value in model.backbone._backbone.state_dict().items():
         if not key.endswith("num_batches_tracked"):
@@ -35,24 +39,21 @@ def test_every_tensor_of_a_timm_file_arrives(tmp_path, backbone_config):
 
 def test_half_precision_file_is_loaded_in_float32(tmp_path):
     state = {key: value.half() for key, value in random_state(TINY_BACKBONE["backbone"]).items()}
-    save_file(state, tmp_path / "weights.safetensors")
     model = tiny_model()
-    load_backbone_weights(model, str(tmp_path / "weights.safetensors"))
+    load_backbone_weights(model, written(tmp_path, state))
     assert model.backbone._backbone.conv_stem.weight.dtype == torch.float32
 
 
 def test_missing_tensor_is_an_error(tmp_path):
     state = random_state(TINY_BACKBONE["backbone"])
     del state["blocks.1.0.conv_dw.weight"]
-    save_file(state, tmp_path / "weights.safetensors")
     with pytest.raises(InputError, match=r"blocks\.1\.0\.conv_dw\.weight"):
-        load_backbone_weights(tiny_model(), str(tmp_path / "weights.safetensors"))
+        load_backbone_weights(tiny_model(), written(tmp_path, state))
 
 
 def test_weights_of_another_width_are_an_error(tmp_path):
-    save_file(random_state("mobilenetv3_small_075"), tmp_path / "weights.safetensors")
     with pytest.raises(InputError, match="another network"):
-        load_backbone_weights(tiny_model(), str(tmp_path / "weights.safetensors"))
+        load_backbone_weights(tiny_model(), written(tmp_path, random_state("mobilenetv3_small_075")))
 
 
 @pytest.mark.parametrize(

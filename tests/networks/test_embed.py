@@ -1,6 +1,5 @@
 """The command that makes word banks, with a tiny text tower."""
 
-import json
 import math
 
 import numpy as np
@@ -26,9 +25,6 @@ def arguments(tmp_path, tower, **overrides) -> EmbedArguments:
     return EmbedArguments(**{"text_model": tower, "out": str(tmp_path / "words.safetensors"), **overrides})
 
 
-# ----------------------------------------------------------------------------------------------------------- the words
-
-
 @pytest.mark.parametrize(
     ("file", "content"),
     [
@@ -43,13 +39,9 @@ def test_words_are_read_from_any_list(tmp_path, file, content):
     assert read_words(str(tmp_path / file)) == ["sky", "traffic light", "car"]
 
 
-def test_words_may_stand_on_the_command_line():
-    assert read_words("sky, traffic light,car") == ["sky", "traffic light", "car"]
-
-
-def test_a_list_on_the_command_line_may_be_longer_than_a_file_name():
-    words = [f"word number {index}" for index in range(1000)]
-    assert read_words(",".join(words)) == words
+@pytest.mark.parametrize("words", [["sky", "traffic light", "car"], [f"word {n}" for n in range(1000)]], ids=len)
+def test_words_may_stand_on_the_command_line_though_they_be_longer_than_a_file_name(words):
+    assert read_words(", ".join(words)) == words
 
 
 @pytest.mark.parametrize("content", ["sky\n\ncar\n", "sky\ncar\nSKY\n", "", "\n"])
@@ -77,34 +69,13 @@ def test_a_file_that_is_no_text_is_an_error_that_names_it(tmp_path):
         read_words(str(tmp_path / "words.txt"))
 
 
-# ---------------------------------------------------------------------------------------------------------- the report
-
-
-def test_cosines_are_those_of_all_pairs():
-    rows = np.random.default_rng(0).normal(size=(30, 5))
-    pairs = [
-        rows[i] @ rows[j] / (np.linalg.norm(rows[i]) * np.linalg.norm(rows[j]))
-        for i in range(30)
-        for j in range(i + 1, 30)
-    ]
-    found = summarise_cosines(torch.from_numpy(rows).float())
-    expected = (np.mean(pairs), np.min(pairs), np.max(pairs))
-    np.testing.assert_allclose((found.mean, found.lowest, found.highest), expected, atol=1e-5)
-
-
-def test_cosines_of_more_rows_than_fit_one_block():
-    rows = torch.nn.functional.normalize(torch.randn(1500, 4, generator=torch.Generator().manual_seed(0)), dim=1)
-    cosines = (rows @ rows.T)[~torch.eye(1500, dtype=torch.bool)]
+@pytest.mark.parametrize("count", [30, 1500])  # in one block, and in several
+def test_cosines_are_those_of_all_pairs(count):
+    rows = torch.randn(count, 5, generator=torch.Generator().manual_seed(0))
+    cosines = torch.cosine_similarity(rows[:, None], rows, dim=-1)[~torch.eye(count, dtype=torch.bool)]
     found = summarise_cosines(rows)
     expected = [cosines.mean(), cosines.min(), cosines.max()]
     np.testing.assert_allclose((found.mean, found.lowest, found.highest), expected, atol=1e-5)
-
-
-def test_one_word_has_no_cosines():
-    assert math.isnan(summarise_cosines(torch.ones(1, 4)).mean)
-
-
-# --------------------------------------------------------------------------------------------------------- the command
 
 
 def test_the_bank_holds_the_vectors_of_the_words(tmp_path, tower):
@@ -114,15 +85,6 @@ def test_the_bank_holds_the_vectors_of_the_words(tmp_path, tower):
     assert (bank.names, bank.text_model, bank.prompt_templates) == (("sky", "road"), tower, tuple(templates))
     expected = embed_class_names(["sky", "road"], tiny_tower(), tiny_tokenizer(), templates)
     torch.testing.assert_close(bank.embeddings, expected)
-
-
-def test_the_words_stand_beside_the_bank_with_tower_and_templates(tmp_path, tower):
-    embed_words("sky,road", arguments(tmp_path, tower))
-    assert json.loads((tmp_path / "words_names.json").read_text()) == {
-        "names": {"words": ["sky", "road"]},
-        "text_model": tower,
-        "prompt_templates": ["a photo of a {}"],
-    }
 
 
 def test_batches_do_not_change_the_vectors(tmp_path, tower, monkeypatch):
@@ -150,7 +112,7 @@ def test_the_report_tells_the_cosines_before_and_after_centring(tmp_path, tower,
 
 
 def test_one_word_is_reported_without_cosines(tmp_path, tower, capsys):
-    embed_words("sky", arguments(tmp_path, tower))
+    assert math.isnan(embed_words("sky", arguments(tmp_path, tower)).raw.mean)
     assert "no cosines" in capsys.readouterr().out
 
 
@@ -160,16 +122,12 @@ def test_one_word_is_reported_without_cosines(tmp_path, tower, capsys):
         ({"out": "absent_folder/words.safetensors"}, "the folder absent_folder"),
         ({"out": "words.pt"}, r"words\.pt: a word bank is a file that ends in \.safetensors"),
         ({"templates": ["a photo"]}, r"hold \{\} once"),
+        ({}, "'no-tower-here' cannot be loaded"),
     ],
 )
 def test_wrong_arguments_are_found_before_the_tower_is_loaded(tmp_path, overrides, said):
     with pytest.raises(InputError, match=said):
         embed_words("sky", arguments(tmp_path, "no-tower-here", **overrides))
-
-
-def test_a_tower_that_is_not_there_is_the_users_error(tmp_path):
-    with pytest.raises(InputError, match="'no-tower-here' cannot be loaded"):
-        embed_words("sky", arguments(tmp_path, "no-tower-here"))
 
 
 def test_a_word_too_long_for_the_tower_leaves_no_file(tmp_path, tower):
@@ -179,9 +137,8 @@ def test_a_word_too_long_for_the_tower_leaves_no_file(tmp_path, tower):
 
 
 def test_the_command_line_is_words_and_options():
-    words, parsed = embed.parse(
-        ["sky,road", "--text-model", "t", "--out", "o.safetensors", "--templates", "a {}", "the {}"]
-    )
+    options = ["--text-model", "t", "--out", "o.safetensors", "--templates", "a {}", "the {}"]
+    words, parsed = embed.parse(["sky,road", *options])
     assert (words, parsed) == ("sky,road", EmbedArguments("t", "o.safetensors", ["a {}", "the {}"]))
     assert embed.parse(["sky", "--text-model", "t"])[1].templates == ["a photo of a {}"]
 

@@ -10,38 +10,17 @@ from lclipseg.networks.build import build_image_processor
 from lclipseg.networks.presets import IMAGENET_MEAN, load_preset, preset_names
 from modeling_lclipseg import LClipSegForSemanticSegmentation
 
-EXPECTED = {
-    f"lclipseg-{name}"
-    for name in [
-        "mbv3",
-        "mbv3s",
-        "mbv3m",
-        "mbv2",
-        "mbv2-tf",
-        "mbv4s",
-        "lite0",
-        "efficientvit-b0",
-        "efficientvit-b1",
-        "repvit-m0-9",
-        "efficientformerv2-s0",
-        "xception41",
-        "resnet50",
-        "swin-t",
-    ]
-}
+BACKBONES = (
+    "mbv3 mbv3s mbv3m mbv2 mbv2-tf mbv4s lite0 efficientvit-b0 efficientvit-b1 repvit-m0-9 efficientformerv2-s0 "
+    "xception41 resnet50 swin-t"
+)
+EXPECTED = {f"lclipseg-{name}" for name in BACKBONES.split()}
 # transformers' SwinBackbone normalises each of its maps by norms of their own and carries the classifier's along.
 UNUSED = {"backbone.swin.layernorm.weight", "backbone.swin.layernorm.bias"}
 
 
 def test_the_promised_presets_are_there():
     assert set(preset_names()) == EXPECTED
-
-
-@pytest.mark.parametrize("name", sorted(EXPECTED))
-def test_preset_builds_on_meta(name):
-    with torch.device("meta"):
-        model = LClipSegForSemanticSegmentation(load_preset(name).build_config())
-    assert len(model.backbone.channels) == 4
 
 
 @pytest.mark.parametrize("name", sorted(EXPECTED))
