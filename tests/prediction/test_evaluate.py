@@ -219,12 +219,6 @@ def test_command_line_is_parsed():
     )
 
 
-def test_unknown_option_is_named(capsys):
-    with pytest.raises(SystemExit):
-        parse(["runs/a", "--data", "data/b", "--batchsize", "4"])
-    assert "--batchsize" in capsys.readouterr().err
-
-
 def test_mistake_ends_the_command_with_its_message(monkeypatch, capsys, folder):
     monkeypatch.setattr(sys, "argv", ["evaluate", "./nowhere", "--data", str(folder)])
     with pytest.raises(SystemExit) as ended:

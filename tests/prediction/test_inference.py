@@ -1,7 +1,9 @@
 """Prediction modes on stand-ins whose right answer is known, and loading of good and bad checkpoints."""
 
 import json
+import os
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from lclipseg.prediction.segment import predict_probabilities, segment_images, w
 from modeling_lclipseg import LClipSegImageProcessor
 
 WHOLE = InferenceMode()
+WEIGHTS = "model.safetensors"
 
 
 class MeanRed(StandIn):
@@ -166,18 +169,20 @@ def test_class_embeddings_replace_the_classes(processor):
     assert probabilities.shape == (5, 48, 40)
 
 
-def test_class_embeddings_of_another_width_are_refused(processor):
-    with pytest.raises(InputError, match="another text tower"):
-        segment_images(tiny_model(), processor, [photo(32, 32)], class_embeddings=torch.randn(5, 31))
-
-
 @pytest.mark.parametrize(
-    ("images", "message"),
-    [([], "no images"), (["a.jpg"], r"images\[0\]: an image must be"), (photo(8, 8), "list"), (None, "list")],
+    ("images", "options", "message"),
+    [
+        ([], {}, "no images"),
+        (["a.jpg"], {}, r"images\[0\]: an image must be"),
+        (photo(8, 8), {}, "list"),
+        (None, {}, "list"),
+        ([photo(8, 8)], {"class_embeddings": torch.randn(5, 31)}, "another text tower"),
+        ([photo(8, 8)], {"mode": "slide", "stride": 600}, "would skip pixels"),  # of the processor's window
+    ],
 )
-def test_what_is_no_image_is_refused(processor, images, message):
+def test_what_cannot_be_segmented_is_refused(processor, images, options, message):
     with pytest.raises(InputError, match=message):
-        segment_images(tiny_model(), processor, images)
+        segment_images(tiny_model(), processor, images, **options)
 
 
 @pytest.mark.parametrize(
@@ -193,11 +198,6 @@ def test_what_is_no_image_is_refused(processor, images, message):
 def test_impossible_modes_are_refused(options, message):
     with pytest.raises(InputError, match=message):
         InferenceMode(**options)
-
-
-def test_stride_is_checked_against_the_window_of_the_processor(processor):
-    with pytest.raises(InputError, match="would skip pixels"):
-        segment_images(tiny_model(), processor, [photo(8, 8)], mode="slide", stride=600)
 
 
 def test_loaded_model_predicts_as_the_saved_one(checkpoint, processor):
@@ -228,71 +228,66 @@ def fails_to_load(folder: Path | str, *words: str) -> None:
         assert word in str(caught.value)
 
 
-def test_missing_folder_is_named(tmp_path):
-    fails_to_load(tmp_path / "nowhere", "there is no folder", "nowhere")
-    fails_to_load("./nowhere", "there is no folder")
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("./nowhere", ["there is no folder nowhere"]),
+        ("models/stret", ["there is no folder models/stret; did you mean models/street"]),  # not looked for on the Hub
+        ("checkpoint/model.safetensors", ["is a file", "the folder that holds it (checkpoint)"]),
+        (".", ["no config.json", "did you mean checkpoint?"]),
+        ("run", ["no config.json", "did you mean run/best?"]),
+        ("lclipseg-nobody/nothing", ["lclipseg-nobody/nothing cannot be loaded"]),
+    ],
+)
+def test_place_of_no_checkpoint_is_named_with_what_may_be_meant(checkpoint, monkeypatch, source, words):
+    monkeypatch.chdir(checkpoint.parent)
+    for folder in ("models/street", "run/best", "run/last"):
+        Path(folder).mkdir(parents=True)
+    for name in ("best", "last"):
+        Path("run", name, "config.json").write_text("{}")
+    fails_to_load(source, *words)
 
 
-def test_weights_file_instead_of_its_folder_is_explained(checkpoint):
-    fails_to_load(checkpoint / "model.safetensors", "is a file", str(checkpoint))
+def pickled(checkpoint):
+    torch.save(load_file(checkpoint / WEIGHTS), checkpoint / "pytorch_model.bin")
+    (checkpoint / WEIGHTS).unlink()
 
 
-def test_folder_above_the_checkpoint_gets_a_hint(checkpoint):
-    fails_to_load(checkpoint.parent, "no config.json", f"did you mean {checkpoint}?")
+def of_another_type(checkpoint, model_type="segformer"):
+    (checkpoint / "config.json").write_text(json.dumps({"model_type": model_type}))
+    (checkpoint / WEIGHTS).unlink()  # the kind of model matters first
 
 
-def test_folder_without_config_lists_what_it_holds(checkpoint):
-    (checkpoint / "config.json").unlink()
-    fails_to_load(checkpoint, "no config.json", "model.safetensors")
+def incomplete(checkpoint):
+    weights = load_file(checkpoint / WEIGHTS)
+    del weights["head.decoder.output.weight"]
+    save_file(weights, checkpoint / WEIGHTS, metadata={"format": "pt"})
 
 
-def test_config_that_is_no_json_is_named(checkpoint):
-    (checkpoint / "config.json").write_text("{")
-    fails_to_load(checkpoint, str(checkpoint))
-
-
-@pytest.mark.parametrize("found", ["segformer", None])
-def test_other_model_type_is_named(checkpoint, found):
-    (checkpoint / "config.json").write_text(json.dumps({"model_type": found}))
-    (checkpoint / "model.safetensors").unlink()  # the kind of model matters first
-    fails_to_load(checkpoint, f"a model of type {found!r}", "'lclipseg'")
-
-
-def test_missing_weights_are_named(checkpoint):
-    (checkpoint / "model.safetensors").unlink()
-    fails_to_load(checkpoint, "model.safetensors is missing")
-
-
-def test_pickled_weights_are_refused(checkpoint):
-    torch.save(load_file(checkpoint / "model.safetensors"), checkpoint / "pytorch_model.bin")
-    (checkpoint / "model.safetensors").unlink()
-    fails_to_load(checkpoint, "pickle", "pytorch_model.bin", "save_pretrained")
-
-
-def test_incomplete_weights_are_refused(checkpoint):
-    weights = load_file(checkpoint / "model.safetensors")
-    lost = next(name for name in weights if name.endswith("weight"))
-    del weights[lost]
-    save_file(weights, checkpoint / "model.safetensors", metadata={"format": "pt"})
-    fails_to_load(checkpoint, "1 tensors are missing", lost)
-
-
-def test_weights_of_another_shape_are_refused(checkpoint):
-    weights = load_file(checkpoint / "model.safetensors")
+def of_another_shape(checkpoint):
+    weights = load_file(checkpoint / WEIGHTS)
     weights["class_embeddings"] = weights["class_embeddings"][:, :-1].contiguous()
-    save_file(weights, checkpoint / "model.safetensors", metadata={"format": "pt"})
-    fails_to_load(checkpoint, "have another shape", "class_embeddings")
+    save_file(weights, checkpoint / WEIGHTS, metadata={"format": "pt"})
 
 
-def test_truncated_weights_are_refused(checkpoint):
-    whole = (checkpoint / "model.safetensors").read_bytes()
-    (checkpoint / "model.safetensors").write_bytes(whole[: len(whole) // 2])
-    fails_to_load(checkpoint, str(checkpoint))
-
-
-def test_missing_image_processor_is_named(checkpoint):
-    (checkpoint / "preprocessor_config.json").unlink()
-    fails_to_load(checkpoint, str(checkpoint), "preprocessor_config.json")
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda folder: (folder / "config.json").unlink(), ["no config.json", WEIGHTS]),
+        (lambda folder: (folder / "config.json").write_text("{"), []),
+        (of_another_type, ["a model of type 'segformer'", "'lclipseg'"]),
+        (partial(of_another_type, model_type=None), ["a model of type None", "'lclipseg'"]),
+        (lambda folder: (folder / WEIGHTS).unlink(), [f"{WEIGHTS} is missing"]),
+        (lambda folder: os.truncate(folder / WEIGHTS, 10_000), []),
+        (pickled, ["pickle", "pytorch_model.bin", "save_pretrained"]),
+        (incomplete, ["1 tensors are missing", "head.decoder.output.weight"]),
+        (of_another_shape, ["have another shape", "class_embeddings"]),
+        (lambda folder: (folder / "preprocessor_config.json").unlink(), ["preprocessor_config.json"]),
+    ],
+)
+def test_damaged_checkpoint_is_named_with_its_damage(checkpoint, damage, words):
+    damage(checkpoint)
+    fails_to_load(checkpoint, str(checkpoint), *words)
 
 
 def test_checkpoint_in_a_folder_that_looks_like_a_repository_is_found(checkpoint, monkeypatch):
@@ -300,22 +295,3 @@ def test_checkpoint_in_a_folder_that_looks_like_a_repository_is_found(checkpoint
     monkeypatch.chdir(checkpoint.parent)
     model, _ = load_model("owner/name")
     assert model.config.id2label == dict(enumerate(NAMES))
-
-
-def test_repository_that_cannot_be_reached_is_named():
-    fails_to_load("lclipseg-nobody/nothing", "lclipseg-nobody/nothing")
-
-
-def test_mistyped_folder_is_not_looked_for_on_the_hub(tmp_path, monkeypatch):
-    (tmp_path / "models" / "street").mkdir(parents=True)
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match=r"no folder models/stret; did you mean models/street"):
-        load_model("models/stret")
-
-
-def test_folder_of_a_run_points_to_its_best_checkpoint(tmp_path):
-    for name in ("best", "last"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "config.json").write_text("{}")
-    with pytest.raises(InputError, match="best"):
-        load_model(tmp_path)
