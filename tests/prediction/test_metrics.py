@@ -139,7 +139,7 @@ def test_markdown_has_a_row_for_each_class_and_says_how_many_counted():
 
 
 class TwoEqualProcesses:
-    """What the matrix uses of an `Accelerator`. Two real processes are in test_evaluate.py."""
+    """What the matrix uses of an `Accelerator`. Two real processes are in test_two_processes.py."""
 
     device = torch.device("cpu")
 
