@@ -56,7 +56,7 @@ web: $(VENV)/.installed  ## the page that runs in the browser itself, in build/w
 	@echo "http://127.0.0.1:$(WEB_PORT)/"
 	$(BIN)/python -m http.server $(WEB_PORT) --bind 127.0.0.1 --directory build/web
 
-cards: $(VENV)/.installed-dev  ## renew the model cards from the records
+cards: $(VENV)/.installed-dev  ## renew the model cards from the records, and the checkpoints' links to their code
 	$(BIN)/python scripts/cards.py
 
 models: $(VENV)/.installed-dev  ## renew the table of presets in README.md
