@@ -21,7 +21,8 @@ test: $(VENV)/.installed-dev  ## the test suite: offline, minutes on two cores
 test-slow: $(VENV)/.installed-dev  ## the tests that take minutes each
 	$(BIN)/python -m pytest -m slow
 
-test-hf: $(VENV)/.installed-dev  ## transformers' own common tests (fetches them once)
+test-hf: $(VENV)/.installed-dev  ## transformers' own common tests and example scripts (fetches them once)
+	$(BIN)/pip install --quiet "albumentations>=1.4.16"
 	$(BIN)/python tests/hf/fetch.py
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m hf tests/hf --quiet
 
