@@ -21,7 +21,8 @@ test: $(VENV)/.installed-dev  ## the test suite: offline, minutes on two cores
 test-slow: $(VENV)/.installed-dev  ## the tests that take minutes each
 	$(BIN)/python -m pytest -m slow
 
-test-hf: $(VENV)/.installed-dev  ## transformers' own common tests (fetches them once)
+test-hf: $(VENV)/.installed-dev  ## transformers' own common tests and example scripts (fetches them once)
+	$(BIN)/pip install --quiet "albumentations>=1.4.16"
 	$(BIN)/python tests/hf/fetch.py
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m hf tests/hf --quiet
 
@@ -56,7 +57,7 @@ web: $(VENV)/.installed  ## the page that runs in the browser itself, in build/w
 	@echo "http://127.0.0.1:$(WEB_PORT)/"
 	$(BIN)/python -m http.server $(WEB_PORT) --bind 127.0.0.1 --directory build/web
 
-cards: $(VENV)/.installed-dev  ## renew the model cards from the records
+cards: $(VENV)/.installed-dev  ## renew the model cards from the records, and the checkpoints' links to their code
 	$(BIN)/python scripts/cards.py
 
 models: $(VENV)/.installed-dev  ## renew the table of presets in README.md

@@ -8,6 +8,7 @@ from transformers import CLIPTextConfig, PreTrainedConfig
 from transformers.models.auto import CONFIG_MAPPING, AutoConfig
 
 from .class_embeddings_lclipseg import check_class_names, check_prompt_templates
+from .code_lclipseg import NamesItsCode
 
 GUIDANCES = ("fusion", "lseg", "denseclip", "none")
 # What would have timm load weights, from a pickle or the web, while a model is built.
@@ -17,7 +18,7 @@ DEFAULT_BACKBONE = {"model_type": "timm_backbone", "backbone": "mobilenetv3_larg
 
 
 @strict
-class LClipSegConfig(PreTrainedConfig):
+class LClipSegConfig(NamesItsCode, PreTrainedConfig):
     r"""
     Configuration of [`LClipSegForSemanticSegmentation`]. Every field is checked for its type, and their combination
     for sense, when the configuration is built.

@@ -23,6 +23,7 @@ from transformers.image_utils import (
 from transformers.processing_utils import ImagesKwargs, Unpack
 from transformers.utils import TensorType
 
+from .code_lclipseg import NamesItsCode
 from .inputs_lclipseg import flatten_images, open_image, open_url, to_image_tensor, to_mask
 from .label_map_lclipseg import LOGITS_STRIDE, label_map, sample_positions
 from .sizing_lclipseg import Size, Sizing
@@ -47,7 +48,7 @@ class LClipSegImageProcessorKwargs(ImagesKwargs, total=False):
     do_reduce_labels: bool | None
 
 
-class LClipSegImageProcessor(TorchvisionBackend):
+class LClipSegImageProcessor(NamesItsCode, TorchvisionBackend):
     """
     Prepares images (and masks) for LClipSeg, and turns its logits into label maps.
 

@@ -1,6 +1,7 @@
-"""Fetch the common tests of the installed transformers version, which its wheel does not carry.
+"""Fetch what the wheel of the installed transformers version does not carry, once for each version.
 
-Its source distribution does. `tests/` of it is unpacked into `.cache/transformers-VERSION/`, once for each version.
+Its common tests come from its source distribution, its example scripts from its repository on GitHub. They lie in
+`.cache/transformers-VERSION/`, `tests` and `examples`.
 """
 
 import os
@@ -8,10 +9,13 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import urllib.request
 from importlib.metadata import version
 from pathlib import Path
 
 CACHE = Path(__file__).resolve().parents[2] / ".cache"
+GITHUB = "https://raw.githubusercontent.com/huggingface/transformers"
+EXAMPLES = ("run_semantic_segmentation.py", "run_semantic_segmentation_no_trainer.py")
 
 
 def suite_folder() -> Path:
@@ -40,5 +44,32 @@ def fetch() -> Path:
     return folder
 
 
+def examples_folder() -> Path:
+    """Where the example scripts lie once they are fetched."""
+    return suite_folder().with_name("examples")
+
+
+def fetch_examples() -> Path:
+    """
+    Download the example scripts for semantic segmentation, unless they are here. Returns their folder.
+
+    Raises:
+        OSError: GitHub cannot be reached, or has no such release.
+    """
+    folder = examples_folder()
+    for name in EXAMPLES:
+        if not (folder / name).is_file():
+            url = f"{GITHUB}/v{version('transformers')}/examples/pytorch/semantic-segmentation/{name}"
+            with urllib.request.urlopen(url, timeout=30) as answer:
+                content = answer.read()
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(content)
+    return folder
+
+
 if __name__ == "__main__":
     print(fetch())
+    try:
+        print(fetch_examples())
+    except OSError as error:
+        print(f"transformers' example scripts cannot be fetched, and are not tested: {error}")

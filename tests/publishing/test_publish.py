@@ -1,14 +1,10 @@
 """publish.py: what it refuses, what it builds, and that a stranger's process can load it from a Hub and a folder."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import finished_run
 import pytest
@@ -19,6 +15,7 @@ from huggingface_hub import ModelCard, parse_eval_result_entries
 from loopback_hub import LoopbackHub, running_hub
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from stranger import load_elsewhere
 from tiny_model import NAMES, tiny_model
 from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
 
@@ -385,19 +382,6 @@ def publish_copy(base: Path, repo: str, **options) -> None:
     publish(str(finished_run.finished_run(base)), PublishArguments(repo=repo, out=str(out), **options))
 
 
-def load_elsewhere(hub: LoopbackHub, cache: Path, *sources: str, **more: str) -> list[dict]:
-    """What the Auto classes give in a process that knows the Hub but not this project; see clean_process.py."""
-    out, script = cache / "found.pt", ROOT / "tests" / "support" / "clean_process.py"
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "PYTHON"))}
-    environment = {**inherited, **hub.environment(str(cache)), "OMP_NUM_THREADS": "1", **more}
-    command = [sys.executable, "-I", str(script), str(out), *sources]
-    settings: Any = {"capture_output": True, "text": True, "stdin": subprocess.DEVNULL}
-    done = subprocess.run(command, env=environment, cwd=cache, **settings)
-    assert done.returncode == 0, done.stderr
-    found = torch.load(out)
-    return [found[source] for source in sources]
-
-
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("stranger")
@@ -406,7 +390,7 @@ def cache(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def found(hub, cache) -> dict:
     """What a stranger gets from the Hub."""
-    return load_elsewhere(hub, cache, REPO)[0]
+    return load_elsewhere(cache, REPO, **hub.environment(str(cache)))[0]
 
 
 def original_logits(made: Path) -> torch.Tensor:
@@ -450,6 +434,10 @@ def test_pipeline_is_ours_and_takes_classes(found):
     assert found["chosen"] == ["car"]
 
 
+def test_what_a_stranger_saves_is_loaded_again(found):
+    torch.testing.assert_close(found["saved"]["logits"], found["logits"], atol=1e-4, rtol=1e-3)
+
+
 def test_code_of_the_card_runs(found):
     assert found["label_map"].shape == (64, 96)
     assert found["masks"] >= 1
@@ -457,7 +445,7 @@ def test_code_of_the_card_runs(found):
 
 def test_cache_and_folder_are_enough_without_a_network(found, hub, cache, folder, made):
     asked = len(hub.requests)
-    for again in load_elsewhere(hub, cache, REPO, str(folder), HF_HUB_OFFLINE="1"):
+    for again in load_elsewhere(cache, REPO, str(folder), **hub.environment(str(cache)), HF_HUB_OFFLINE="1"):
         torch.testing.assert_close(again["logits"], original_logits(made))
         assert again["pipeline"] == "LClipSegPipeline"
         assert again["base_state"].keys() == again["state"].keys()

@@ -2,17 +2,20 @@
 
     python -I clean_process.py OUT.pt SOURCE [SOURCE]
 
-SOURCE is a repository or a folder. Writes what every Auto class and the pipeline gave to OUT.pt, by source. The code
-of a repository's card is run, too.
+SOURCE is a repository or a folder. Writes what every Auto class and the pipeline gave to OUT.pt, by source, and for
+the first one what they gave for the folder that the loaded parts were saved to. The code of a repository's card is
+run, too.
 """
 
 import sys
 
-for ours in ("modeling_lclipseg", "scripts"):
+for ours in ("modeling_lclipseg", "lclipseg", "scripts"):
     sys.modules[ours] = None  # type: ignore[assignment]  # an import now fails, also where the project is installed
 
 
-def load(source: str) -> dict:
+def load(source: str, again: bool) -> dict:
+    import tempfile
+
     import torch
     from PIL import Image
     from transformers import (
@@ -32,6 +35,14 @@ def load(source: str) -> dict:
     processor = AutoProcessor.from_pretrained(source, **trust)
     segment = pipeline("image-segmentation", model=source, **trust)
     inputs = image_processor(image, return_tensors="pt")
+    saved = {}
+    if again:
+        with tempfile.TemporaryDirectory() as folder:
+            model.save_pretrained(folder)
+            image_processor.save_pretrained(folder)
+            saved = load(folder, again=False)
+    # The pipeline of transformers itself takes no words.
+    chosen = {"candidate_labels": ["car"]} if type(segment).__name__ == "LClipSegPipeline" else {}
     with torch.no_grad():
         return {
             "model_type": AutoConfig.from_pretrained(source, **trust).model_type,
@@ -44,7 +55,8 @@ def load(source: str) -> dict:
             "processor_pixel_values": processor(images=image, return_tensors="pt")["pixel_values"],
             "pipeline": type(segment).__name__,
             "labels": [one["label"] for one in segment(image)],
-            "chosen": [one["label"] for one in segment(image, candidate_labels=["car"])],
+            "chosen": [one["label"] for one in segment(image, **chosen)],
+            "saved": saved,
         }
 
 
@@ -71,7 +83,10 @@ def main(out: str, *sources: str) -> None:
     import torch
 
     torch.set_num_threads(1)
-    torch.save({source: load(source) | ({} if os.path.isdir(source) else run_card(source)) for source in sources}, out)
+    found = {source: load(source, again=source == sources[0]) for source in sources}
+    torch.save(
+        {source: one | ({} if os.path.isdir(source) else run_card(source)) for source, one in found.items()}, out
+    )
 
 
 main(*sys.argv[1:])

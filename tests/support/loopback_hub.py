@@ -1,7 +1,8 @@
 """A Hub on the loopback interface: as much of the Hugging Face Hub as publishing, loading and caching a model need.
 
-Models only, in memory, without passwords. It answers the calls that huggingface_hub makes, with the headers it reads:
-repositories and branches, pre-upload, large files (LFS, basic transfer), commits, file lists, files.
+In memory, without passwords. It answers the calls that huggingface_hub makes, with the headers it reads: repositories
+and branches, pre-upload, large files (LFS, basic transfer), commits, file lists, files. What is published to it is a
+model; the names of data sets and Spaces begin with `datasets/` and `spaces/`, and tests `put` them here.
 """
 
 import base64
@@ -23,7 +24,7 @@ FRONT_MATTER = re.compile(r"^---\n(.*?)\n---", re.DOTALL)
 
 @dataclass
 class Repository:
-    """One model: its branches, and the files of every commit as `{path: SHA-256 of the content}`."""
+    """One repository: its branches, and the files of every commit as `{path: SHA-256 of the content}`."""
 
     name: str
     private: bool
@@ -58,6 +59,11 @@ class LoopbackHub:
         digest = hashlib.sha256(content).hexdigest()
         self.blobs[digest] = content
         return digest
+
+    def put(self, name: str, files: Mapping[str, bytes]) -> None:
+        """Make a public repository of these files."""
+        repository = self.repositories[name] = Repository(name, private=False)
+        repository.commit("main", {path: self.store(content) for path, content in files.items()}, "all files")
 
     def files(self, name: str, revision: str = "main") -> dict[str, bytes]:
         """The files of a repository and their content."""
@@ -118,7 +124,8 @@ class HubHandler(BaseHTTPRequestHandler):
                 match = re.fullmatch(pattern, path)
                 if match and self.command in method.split("|"):
                     try:
-                        route(self, body, **{name: unquote(value) for name, value in match.groupdict().items()})
+                        given = {name: unquote(value) for name, value in match.groupdict().items() if value}
+                        route(self, body, **given)
                     except NotFound as missing:
                         self._send(404, b"{}", missing.headers)
                     return
@@ -233,14 +240,22 @@ class HubHandler(BaseHTTPRequestHandler):
             about["pipeline_tag"] = yaml.safe_load(match.group(1)).get("pipeline_tag") if match else None
         self._json(about)
 
-    def list_files(self, body: bytes, repo: str, revision: str) -> None:
+    def list_files(self, body: bytes, repo: str, revision: str, path: str = "") -> None:
         repository = self._repository(repo)
-        files = repository.commits[self._commit(repository, revision)]
-        entries = [
-            {"type": "file", "path": path, "oid": digest[:40], "size": len(self.hub.blobs[digest])}
-            for path, digest in files.items()
-        ]
-        self._json(entries)
+        commit = self._commit(repository, revision)
+        start, whole = f"{path}/" if path else "", "recursive=true" in self.path.lower()
+        entries = {}
+        for name, digest in repository.commits[commit].items():
+            folder, slash, _ = name.removeprefix(start).partition("/")
+            if not name.startswith(start):
+                continue
+            if slash and not whole:
+                entries[start + folder] = {"type": "directory", "oid": digest[:40], "size": 0}
+            else:
+                entries[name] = {"type": "file", "oid": digest[:40], "size": len(self.hub.blobs[digest])}
+        if not entries:
+            raise NotFound("EntryNotFound", commit)
+        self._json([{"path": name, **entry} for name, entry in entries.items()])
 
     def send_file(self, body: bytes, repo: str, revision: str, path: str) -> None:
         repository = self._repository(repo)
@@ -251,17 +266,18 @@ class HubHandler(BaseHTTPRequestHandler):
         self._send(200, self.hub.blobs[digest], {"ETag": f'"{digest}"', "X-Repo-Commit": commit})
 
 
-REPO = r"(?P<repo>[\w.-]+/[\w.-]+)"
+REPO = r"(?P<repo>(?:(?:datasets|spaces)/)?[\w.-]+/[\w.-]+)"
+API = rf"/api/(?:models/)?{REPO}"  # but for models, the kind is a part of the name
 ROUTES: tuple[tuple[str, str, Callable[..., None]], ...] = (
     ("POST", "/api/repos/create", HubHandler.create_repository),
     ("POST", "/api/validate-yaml", HubHandler.validate_card),
-    ("POST", rf"/api/models/{REPO}/branch/(?P<branch>[^/]+)", HubHandler.create_branch),
-    ("POST", rf"/api/models/{REPO}/preupload/(?P<revision>[^/]+)", HubHandler.choose_upload_modes),
+    ("POST", rf"{API}/branch/(?P<branch>[^/]+)", HubHandler.create_branch),
+    ("POST", rf"{API}/preupload/(?P<revision>[^/]+)", HubHandler.choose_upload_modes),
     ("POST", rf"/{REPO}\.git/info/lfs/objects/batch", HubHandler.offer_large_files),
     ("PUT", r"/lfs/(?P<oid>\w+)", HubHandler.take_large_file),
-    ("POST", rf"/api/models/{REPO}/commit/(?P<revision>[^/]+)", HubHandler.commit),
-    ("GET", rf"/api/models/{REPO}", HubHandler.describe),
-    ("GET", rf"/api/models/{REPO}/revision/(?P<revision>[^/]+)", HubHandler.describe),
-    ("GET", rf"/api/models/{REPO}/tree/(?P<revision>[^/]+)", HubHandler.list_files),
+    ("POST", rf"{API}/commit/(?P<revision>[^/]+)", HubHandler.commit),
+    ("GET", rf"{API}", HubHandler.describe),
+    ("GET", rf"{API}/revision/(?P<revision>[^/]+)", HubHandler.describe),
+    ("GET", rf"{API}/tree/(?P<revision>[^/]+)(?:/(?P<path>.+))?", HubHandler.list_files),
     ("GET|HEAD", rf"/{REPO}/resolve/(?P<revision>[^/]+)/(?P<path>.+)", HubHandler.send_file),
 )

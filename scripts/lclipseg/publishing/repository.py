@@ -166,9 +166,9 @@ def _save_with_code(
     config, pipeline_class = model.config, LClipSegPipeline
     if config.guidance == "denseclip":  # its head is in a module that no other head's checkpoint needs
         model = LClipSegDenseCLIPForSemanticSegmentation(config)
-    config.auto_map = {"AutoModel": _reference(type(model))}
+    config.auto_map = {"AutoModel": reference(type(model))}
     config.custom_pipelines = {
-        TASK: {"impl": _reference(pipeline_class), "pt": ["AutoModelForSemanticSegmentation"], "type": "image"}
+        TASK: {"impl": reference(pipeline_class), "pt": ["AutoModelForSemanticSegmentation"], "type": "image"}
     }
     with _registered():
         custom_object_save(model, folder, config=config)
@@ -178,7 +178,7 @@ def _save_with_code(
         image_processor.save_pretrained(folder)  # a file of its own, for readers that know no processors
 
 
-def _reference(cls: type) -> str:
+def reference(cls: type) -> str:
     """`file.Class`, as an auto_map names it."""
     return f"{cls.__module__.rpartition('.')[2]}.{cls.__name__}"
 

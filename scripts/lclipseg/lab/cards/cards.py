@@ -1,7 +1,8 @@
 """Write the model cards in model_cards/: one for each checkpoint in checkpoints/, one for each preset without any.
+Also link the checkpoints to their code.
 
     python scripts/cards.py
-    python scripts/cards.py --check true    # write nothing; fail where a card does not say what the records say
+    python scripts/cards.py --check true    # write nothing; fail where a card or a link is not as it should be
 
 A checkpoint's scores are the results in docs/results that were measured on it. What no record holds, above all
 licences, stands in configuration/cards.
@@ -18,6 +19,7 @@ from lclipseg.console.errors import InputError
 from lclipseg.console.files import read_json
 from lclipseg.console.frame import run_command
 from lclipseg.console.paths import project
+from lclipseg.lab.cards.shipped import name_code, names_code
 from lclipseg.lab.words.everyday import read_lines
 from lclipseg.networks.checkpoints import load_model, weights_sha256
 from lclipseg.networks.presets import load_preset, preset_names
@@ -38,18 +40,27 @@ class CardArguments:
     out: str = field(default=str(project("model_cards")), metadata={"help": "Folder of the cards."})
     checkpoints: str = field(default=str(project("checkpoints")), metadata={"help": "Folder of trained checkpoints."})
     results: str = field(default=str(project("docs", "results")), metadata={"help": "Folder of their results."})
-    check: bool = field(default=False, metadata={"help": "Only compare the cards with the records."})
+    check: bool = field(
+        default=False, metadata={"help": "Only compare the cards with the records, and look for the links."}
+    )
 
 
 def main(options: CardArguments) -> None:
-    """Write or check all cards."""
+    """Write or check all cards and links."""
     cards = all_cards(Path(options.checkpoints), Path(options.results))
     out = Path(options.out)
+    folders = sorted(path.parent for path in Path(options.checkpoints).glob(f"*/{RUN_FILE}"))
     if options.check:
+        unlinked = [folder.name for folder in folders if not names_code(folder)]
+        if unlinked:
+            raise InputError(f"do not name their code: {', '.join(unlinked)}. Link them: python scripts/cards.py")
         wrong = [name for name, text in cards.items() if not _says(out / f"{name}.md", text)]
         if wrong:
             raise InputError(f"not what the records say: {', '.join(wrong)}. Write the cards: python scripts/cards.py")
         return
+    for folder in folders:
+        if not names_code(folder):
+            name_code(folder)
     out.mkdir(parents=True, exist_ok=True)
     for name, text in cards.items():
         (out / f"{name}.md").write_text(text, encoding="utf-8")
