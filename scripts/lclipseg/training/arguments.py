@@ -51,7 +51,10 @@ class ModelArguments:
     )
     bank: str | None = field(
         default=None,
-        metadata={"help": "Word bank with the classes' vectors: FILE.safetensors or FILE.safetensors#key."},
+        metadata={
+            "help": "Word bank with the classes' vectors: FILE.safetensors or FILE.safetensors#key. Default: those "
+            "that ship here, if they are of the text tower and, with --model, hold all words of the classes."
+        },
     )
     text_model: str | None = field(
         default=None,

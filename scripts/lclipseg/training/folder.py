@@ -36,6 +36,7 @@ MAY_CHANGE = frozenset(
         "resume",
         "data",
         "bank",
+        "word_bank",
         "text_model",
         "backbone_weights",
     }
