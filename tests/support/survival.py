@@ -17,6 +17,7 @@ WAYS = {
     "workers": ("--num_workers", "2"),
     "accumulated": ("--accumulation_steps", "2", "--epochs", "8"),
     "bf16": ("--mixed_precision", "bf16"),
+    "averaged": ("--ema", "0.9", "--vectors", "learned"),
 }
 
 

@@ -188,6 +188,7 @@ def test_unknown_recipe_field_suggests_the_nearest(tmp_path):
         (("--save_every", "-1"), "--save_every"),
         (("--num_workers", "-1"), "--num_workers"),
         (("--seed", "-1"), "--seed"),
+        (("--ema", "1"), "--ema is 1.0; it must be 0, or a decay below 1"),
         (("--max_class_share", "0"), "--max_class_share"),
         (("--images_per_epoch", "3"), "--streaming true"),
         (("--streaming", "true", "--cache", "true"), "--streaming true goes with none of"),

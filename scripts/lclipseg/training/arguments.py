@@ -253,6 +253,13 @@ class RunArguments:
             "a new head then does not normalise."
         },
     )
+    ema: float = field(
+        default=0.0,
+        metadata={
+            "help": "Decay of an exponential moving average of the weights, such as 0.999, less in the first steps; "
+            "the average is what is validated and kept. 0: none."
+        },
+    )
     mixed_precision: Literal["no", "fp16", "bf16"] | None = field(
         default=None, metadata={"help": "Default: what accelerate launch says."}
     )
@@ -283,3 +290,4 @@ class RunArguments:
         _check(self, lambda value: value is None or value >= 0, "0 or more", "warmup_steps")
         _check(self, lambda value: value is None or value > 0, "above 0", "steps", "patience")
         _check(self, lambda value: 0 <= value < 2**32, "0 to 4294967295", "seed")
+        _check(self, lambda value: 0 <= value < 1, "0, or a decay below 1, such as 0.999", "ema")

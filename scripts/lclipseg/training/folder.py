@@ -158,12 +158,15 @@ class RunFolder:
             ) from error
         return dict(content)
 
-    def check_space(self, model: torch.nn.Module) -> None:
-        """Refuse to begin where the two checkpoints, and a new one beside them, will not fit; what is there counts."""
+    def check_space(self, model: torch.nn.Module, is_averaged: bool = False) -> None:
+        """
+        Refuse to begin where the two checkpoints, and a new one beside them, will not fit; what is there counts. Where
+        the weights are averaged, `last` and a new one have them twice.
+        """
         weights = sum(tensor.nbytes for tensor in model.state_dict().values())
         moments = 2 * sum(parameter.nbytes for parameter in model.parameters() if parameter.requires_grad)
         there = sum(path.stat().st_size for name in ("best", "last") for path in (self.path / name).rglob("*"))
-        needed, free = 3 * weights + 2 * moments - there, shutil.disk_usage(self.path).free
+        needed, free = (5 if is_averaged else 3) * weights + 2 * moments - there, shutil.disk_usage(self.path).free
         if free < needed:
             raise InputError(
                 f"--output_dir {self.path} has {free / 1e6:,.0f} MB left, but the checkpoints of this run need "

@@ -60,7 +60,7 @@ def train(
     words = {fold_name(word) for one in data.all_classes for of_one in (one.names, *one.prompts) for word in of_one}
     start = begin(model_arguments, data.classes, words, data_arguments.shortest_edge, run_arguments.seed)
     start.model.samples_loss = run_arguments.loss_pixels == "sixteenth"
-    folder.check_space(start.model)
+    folder.check_space(start.model, is_averaged=run_arguments.ema > 0)
     if run_arguments.channels_last:
         start.model.to(memory_format=torch.channels_last)  # type: ignore[call-arg]
     if len(data.train) > 1 and not start.model.open_vocabulary:
