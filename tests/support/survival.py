@@ -36,7 +36,8 @@ def assert_same_run(one: Path, other: Path) -> None:
     assert (one / "metrics.jsonl").read_text() == (other / "metrics.jsonl").read_text()
     for name in ("best", "last"):
         assert checksums(one / name) == checksums(other / name)
-    assert {path.name for path in other.iterdir()} == {"best", "first_batch.jpg", "last", "metrics.jsonl", "run.json"}
+    files = {"best", "first_batch.jpg", "last", "metrics.jsonl", "predictions.jpg", "run.json"}
+    assert {path.name for path in other.iterdir()} == files
 
 
 def kill_at(step: int) -> Callable[[Progress], None]:

@@ -22,7 +22,8 @@ logger = logging.getLogger("lclipseg")
 
 OF_LENGTH = ("epochs", "steps")  # a resumed run may be longer: its rate follows the new length from where it stands
 OF_DATA = ("images", "data_fingerprint")  # of a description: what may be accepted as changed
-METRICS_FILE, PROGRESS_FILE, FIRST_BATCH_FILE = "metrics.jsonl", "progress.json", "first_batch.jpg"
+METRICS_FILE, PROGRESS_FILE = "metrics.jsonl", "progress.json"
+FIRST_BATCH_FILE, PREDICTIONS_FILE = "first_batch.jpg", "predictions.jpg"
 CHECKSUMS_FILE, STATE_FOLDER = "sha256.json", "training_state"
 # What a resumed run may be told differently: paths, machine and reporting.
 MAY_CHANGE = frozenset(
@@ -75,8 +76,9 @@ class Progress:
 
 class RunFolder:
     """
-    Everything of a run in one folder: `run.json`, `metrics.jsonl`, `first_batch.jpg`, `last/` (with `training_state/`,
-    for resuming) and `best/`. Both hold a loadable model and image processor, and the SHA-256 of every file in them.
+    Everything of a run in one folder: `run.json`, `metrics.jsonl`, `first_batch.jpg`, `predictions.jpg`, `last/` (with
+    `training_state/`, for resuming) and `best/`. Both hold a loadable model and image processor, and the SHA-256 of
+    every file in them.
     """
 
     def __init__(self, path: str | Path):

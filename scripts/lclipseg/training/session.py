@@ -5,8 +5,8 @@ import logging
 import os
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -23,8 +23,8 @@ from lclipseg.prediction.evaluate import evaluate_model
 from lclipseg.prediction.metrics import SegmentationScores
 from lclipseg.prediction.several import SeveralScores
 from lclipseg.training.arguments import DataArguments, ModelArguments, RunArguments
-from lclipseg.training.contact_sheet import draw_samples
-from lclipseg.training.folder import FIRST_BATCH_FILE, Progress, RunFolder
+from lclipseg.training.contact_sheet import ContactSheets, draw_predictions, draw_samples
+from lclipseg.training.folder import FIRST_BATCH_FILE, PREDICTIONS_FILE, Progress, RunFolder
 from lclipseg.training.loop import Intervals, TrainingRun
 from lclipseg.training.signals import StopRequest
 from lclipseg.training.sources import RunData
@@ -102,9 +102,16 @@ def train(
     plain = {name: value for name, value in description["arguments"].items() if isinstance(value, (int, float, str))}
     accelerator.init_trackers("lclipseg", plain, {"tensorboard": {"purge_step": progress.step + 1}})
 
+    sheets = ContactSheets(folder.path, accelerator)
+
     def validate() -> SegmentationScores | SeveralScores:
         model = cast(LClipSegForSemanticSegmentation, training.state.whole_model())
-        return _scores(model, start.image_processor, data, accelerator)
+        scores = _scores(model, start.image_processor, data, accelerator)
+        if accelerator.is_main_process:
+            sheets.keep(
+                PREDICTIONS_FILE, lambda: draw_predictions(model, start.image_processor, data), step=progress.step
+            )
+        return scores
 
     intervals = Intervals(
         max(1, round(run_arguments.eval_every * steps_per_epoch)), round(run_arguments.save_every * steps_per_epoch)
@@ -113,9 +120,8 @@ def train(
         training, folder, start.image_processor, progress, intervals, validate, run_arguments.patience, on_step
     )
     if accelerator.is_main_process and progress.step == 0 and isinstance(samples, TrainingSamples | MixedSamples):
-        with suppress(InputError):  # data that cannot be trained on: the training itself says so, to all processes
-            sheet = draw_samples(samples, run_arguments.batch_size, data.classes.id2label, start.image_processor)
-            sheet.save(folder.path / FIRST_BATCH_FILE)
+        draw = partial(draw_samples, samples, run_arguments.batch_size, data.classes.id2label, start.image_processor)
+        sheets.keep(FIRST_BATCH_FILE, draw, step=0)
     with StopRequest() as stop:
         run.go_on(stop)
     accelerator.end_training()
