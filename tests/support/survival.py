@@ -18,6 +18,7 @@ WAYS = {
     "accumulated": ("--accumulation_steps", "2", "--epochs", "8"),
     "bf16": ("--mixed_precision", "bf16"),
     "averaged": ("--ema", "0.9", "--vectors", "learned"),
+    "weighted": ("--dice", "1", "--class_weights", "inverse_sqrt", "--repeat_rare", "0.9"),
 }
 
 

@@ -42,7 +42,7 @@ MAY_CHANGE = frozenset(
         "backbone_weights",
     }
     | {"cache", "cache_on_device", "num_workers", "trackers", "eval_every", "save_every", "expected_processes"}
-    | {"max_unreadable", "mixed_precision", "distributed_type", "accept_changed_data"}
+    | {"weights_of_classes", "max_unreadable", "mixed_precision", "distributed_type", "accept_changed_data"}
 )
 
 

@@ -26,6 +26,7 @@ from lclipseg.training.arguments import DataArguments, ModelArguments, RunArgume
 from lclipseg.training.contact_sheet import ContactSheets, draw_predictions, draw_samples
 from lclipseg.training.folder import FIRST_BATCH_FILE, PREDICTIONS_FILE, Progress, RunFolder
 from lclipseg.training.loop import Intervals, TrainingRun
+from lclipseg.training.losses import TrainingLoss, inverse_sqrt_weights
 from lclipseg.training.signals import StopRequest
 from lclipseg.training.sources import RunData
 from lclipseg.training.start import DEFAULT_SHORTEST_EDGE, Start, begin
@@ -71,12 +72,20 @@ def train(
     transform = _transform(data_arguments, start)
     samples = data.samples(data_arguments, transform, run_arguments.seed, accelerator.device)
     schedule, steps_per_epoch = _schedule(run_arguments, samples, accelerator.num_processes)
+    class_weights = None
+    if run_arguments.class_weights == "inverse_sqrt":
+        class_weights = inverse_sqrt_weights(
+            data.class_pixels(data_arguments, cast(TrainingSamples | MixedSamples, samples))
+        )
+    if run_arguments.dice or class_weights is not None:
+        start.model.pixel_loss = TrainingLoss(run_arguments.dice, class_weights)
     training = Training(
         accelerator, start.model, samples, schedule, data_arguments.num_workers, data_arguments.max_unreadable
     )
     description = {
         **_description(model_arguments, data_arguments, run_arguments, start),
         **data.description(samples.images_per_epoch),
+        "weights_of_classes": class_weights,
         "steps": schedule.steps,
         "precision": accelerator.mixed_precision,
         "processes": accelerator.num_processes,
@@ -139,6 +148,11 @@ def _check_together(
     needs_bank = model_arguments.vector_noise or model_arguments.negative_words
     if needs_bank and (model_arguments.bank is None or model_arguments.guidance == "none"):
         raise InputError("--vector_noise and --negative_words need --bank FILE, and a guidance with text.")
+    if data_arguments.streaming and (data_arguments.repeat_rare or run_arguments.class_weights != "none"):
+        raise InputError(
+            "--repeat_rare and --class_weights read the training masks first, which --streaming true has not; leave "
+            "them out."
+        )
     small = run_arguments.batch_size == 1 and max(data_arguments.crop_size) <= 32
     if small and run_arguments.batch_norm != "frozen":
         raise InputError(

@@ -143,9 +143,9 @@ class Training:
     One run: a prepared model and optimiser, and an iterator over its optimiser steps.
 
     A step is the mean over the labelled pixels of all its batches and processes, so that it does not matter how they
-    are shared out; a network that takes one pixel of every 4x4 cell takes the same in all of them. A step without a
-    labelled pixel is left out, and so is one whose gradient is not finite: weights, moments, statistics and average
-    stay as they were.
+    are shared out (but for Dice, see [`TrainingLoss`]); a network that takes one pixel of every 4x4 cell takes the
+    same in all of them. A step without a labelled pixel is left out, and so is one whose gradient is not finite:
+    weights, moments, statistics and average stay as they were.
 
     Args:
         accelerator ([`Accelerator`]): The processes and their devices.
