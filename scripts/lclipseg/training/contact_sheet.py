@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from PIL import Image
 
 from lclipseg.data.class_list import IGNORE_INDEX
-from lclipseg.data.labelled import Sample
+from lclipseg.data.labelled import Sample, SegmentationData
 from lclipseg.data.samples import Samples
 from lclipseg.prediction.evaluate import match_classes
 from lclipseg.prediction.segment import segment_images
@@ -91,8 +91,8 @@ def draw_predictions(
     model: LClipSegForSemanticSegmentation, image_processor: Any, data: RunData, most: int = PREDICTED
 ) -> Image.Image:
     """
-    The first images to validate on: each beside its mask, and what the network makes of it with a legend; of several
-    data sets the first images of each.
+    Some images to validate on, always the same: each beside its mask, and what the network makes of it with a legend.
+    They are spread over the data set or, of a stream, the first ones; of several sets some of each.
 
     Args:
         model ([`LClipSegForSemanticSegmentation`]): On its device; it is put in eval mode.
@@ -119,8 +119,9 @@ def _predicted(
         alone = len(data.eval) == 1
         to_data_id = match_classes(model.config.id2label, held.classes) if alone else torch.arange(len(ids))
         embeddings = None if alone else model.class_embeddings[list(ids)]
-        first: Any = held.share(0, 1, of_each)
-        for sample in islice(first, of_each):
+        step = len(held) // of_each if isinstance(held, SegmentationData) else 1  # neighbours may be frames of a video
+        some: Any = held.share(0, max(1, step))
+        for sample in islice(some, of_each):
             (found,) = segment_images(model, image_processor, [sample.image], class_embeddings=embeddings)
             yield sample, to_data_id[found].numpy(), held.classes.id2label
 
