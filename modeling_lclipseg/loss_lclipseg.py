@@ -9,6 +9,7 @@ any size and with any pixels left out; a step with a phase drawn at random has i
 Notation: B batch, K classes, H W labels, h w logits, n = ceil(H / 4) * ceil(W / 4) pixels of a phase.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -16,6 +17,13 @@ import torch.nn.functional as F
 
 CELL = 4  # the side of a cell in pixels: the stride of the logits
 PHASES = CELL**2
+
+# Logits (N, K, ...), labels (N, ...) and the label that does not count: the sum over the pixels of what they cost, ().
+PixelLoss = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
+
+
+def cross_entropy(scores: torch.Tensor, labels: torch.Tensor, ignore_index: int) -> torch.Tensor:
+    return F.cross_entropy(scores, labels, ignore_index=ignore_index, reduction="sum")
 
 
 def segmentation_loss(
@@ -27,6 +35,7 @@ def segmentation_loss(
     auxiliary_loss_weight: float,
     phase: int | torch.Tensor | None = None,
     class_mask: torch.Tensor | None = None,
+    pixel_loss: PixelLoss = cross_entropy,
 ) -> torch.Tensor:
     """
     Cross-entropy of the logits, and of coarser ones where they are given, as a mean over the labelled pixels.
@@ -43,6 +52,7 @@ def segmentation_loss(
         class_mask (`torch.Tensor` of shape `(batch_size, num_classes)`, *optional*):
             Which classes each image competes among, bool. The others have a logit of minus infinity here: no
             probability and no gradient. A pixel labelled with one of them makes the loss infinite.
+        pixel_loss (`Callable`, *optional*): What is summed over the pixels in place of the cross-entropy.
 
     Returns:
         `torch.Tensor` of shape `()`, of float32 at least; 0 without a labelled pixel.
@@ -58,13 +68,15 @@ def segmentation_loss(
             f"(batch_size, num_classes), here {tuple(logits.shape[:2])}."
         )
     if phase is None:
-        sum_of, targets = _sum_of_all, labels
+        scores_of, targets, pixels_each = _all_scores, labels, 1
     else:
-        sum_of, targets = partial(_sum_of_phase, phase=phase), _labels_of_phase(labels, phase, ignore_index)
+        scores_of, pixels_each = partial(_scores_of_phase, phase=phase), PHASES
+        targets = _labels_of_phase(labels, phase, ignore_index).flatten()
 
     def loss_of(score_map: torch.Tensor) -> torch.Tensor:
         score_map = score_map.to(torch.promote_types(score_map.dtype, torch.float32))
-        return sum_of(score_map, labels.shape[-2:], targets, ignore_index, class_mask) / counted
+        scores = scores_of(score_map, labels.shape[-2:], class_mask)
+        return pixel_loss(scores, targets, ignore_index) * pixels_each / counted
 
     # Of the whole labels, whatever the phase. So that the mean over no pixels is 0, not NaN, it is 1 at least.
     counted = (labels != ignore_index).sum().clamp(min=1)
@@ -77,23 +89,21 @@ def draw_phase() -> torch.Tensor:
     return torch.randint(PHASES, ())
 
 
-def _sum_of_all(logits, size, labels, ignore_index, class_mask) -> torch.Tensor:
-    """Over all pixels, from `logits` (B, K, h, w) enlarged to `size` and labels (B, H, W)."""
+def _all_scores(logits, size, class_mask) -> torch.Tensor:
+    """The logits (B, K, H, W) of all pixels, from `logits` (B, K, h, w)."""
     # Classes apart in memory: the softmax over them, at full size, is faster so.
     scores = F.interpolate(logits.contiguous(), size, mode="bilinear", align_corners=False)  # (B, K, H, W)
     if class_mask is not None:  # not before: minus infinity, mixed with a weight of 0, would be NaN
         scores = scores.masked_fill(~class_mask[:, :, None, None], -torch.inf)
-    return F.cross_entropy(scores, labels, ignore_index=ignore_index, reduction="sum")
+    return scores
 
 
-def _sum_of_phase(logits, size, labels, ignore_index, class_mask, phase) -> torch.Tensor:
-    """The same as it is expected from one phase, whose labels are (B, n)."""
+def _scores_of_phase(logits, size, class_mask, phase) -> torch.Tensor:
+    """Those of one phase, (B * n, K)."""
     scores = _logits_of_phase(logits, size, phase)  # (B, n, K)
     if class_mask is not None:
         scores = scores.masked_fill(~class_mask[:, None], -torch.inf)
-    # As rows: classes side by side in memory, as they lie, and no copy.
-    rows, targets = scores.flatten(0, 1), labels.flatten()
-    return F.cross_entropy(rows, targets, ignore_index=ignore_index, reduction="sum") * PHASES
+    return scores.flatten(0, 1)  # as rows: classes side by side in memory, as they lie, and no copy
 
 
 def _side_of_phase(length: int, offset: int | torch.Tensor, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
@@ -143,4 +153,4 @@ def _mix(
     return torch.stack([first, (first + 1).clamp(max=cells - 1)]), torch.stack([1 - share, share])
 
 
-__all__ = ["PHASES", "draw_phase", "segmentation_loss"]
+__all__ = ["PHASES", "PixelLoss", "cross_entropy", "draw_phase", "segmentation_loss"]

@@ -18,7 +18,7 @@ from .decoder_lclipseg import STRIDES
 from .fusion_lclipseg import LClipSegFusionLayer, LClipSegImageToText, LClipSegTextToImage
 from .heads_lclipseg import OPEN_GUIDANCES, LClipSegHead, head_class
 from .loading_lclipseg import LClipSegLoadable
-from .loss_lclipseg import draw_phase, segmentation_loss
+from .loss_lclipseg import PixelLoss, cross_entropy, draw_phase, segmentation_loss
 from .outputs_lclipseg import LClipSegSemanticSegmenterOutput, record_fusion
 from .padding_lclipseg import make_padding_traceable
 from .vocabulary_lclipseg import LClipSegVocabulary, some
@@ -75,6 +75,8 @@ class LClipSegForSemanticSegmentation(LClipSegVocabulary, LClipSegPreTrainedMode
 
     # Whether the loss of a training step takes one pixel of every 4x4 cell, or all of them as in eval mode.
     samples_loss: bool = True
+    # What the loss sums over the pixels; a training may put another one in its place.
+    pixel_loss: PixelLoss = staticmethod(cross_entropy)
 
     head: LClipSegHead
     text_model: CLIPTextModelWithProjection | None
@@ -295,6 +297,7 @@ class LClipSegForSemanticSegmentation(LClipSegVocabulary, LClipSegPreTrainedMode
             auxiliary_loss_weight=self.config.auxiliary_loss_weight,
             phase=phase,
             class_mask=class_mask,
+            pixel_loss=self.pixel_loss,
         )
 
     def _check_backbone_strides(self):

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from lclipseg.console import arguments
 from lclipseg.console.errors import InputError
+from lclipseg.console.frame import without_bars_of_libraries
 from lclipseg.prediction.arguments import SegmentArguments
 
 if TYPE_CHECKING:
@@ -86,7 +87,8 @@ def train(
     argv = ([] if recipe is None else [str(recipe)]) + _argv(given)
     groups = _checked(lambda: command.parse(argv))
     _show_progress()
-    command.main(*groups)
+    with without_bars_of_libraries():
+        command.main(*groups)
     return Path(out) / "best"
 
 
@@ -116,7 +118,8 @@ def segment(
     given = {"model": model, "classes": ", ".join(map(str, names)) or None, **options}
     (args,) = _checked(lambda: arguments.parse("", SegmentArguments, argv=_argv(given)))
     wanted = None if classes is None else tuple(classes.split(",") if isinstance(classes, str) else classes)
-    network, image_processor = _loaded(args.model, args.revision, wanted, args.bank, _stamp(args.model))
+    with without_bars_of_libraries():
+        network, image_processor = _loaded(args.model, args.revision, wanted, args.bank, _stamp(args.model))
 
     from lclipseg.prediction.segment import segment_images
     from modeling_lclipseg.inputs_lclipseg import open_image, to_rgb_image

@@ -1,6 +1,7 @@
 """Training and segmenting by a call each: the options are those of the command line, and as strictly checked."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from accelerate.state import AcceleratorState
 from PIL import Image
 from tiny_model import NAMES, tiny_model
 from tiny_run import make_workspace
+from transformers.utils.logging import enable_progress_bar, is_progress_bar_enabled
 
 import lclipseg
 from lclipseg.console.errors import InputError
@@ -127,3 +129,10 @@ def test_segmenting_refuses_what_the_command_line_refuses(options, said, checkpo
 def test_name_that_there_is_not_is_an_attribute_error():
     with pytest.raises(AttributeError, match="'segmnt'"):
         lclipseg.segmnt  # noqa: B018
+
+
+def test_no_bar_of_a_library_is_shown_and_those_of_the_program_come_back(checkpoint, photo, tmp_path, capsys):
+    enable_progress_bar()
+    lclipseg.segment(photo, model=shutil.copytree(checkpoint, tmp_path / "not_loaded_yet"))
+    assert "Loading weights" not in capsys.readouterr().err
+    assert is_progress_bar_enabled()

@@ -41,7 +41,8 @@ def write_source(folder: Path) -> Path:
 
 
 def check(source: Path | str, *arguments: str) -> DataReport:
-    return check_data(*parse([str(source), "--workers", "1", *arguments]))
+    (only,), args = parse([str(source), "--workers", "1", *arguments])
+    return check_data(only, args)
 
 
 def found(report: DataReport) -> dict[str, int]:

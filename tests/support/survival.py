@@ -17,6 +17,8 @@ WAYS = {
     "workers": ("--num_workers", "2"),
     "accumulated": ("--accumulation_steps", "2", "--epochs", "8"),
     "bf16": ("--mixed_precision", "bf16"),
+    "averaged": ("--ema", "0.9", "--vectors", "learned"),
+    "weighted": ("--dice", "1", "--class_weights", "inverse_sqrt", "--repeat_rare", "0.9"),
 }
 
 
@@ -35,7 +37,8 @@ def assert_same_run(one: Path, other: Path) -> None:
     assert (one / "metrics.jsonl").read_text() == (other / "metrics.jsonl").read_text()
     for name in ("best", "last"):
         assert checksums(one / name) == checksums(other / name)
-    assert {path.name for path in other.iterdir()} == {"best", "first_batch.jpg", "last", "metrics.jsonl", "run.json"}
+    files = {"best", "first_batch.jpg", "last", "metrics.jsonl", "predictions.jpg", "run.json"}
+    assert {path.name for path in other.iterdir()} == files
 
 
 def kill_at(step: int) -> Callable[[Progress], None]:

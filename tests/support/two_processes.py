@@ -31,7 +31,7 @@ from lclipseg.training.state import TrainingState
 from modeling_lclipseg import LClipSegForSemanticSegmentation, LClipSegImageProcessor
 
 # One image a process: what one process with two takes. Normalisation would tell them apart, so it is frozen.
-TRAINING = ("--epochs", "3", "--batch_norm", "frozen", "--eval_every", "1.5")
+TRAINING = ("--epochs", "3", "--batch_norm", "frozen", "--eval_every", "1.5", "--ema", "0.5")
 
 
 def train(workspace: Path, output: Path) -> None:

@@ -78,5 +78,5 @@ def test_what_several_sets_do_not_go_with_is_an_input_error(workspace, tmp_path,
 
 def test_two_sets_of_one_name_are_refused(workspace, tmp_path):
     (tmp_path / "data").symlink_to(workspace / "other")
-    with pytest.raises(InputError, match="--data names two sets 'data'"):
+    with pytest.raises(InputError, match="two data sets are called 'data'"):
         run(workspace, tmp_path / "run", "--data", str(workspace / "data"), str(tmp_path / "data"))

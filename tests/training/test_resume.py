@@ -1,10 +1,9 @@
-"""Going on with a run, from its folder alone and for longer; ending one early; what lies in its folder."""
+"""Going on with a run, from its folder alone and for longer; ending one early."""
 
 import json
 
 import pytest
 from accelerate.state import AcceleratorState
-from PIL import Image
 from tiny_run import run
 from transformers import AutoModelForSemanticSegmentation
 
@@ -59,9 +58,3 @@ def test_run_ends_when_validations_get_no_better(workspace, tmp_path):
     progress = json.loads((tmp_path / "run" / "last" / "progress.json").read_text())
     assert progress["ended_early"] and progress["step"] == 6  # the second validation is no better than the first
     resume(tmp_path / "run")  # nothing is left to do
-
-
-def test_first_batch_can_be_looked_at(workspace, tmp_path):
-    run(workspace, tmp_path / "run", "--epochs", "0.4")
-    with Image.open(tmp_path / "run" / "first_batch.jpg") as sheet:
-        assert sheet.size == (2 * 2 * 32, 32)  # two crops of 32, each beside its mask

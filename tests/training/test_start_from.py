@@ -1,23 +1,28 @@
 """Training that begins with a checkpoint: its weights, with the data's classes, or with another head."""
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from tiny_model import save_checkpoint, tiny_model
 from tiny_run import run
 from transformers import AutoModelForSemanticSegmentation
 
 from lclipseg.console.errors import InputError
 from lclipseg.data.class_list import ClassList
+from lclipseg.networks.class_embeddings import EVERYDAY_WORDS
 from lclipseg.training.arguments import ModelArguments
 from lclipseg.training.start import Start, begin
 from modeling_lclipseg import WordBank
 
 
-def start(source: Path, *names: str, shortest_edge: int | None = None, **options) -> Start:
-    classes = ClassList(names, tuple((name,) for name in names))
+def start(
+    source: Path, *names: str, shortest_edge: int | None = None, prompts: dict | None = None, **options
+) -> Start:
+    classes = ClassList(names, tuple(tuple((prompts or {}).get(name, [name])) for name in names))
     return begin(ModelArguments(start_from=str(source), **options), classes, set(names), shortest_edge, seed=0)
 
 
@@ -149,3 +154,86 @@ def test_bank_of_another_tower_is_refused(centred, tmp_path):
     WordBank(("sky", "road"), torch.eye(32)[2:4], "another/tower").save(tmp_path / "other.safetensors")
     with pytest.raises(InputError, match=r"other\.safetensors.*do not come from this checkpoint's text tower"):
         start(centred, "sky", "road", bank=str(tmp_path / "other.safetensors"))
+
+
+# ------------------------------------------------------------------------------------------------ words that ship here
+
+TOWER = {"class_embed_dim": 512, "text_model_name_or_path": "openai/clip-vit-base-patch16"}
+
+
+@pytest.fixture(scope="module")
+def shipped() -> WordBank:
+    return WordBank.load(EVERYDAY_WORDS)
+
+
+@pytest.fixture(scope="module")
+def everyday(tmp_path_factory, shipped) -> Path:
+    """A checkpoint of the tower of the words that ship here, whose "sky" has left its word."""
+    model = tiny_model(**TOWER).set_class_center(shipped.embeddings)
+    model.set_classes(["sky", "sign symbol"], shipped.lookup(["clouds", "traffic sign"])).remember_classes()
+    return save_checkpoint(tmp_path_factory.mktemp("everyday"), model)
+
+
+@pytest.mark.parametrize(
+    ("name", "prompt", "expected"),
+    [
+        ("cat", ["cat"], "cat"),
+        ("sky", ["sky"], "clouds"),  # the checkpoint's own comes before the bank's
+        ("pet", ["cat", "dog"], ("cat", "dog")),
+        ("heaven", ["sky", "fog"], "clouds"),  # as the checkpoint alone would have it
+        ("sign symbol", ["pictogram"], "traffic sign"),  # its name is a class of the checkpoint
+        ("sign symbol", ["sky"], "clouds"),  # but its prompt comes first
+    ],
+)
+def test_checkpoint_of_that_tower_takes_a_word_it_lacks_from_them(everyday, shipped, name, prompt, expected, caplog):
+    begun = start(everyday, name, prompts={name: prompt})
+    vector = shipped.lookup([expected] if isinstance(expected, str) else expected).mean(0)
+    torch.testing.assert_close(begun.model.class_embeddings[0], torch.nn.functional.normalize(vector, dim=0))
+    assert begun.origin["word_bank"]["file"] == "vitb16.safetensors"
+    assert "no vector" not in caplog.text
+
+
+def test_word_that_none_of_them_has_is_learned_from_the_words_inside_it(everyday, shipped, caplog):
+    model = start(everyday, "left mirror").model
+    assert "no vector is known for 'left mirror'" in caplog.text and model.class_embeddings.requires_grad
+    assert model.class_embeddings[0] @ shipped.lookup(["mirror"])[0] > 0.9
+
+
+@pytest.mark.parametrize("other", ["name", "vectors", "option"])
+def test_checkpoint_of_another_tower_does_not_take_them(everyday, tmp_path, other):
+    model = AutoModelForSemanticSegmentation.from_pretrained(everyday)
+    if other == "name":
+        model.config.text_model_name_or_path = "another/tower"
+    elif other == "vectors":
+        model.set_class_center(torch.eye(512)[:1])
+    save_checkpoint(tmp_path / "other", model)
+    begun = start(tmp_path / "other", "cat", text_model="another/tower" if other == "option" else None)
+    assert begun.origin["word_bank"] is None and begun.model.class_embeddings.requires_grad
+
+
+def test_name_of_a_class_of_the_checkpoint_comes_after_the_words_of_a_bank(trained, workspace):
+    begun = start(
+        trained, "sky", "road", prompts={"sky": ["heaven"], "road": ["car"]}, bank=str(workspace / "bank.safetensors")
+    )
+    expected = WordBank.load(workspace / "bank.safetensors").lookup(["sky", "car"])
+    torch.testing.assert_close(begun.model.class_embeddings, expected)
+
+
+def test_preset_of_that_tower_takes_them_if_they_are_all_there(workspace, shipped):
+    preset = ModelArguments(model=str(workspace / "tiny.yaml"))
+    begun = begin(preset, ClassList(("sky", "pet"), (("sky",), ("cat", "dog"))), set(), None, seed=0)
+    torch.testing.assert_close(begun.model.class_embeddings[0], shipped.lookup(["sky"])[0])
+    torch.testing.assert_close(begun.model.class_center, shipped.center)
+    assert begun.model.config.text_model_name_or_path == TOWER["text_model_name_or_path"]
+    assert len(begun.origin["word_bank"]["sha256"]) == 64
+
+
+def test_preset_asks_the_tower_where_one_word_is_not_there(workspace):
+    preset = ModelArguments(model=str(workspace / "tiny.yaml"))
+    with pytest.raises(InputError, match=r"clip-vit-base-patch16.*--bank"):
+        begin(preset, ClassList(("sky", "zebu"), (("sky",), ("zebu",))), set(), None, seed=0)
+
+
+def test_run_says_which_bank_was_used(workspace, trained):
+    record = json.loads((trained / "run.json").read_text())["word_bank"]
+    assert record["file"] == str(workspace / "bank.safetensors") and len(record["sha256"]) == 64

@@ -1,11 +1,16 @@
 """Look for everything that is wrong with a data set before training on it, and say what is in it.
 
     lclipseg check-data my_folder --out report
+    lclipseg check-data A B C
 
 Takes what `lclipseg train` takes: a folder, a parquet or zip file, the name of a Hub data set. Lists all problems with
 their nearest fixes: missing, unreadable and unequal pairs, ids that are no class, lossy masks, images without labels,
 images that are in several splits, classes that a split lacks. The exit status is 0 if the data can be used (warnings
 are none), 1 if it has errors, 2 if there is nothing to check. --out writes data_check.md and data_check.json.
+
+Of several sources, or of a recipe that names several, it also says what one run on all of them shares: classes of the
+same words, which are one, and what each set calls them; classes that share only some of their words; names that stand
+for other words in another set. --out then has a folder for each, and mix.md and mix.json.
 """
 
 import sys
@@ -17,15 +22,15 @@ from lclipseg.data.arguments import CheckArguments
 INTERRUPTED = 130  # as shells have it
 
 
-def parse(argv: list[str] | None = None) -> tuple[str, CheckArguments]:
-    description = "A folder, a parquet or zip file, or the name of a Hub data set."
-    return arguments.parse_subject(__doc__, CheckArguments, "source", description, argv=argv)
+def parse(argv: list[str] | None = None) -> tuple[list[str], CheckArguments]:
+    description = "Folders, parquet or zip files, or names of Hub data sets; or one recipe, RECIPE.yaml."
+    return arguments.parse_subject(__doc__, CheckArguments, "sources", description, nargs="+", argv=argv)
 
 
-def main(source: str, args: CheckArguments) -> int:
-    from lclipseg.data.check.check import check_data  # when the arguments are known to be right
+def main(sources: list[str], args: CheckArguments) -> int:
+    from lclipseg.data.check.mix import check_sources  # when the arguments are known to be right
 
-    return 1 if check_data(source, args).errors else 0
+    return 1 if check_sources(sources, args) else 0
 
 
 def _status() -> int:

@@ -3,7 +3,8 @@
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from lclipseg.console.errors import InputError, printable
 from lclipseg.console.extras import missing_library
@@ -42,6 +43,20 @@ def _hide_progress_of_libraries() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     if transformers := sys.modules.get("transformers"):
         transformers.logging.disable_progress_bar()
+
+
+@contextmanager
+def without_bars_of_libraries() -> Iterator[None]:
+    """The same for a while, for a program of somebody else's; imports transformers."""
+    from transformers.utils import logging as library
+
+    was_enabled = library.is_progress_bar_enabled()
+    library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            library.enable_progress_bar()
 
 
 def _own_message(error: InputError) -> str:

@@ -11,8 +11,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import BatchSampler
 from torchvision import tv_tensors
@@ -21,7 +23,7 @@ from torchvision.transforms import v2
 from lclipseg.console.errors import InputError
 from lclipseg.data.class_list import IGNORE_INDEX, ClassList
 from lclipseg.data.labelled import SegmentationData, UnreadableError
-from lclipseg.data.samples import PositionSampler, Samples, mix
+from lclipseg.data.samples import PositionSampler, Repeats, Samples, mix
 from modeling_lclipseg.class_embeddings_lclipseg import fold_name
 
 
@@ -71,13 +73,28 @@ class MixedClasses:
         return cls(ClassList(tuple(joined), tuple(prompts)), tuple(rows))
 
 
+def set_names(sources: Sequence[str]) -> tuple[str, ...]:
+    """
+    What the sets of a mix are called: the last part of each one's path.
+
+    Raises:
+        [`InputError`]: two have the same.
+    """
+    names = [Path(source).stem for source in sources]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise InputError(f"two data sets are called {repeated[0]!r}; they could not be told apart. Rename one.")
+    return tuple(names)
+
+
 class MixedSamples(Samples):
     """
     Samples of several data sets, in shares. Besides those of [`Samples`] an item has a `class_mask` (K,), true for the
     classes of its image's own data set; `labels` are ids of the joint list.
 
     An epoch has as many samples as there are images in all; a set with a larger share than its images has them more
-    often. After every epoch each image of a set has come equally often, give or take once.
+    often. After every epoch each image of a set has come equally often, give or take once, or as often as `repeats`
+    says.
 
     Args:
         data (sequence of [`SegmentationData`]): The data sets.
@@ -85,6 +102,7 @@ class MixedSamples(Samples):
         weights (sequence of `float`, *optional*): How often an image of each set is drawn, in any unit. By default by
             the square root of the number of its images, so that small sets are seen and large ones still count.
         transform, seed, device: see [`TrainingSamples`].
+        repeats (sequence of [`Repeats`], *optional*): For each set, see [`TrainingSamples`].
 
     Raises:
         [`InputError`]: a set without images, or weights of another number or not above 0.
@@ -98,6 +116,7 @@ class MixedSamples(Samples):
         seed: int,
         device: torch.device | None = None,
         weights: Sequence[float] | None = None,
+        repeats: Sequence[Repeats] | None = None,
     ):
         super().__init__(transform, seed, device)
         empty = [index for index, one in enumerate(data) if not len(one)]
@@ -107,6 +126,7 @@ class MixedSamples(Samples):
         if len(shares) != len(data) or min(shares) <= 0:
             raise InputError(f"--data_weights is {shares}; give one number above 0 for each of {len(data)} data sets")
         self.data = list(data)
+        self.repeats = repeats
         total = sum(len(one) for one in data)
         # How many samples of each set an epoch has, and in which slots of it they are.
         self.counts = [max(1, round(total * share / sum(shares))) for share in shares]
@@ -130,12 +150,21 @@ class MixedSamples(Samples):
         positions = PositionSampler(len(self._slots), self.seed, start * size * num_processes)
         return islice(BatchSampler(positions, size, drop_last=True), process, None, num_processes)
 
+    def draws(self) -> list[np.ndarray]:
+        """For each data set how often an epoch has each of its images (N), in the mean over epochs."""
+        return [
+            (np.ones(len(data)) if self.repeats is None else self.repeats[index].mean_draws()) * (count / len(data))
+            for index, (data, count) in enumerate(zip(self.data, self.counts, strict=True))
+        ]
+
     def image_at(self, position: int) -> tuple[int, int]:
         """Data set and index of the image at a position of the run."""
         epoch, slot = divmod(position, len(self._slots))
         index, visit = self._slots[slot]
         repetition, place = divmod(epoch * self.counts[index] + visit, len(self.data[index]))
-        return index, _order(len(self.data[index]), mix(mix(self.seed, index + 1), repetition))[place]
+        seed = mix(mix(self.seed, index + 1), repetition)
+        image = _order(len(self.data[index]), seed)[place]
+        return index, image if self.repeats is None else int(self.repeats[index].draw(seed)[image])
 
     def __getitem__(self, position: int) -> dict[str, Any]:
         index, image = self.image_at(position)

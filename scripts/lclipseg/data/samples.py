@@ -6,7 +6,8 @@ empty one without a labelled pixel, which counts in no loss, and its sample says
 """
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from itertools import islice
 from typing import Any
 
@@ -90,18 +91,28 @@ class Samples(Dataset):
 
 class TrainingSamples(Samples):
     """
-    Samples of a data set that can be indexed. Position `p` is image `p % len(data)`.
+    Samples of a data set that can be indexed. Position `p` is image `p % len(data)` or, with repeats, the image that
+    [`Repeats`] has there.
 
     Args:
         data ([`SegmentationData`]): Where images and masks come from.
         transform, seed: see [`Samples`].
         device (`torch.device`, *optional*): Where to keep all decoded images, four bytes a pixel, and augment them.
             By default each is read again, and augmented on the CPU. A GPU rounds resized images differently.
+        repeats ([`Repeats`], *optional*): How often each image is drawn; equally by default.
     """
 
-    def __init__(self, data: SegmentationData, transform: v2.Transform, seed: int, device: torch.device | None = None):
+    def __init__(
+        self,
+        data: SegmentationData,
+        transform: v2.Transform,
+        seed: int,
+        device: torch.device | None = None,
+        repeats: "Repeats | None" = None,
+    ):
         super().__init__(transform, seed, device)
         self.data = data
+        self.repeats = repeats
         self._kept: dict[int, tuple[tv_tensors.Image, tv_tensors.Mask]] = {}
 
     @property
@@ -112,9 +123,18 @@ class TrainingSamples(Samples):
         positions = PositionSampler(len(self.data), self.seed, start * size * num_processes)
         return islice(BatchSampler(positions, size, drop_last=True), process, None, num_processes)
 
+    def draws(self) -> list[np.ndarray]:
+        """How often an epoch has each image (N), in the mean over epochs."""
+        return [np.ones(len(self.data)) if self.repeats is None else self.repeats.mean_draws()]
+
+    def image_at(self, position: int) -> int:
+        """Index of the image at a position of the run."""
+        epoch, slot = divmod(position, len(self.data))
+        return slot if self.repeats is None else int(self.repeats.draw(mix(self.seed, epoch))[slot])
+
     def __getitem__(self, position: int) -> dict[str, Any]:
         try:
-            image = self._image(position % len(self.data))
+            image = self._image(self.image_at(position))
         except UnreadableError as error:
             return self._empty(position, error)
         return self._augmented(*image, position)
@@ -150,6 +170,51 @@ class PositionSampler(Sampler[int]):
             for index in torch.randperm(self.num_images, generator=generator).tolist()[taken:]:
                 yield repetition * self.num_images + index
             repetition, taken = repetition + 1, 0
+
+
+class Repeats:
+    """
+    How often each image of a data set is drawn.
+
+    Args:
+        factors (sequence of `float`): For each image, in any unit.
+    """
+
+    def __init__(self, factors: Sequence[float]):
+        self.factors = np.asarray(factors, dtype=np.float64)
+        self.ends = self.factors.cumsum()
+
+    @classmethod
+    def by_rarest_class(cls, present: torch.Tensor, threshold: float) -> "Repeats":
+        """
+        For a class in a share f of the images max(1, sqrt(t / f)), and for an image the largest of its classes: repeat
+        factor sampling of LVIS (arXiv 1908.03195).
+
+        Args:
+            present (`torch.Tensor` of shape `(num_images, num_classes)`): Which image has which class, bool.
+            threshold (`float`): t, the share of images below which a class is rare, 0 to 1.
+        """
+        shares = present.double().mean(0).clamp(min=1 / max(1, len(present)))
+        factors = (threshold / shares).sqrt().clamp(min=1)  # (num_classes)
+        return cls((present * factors).amax(1).clamp(min=1).tolist())
+
+    def mean_draws(self) -> np.ndarray:
+        """How often [`draw`] has each image (n), in the mean over seeds."""
+        return self.factors * (len(self.factors) / self.factors.sum())
+
+    def draw(self, seed: int) -> np.ndarray:
+        """
+        Indices (n) of as many images as there are, ascending: image i comes n * r_i / (sum of r) times, rounded up or
+        down, and by that number in the mean over seeds (systematic sampling).
+        """
+        return _drawn(self, seed)
+
+
+@lru_cache(maxsize=64)
+def _drawn(repeats: Repeats, seed: int) -> np.ndarray:
+    count = len(repeats.ends)
+    places = (np.arange(count) + np.random.default_rng(seed).random()) * (repeats.ends[-1] / count)
+    return np.searchsorted(repeats.ends, places, side="right").clip(max=count - 1)
 
 
 def mix(seed: int, number: int) -> int:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from lclipseg.console.errors import InputError
 from lclipseg.console.paths import configuration
-from modeling_lclipseg import LClipSegVocabulary, WordBank
+from modeling_lclipseg import LClipSegConfig, LClipSegVocabulary, WordBank
 from modeling_lclipseg.class_embeddings_lclipseg import check_class_names, fold_name
 from modeling_lclipseg.vocabulary_lclipseg import Prompts
 
@@ -68,17 +68,23 @@ def everyday_words(model: LClipSegVocabulary) -> WordBank | None:
     Returns:
         [`WordBank`], or `None` where the checkpoint's text tower or its sentence is another one than theirs.
     """
-    bank, config = _everyday_bank(), model.config
-    is_same = _last_part(config.text_model_name_or_path) == _last_part(bank.text_model)
-    if (
-        not is_same
-        or tuple(config.prompt_templates) != bank.prompt_templates
-        or config.class_embed_dim != bank.embeddings.shape[1]
-    ):
+    bank = everyday_bank(model.config)
+    if bank is None:
         return None
-    own = {fold_name(name) for name in (*config.class_names, *model.trained_classes()[0])}
+    own = {fold_name(name) for name in (*model.config.class_names, *model.trained_classes()[0])}
     rows = [row for row, word in enumerate(bank.names) if fold_name(word) not in own]
     return WordBank(tuple(bank.names[row] for row in rows), bank.embeddings[rows], bank.text_model)
+
+
+def everyday_bank(config: LClipSegConfig) -> WordBank | None:
+    """The words that ship here; `None` where a configuration's text tower or its sentence is another than theirs."""
+    bank = _everyday_bank()
+    is_same = (
+        _last_part(config.text_model_name_or_path) == _last_part(bank.text_model)
+        and tuple(config.prompt_templates) == bank.prompt_templates
+        and config.class_embed_dim == bank.embeddings.shape[1]
+    )
+    return bank if is_same else None
 
 
 @functools.cache

@@ -51,7 +51,10 @@ class ModelArguments:
     )
     bank: str | None = field(
         default=None,
-        metadata={"help": "Word bank with the classes' vectors: FILE.safetensors or FILE.safetensors#key."},
+        metadata={
+            "help": "Word bank with the classes' vectors: FILE.safetensors or FILE.safetensors#key. Default: those "
+            "that ship here, if they are of the text tower and, with --model, hold all words of the classes."
+        },
     )
     text_model: str | None = field(
         default=None,
@@ -151,6 +154,13 @@ class DataArguments:
             "are seen more often."
         },
     )
+    repeat_rare: float = field(
+        default=0.0,
+        metadata={
+            "help": "Share of the images below which a class is rare: the rarer its rarest class, the more often an "
+            "image is drawn. The masks are read once before. 0: all alike."
+        },
+    )
     flip: bool = field(
         default=True,
         metadata={"help": "Flip half of the crops left to right; false where left and right are classes."},
@@ -188,7 +198,9 @@ class DataArguments:
         _check(self, lambda value: 0 <= value <= 1, "a share from 0 to 1", "max_unreadable")
         _check(self, lambda value: 0 < value <= 1, "a share above 0, 1 at most", "max_class_share")
         _check(self, lambda value: value >= 0, "0 or more", "num_workers")
-        _check(self, lambda value: 0 <= value <= 1, "a share from 0 to 1", "colour_jitter", "class_centred")
+        _check(
+            self, lambda value: 0 <= value <= 1, "a share from 0 to 1", "colour_jitter", "class_centred", "repeat_rare"
+        )
         _check(self, lambda value: 0 <= value <= 0.5, "0 to 0.5", "hue_jitter")
         _check(self, lambda value: value is None or value >= 0, "0 or more", "shortest_edge")
         _check(self, lambda value: value is None or value > 0, "above 0", "images_per_epoch", "max_images")
@@ -243,11 +255,29 @@ class RunArguments:
             "or all, which takes longer the more classes there are."
         },
     )
+    dice: float = field(
+        default=0.0,
+        metadata={"help": "Weight of a soft Dice loss over the classes of a batch, beside the cross-entropy."},
+    )
+    class_weights: Literal["none", "inverse_sqrt"] = field(
+        default="none",
+        metadata={
+            "help": "Weights of the classes in the cross-entropy: one over the square root of their pixels in the "
+            "training masks, which are counted first."
+        },
+    )
     batch_norm: Literal["synced", "frozen"] = field(
         default="synced",
         metadata={
             "help": "Statistics of the batches of all processes (on CPUs: of each), or those the run begins with: "
             "a new head then does not normalise."
+        },
+    )
+    ema: float = field(
+        default=0.0,
+        metadata={
+            "help": "Decay of an exponential moving average of the weights, such as 0.999, less in the first steps; "
+            "the average is what is validated and kept. 0: none."
         },
     )
     mixed_precision: Literal["no", "fp16", "bf16"] | None = field(
@@ -276,7 +306,17 @@ class RunArguments:
     def __post_init__(self):
         positive = ("epochs", "batch_size", "accumulation_steps", "learning_rate", "max_grad_norm", "max_loss")
         _check(self, lambda value: value > 0, "above 0", *positive, "eval_every")
-        _check(self, lambda value: value >= 0, "0 or more", "weight_decay", "backbone_lr_scale", "power", "save_every")
+        _check(
+            self,
+            lambda value: value >= 0,
+            "0 or more",
+            "weight_decay",
+            "backbone_lr_scale",
+            "power",
+            "save_every",
+            "dice",
+        )
         _check(self, lambda value: value is None or value >= 0, "0 or more", "warmup_steps")
         _check(self, lambda value: value is None or value > 0, "above 0", "steps", "patience")
         _check(self, lambda value: 0 <= value < 2**32, "0 to 4294967295", "seed")
+        _check(self, lambda value: 0 <= value < 1, "0, or a decay below 1, such as 0.999", "ema")

@@ -22,7 +22,8 @@ logger = logging.getLogger("lclipseg")
 
 OF_LENGTH = ("epochs", "steps")  # a resumed run may be longer: its rate follows the new length from where it stands
 OF_DATA = ("images", "data_fingerprint")  # of a description: what may be accepted as changed
-METRICS_FILE, PROGRESS_FILE, FIRST_BATCH_FILE = "metrics.jsonl", "progress.json", "first_batch.jpg"
+METRICS_FILE, PROGRESS_FILE = "metrics.jsonl", "progress.json"
+FIRST_BATCH_FILE, PREDICTIONS_FILE = "first_batch.jpg", "predictions.jpg"
 CHECKSUMS_FILE, STATE_FOLDER = "sha256.json", "training_state"
 # What a resumed run may be told differently: paths, machine and reporting.
 MAY_CHANGE = frozenset(
@@ -36,11 +37,12 @@ MAY_CHANGE = frozenset(
         "resume",
         "data",
         "bank",
+        "word_bank",
         "text_model",
         "backbone_weights",
     }
     | {"cache", "cache_on_device", "num_workers", "trackers", "eval_every", "save_every", "expected_processes"}
-    | {"max_unreadable", "mixed_precision", "distributed_type", "accept_changed_data"}
+    | {"weights_of_classes", "max_unreadable", "mixed_precision", "distributed_type", "accept_changed_data"}
 )
 
 
@@ -74,8 +76,9 @@ class Progress:
 
 class RunFolder:
     """
-    Everything of a run in one folder: `run.json`, `metrics.jsonl`, `first_batch.jpg`, `last/` (with `training_state/`,
-    for resuming) and `best/`. Both hold a loadable model and image processor, and the SHA-256 of every file in them.
+    Everything of a run in one folder: `run.json`, `metrics.jsonl`, `first_batch.jpg`, `predictions.jpg`, `last/` (with
+    `training_state/`, for resuming) and `best/`. Both hold a loadable model and image processor, and the SHA-256 of
+    every file in them.
     """
 
     def __init__(self, path: str | Path):
@@ -157,12 +160,15 @@ class RunFolder:
             ) from error
         return dict(content)
 
-    def check_space(self, model: torch.nn.Module) -> None:
-        """Refuse to begin where the two checkpoints, and a new one beside them, will not fit; what is there counts."""
+    def check_space(self, model: torch.nn.Module, is_averaged: bool = False) -> None:
+        """
+        Refuse to begin where the two checkpoints, and a new one beside them, will not fit; what is there counts. Where
+        the weights are averaged, `last` and a new one have them twice.
+        """
         weights = sum(tensor.nbytes for tensor in model.state_dict().values())
         moments = 2 * sum(parameter.nbytes for parameter in model.parameters() if parameter.requires_grad)
         there = sum(path.stat().st_size for name in ("best", "last") for path in (self.path / name).rglob("*"))
-        needed, free = 3 * weights + 2 * moments - there, shutil.disk_usage(self.path).free
+        needed, free = (5 if is_averaged else 3) * weights + 2 * moments - there, shutil.disk_usage(self.path).free
         if free < needed:
             raise InputError(
                 f"--output_dir {self.path} has {free / 1e6:,.0f} MB left, but the checkpoints of this run need "

@@ -5,8 +5,8 @@ import logging
 import os
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -23,9 +23,10 @@ from lclipseg.prediction.evaluate import evaluate_model
 from lclipseg.prediction.metrics import SegmentationScores
 from lclipseg.prediction.several import SeveralScores
 from lclipseg.training.arguments import DataArguments, ModelArguments, RunArguments
-from lclipseg.training.contact_sheet import draw_samples
-from lclipseg.training.folder import FIRST_BATCH_FILE, Progress, RunFolder
+from lclipseg.training.contact_sheet import ContactSheets, draw_predictions, draw_samples
+from lclipseg.training.folder import FIRST_BATCH_FILE, PREDICTIONS_FILE, Progress, RunFolder
 from lclipseg.training.loop import Intervals, TrainingRun
+from lclipseg.training.losses import TrainingLoss, inverse_sqrt_weights
 from lclipseg.training.signals import StopRequest
 from lclipseg.training.sources import RunData
 from lclipseg.training.start import DEFAULT_SHORTEST_EDGE, Start, begin
@@ -60,7 +61,7 @@ def train(
     words = {fold_name(word) for one in data.all_classes for of_one in (one.names, *one.prompts) for word in of_one}
     start = begin(model_arguments, data.classes, words, data_arguments.shortest_edge, run_arguments.seed)
     start.model.samples_loss = run_arguments.loss_pixels == "sixteenth"
-    folder.check_space(start.model)
+    folder.check_space(start.model, is_averaged=run_arguments.ema > 0)
     if run_arguments.channels_last:
         start.model.to(memory_format=torch.channels_last)  # type: ignore[call-arg]
     if len(data.train) > 1 and not start.model.open_vocabulary:
@@ -71,12 +72,20 @@ def train(
     transform = _transform(data_arguments, start)
     samples = data.samples(data_arguments, transform, run_arguments.seed, accelerator.device)
     schedule, steps_per_epoch = _schedule(run_arguments, samples, accelerator.num_processes)
+    class_weights = None
+    if run_arguments.class_weights == "inverse_sqrt":
+        class_weights = inverse_sqrt_weights(
+            data.class_pixels(data_arguments, cast(TrainingSamples | MixedSamples, samples))
+        )
+    if run_arguments.dice or class_weights is not None:
+        start.model.pixel_loss = TrainingLoss(run_arguments.dice, class_weights)
     training = Training(
         accelerator, start.model, samples, schedule, data_arguments.num_workers, data_arguments.max_unreadable
     )
     description = {
         **_description(model_arguments, data_arguments, run_arguments, start),
         **data.description(samples.images_per_epoch),
+        "weights_of_classes": class_weights,
         "steps": schedule.steps,
         "precision": accelerator.mixed_precision,
         "processes": accelerator.num_processes,
@@ -102,9 +111,16 @@ def train(
     plain = {name: value for name, value in description["arguments"].items() if isinstance(value, (int, float, str))}
     accelerator.init_trackers("lclipseg", plain, {"tensorboard": {"purge_step": progress.step + 1}})
 
+    sheets = ContactSheets(folder.path, accelerator)
+
     def validate() -> SegmentationScores | SeveralScores:
         model = cast(LClipSegForSemanticSegmentation, training.state.whole_model())
-        return _scores(model, start.image_processor, data, accelerator)
+        scores = _scores(model, start.image_processor, data, accelerator)
+        if accelerator.is_main_process:
+            sheets.keep(
+                PREDICTIONS_FILE, lambda: draw_predictions(model, start.image_processor, data), step=progress.step
+            )
+        return scores
 
     intervals = Intervals(
         max(1, round(run_arguments.eval_every * steps_per_epoch)), round(run_arguments.save_every * steps_per_epoch)
@@ -113,9 +129,8 @@ def train(
         training, folder, start.image_processor, progress, intervals, validate, run_arguments.patience, on_step
     )
     if accelerator.is_main_process and progress.step == 0 and isinstance(samples, TrainingSamples | MixedSamples):
-        with suppress(InputError):  # data that cannot be trained on: the training itself says so, to all processes
-            sheet = draw_samples(samples, run_arguments.batch_size, data.classes.id2label, start.image_processor)
-            sheet.save(folder.path / FIRST_BATCH_FILE)
+        draw = partial(draw_samples, samples, run_arguments.batch_size, data.classes.id2label, start.image_processor)
+        sheets.keep(FIRST_BATCH_FILE, draw, step=0)
     with StopRequest() as stop:
         run.go_on(stop)
     accelerator.end_training()
@@ -133,6 +148,11 @@ def _check_together(
     needs_bank = model_arguments.vector_noise or model_arguments.negative_words
     if needs_bank and (model_arguments.bank is None or model_arguments.guidance == "none"):
         raise InputError("--vector_noise and --negative_words need --bank FILE, and a guidance with text.")
+    if data_arguments.streaming and (data_arguments.repeat_rare or run_arguments.class_weights != "none"):
+        raise InputError(
+            "--repeat_rare and --class_weights read the training masks first, which --streaming true has not; leave "
+            "them out."
+        )
     small = run_arguments.batch_size == 1 and max(data_arguments.crop_size) <= 32
     if small and run_arguments.batch_norm != "frozen":
         raise InputError(

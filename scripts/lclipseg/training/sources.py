@@ -1,9 +1,8 @@
 """What a run trains and validates on: one data set, a stream, or several sets at once."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,10 +10,11 @@ from torchvision.transforms import v2
 
 from lclipseg.console.errors import InputError
 from lclipseg.data.class_list import ClassList
+from lclipseg.data.counts import count_pixels
 from lclipseg.data.labelled import SegmentationData
-from lclipseg.data.mix import MixedClasses, MixedSamples
+from lclipseg.data.mix import MixedClasses, MixedSamples, set_names
 from lclipseg.data.open import load_segmentation_data, stream_segmentation_data
-from lclipseg.data.samples import Samples, TrainingSamples
+from lclipseg.data.samples import Repeats, Samples, TrainingSamples
 from lclipseg.data.subset import ClassSubset, ImageSubset, find_classes, load_held_out
 from lclipseg.training.arguments import DataArguments
 
@@ -55,7 +55,7 @@ class RunData:
         if arguments.max_images is not None:
             splits = [(ImageSubset(train, arguments.max_images, seed), held) for train, held in splits]
         return cls(
-            names=_names(arguments.data),
+            names=set_names(arguments.data),
             train=tuple(train for train, _ in splits),
             eval=tuple(held for _, held in splits),
             all_classes=tuple(train.classes for train, _ in opened),
@@ -73,12 +73,12 @@ class RunData:
     def samples(self, arguments: DataArguments, transform: v2.Transform, seed: int, device: torch.device) -> Samples:
         """Augmented training samples."""
         kept = device if arguments.cache_on_device else None
+        repeats = self._repeats(arguments) if arguments.repeat_rare else None
         if len(self.train) > 1:
-            sets = [one for one in self.train if isinstance(one, SegmentationData)]
-            return MixedSamples(sets, self.mixed, transform, seed, kept, arguments.data_weights)
+            return MixedSamples(self._sets(), self.mixed, transform, seed, kept, arguments.data_weights, repeats)
         (only,) = self.train
         if isinstance(only, SegmentationData):
-            return TrainingSamples(only, transform, seed, kept)
+            return TrainingSamples(only, transform, seed, kept, repeats[0] if repeats else None)
         from lclipseg.data.streams import StreamedSamples  # needs `datasets`, as the data did
 
         streamed = StreamedSamples(only, transform, seed, arguments.images_per_epoch)
@@ -88,6 +88,33 @@ class RunData:
                 "--images_per_epoch."
             )
         return streamed
+
+    def class_pixels(self, arguments: DataArguments, samples: TrainingSamples | MixedSamples) -> list[float]:
+        """How many pixels each class has in an epoch of whole images, each as often as `samples` draw it."""
+        pixels = torch.zeros(len(self.classes.names), dtype=torch.float64)
+        for index, often in enumerate(samples.draws()):
+            ids = self.mixed.ids[index] if len(self.train) > 1 else range(len(pixels))
+            of_set = torch.from_numpy(often) @ self._pixels(index, arguments.num_workers).double()
+            pixels.index_add_(0, torch.tensor(list(ids)), of_set)
+        return pixels.tolist()
+
+    def _repeats(self, arguments: DataArguments) -> list[Repeats]:
+        """For each set how often its images are drawn."""
+        counts = [self._pixels(index, arguments.num_workers) for index in range(len(self.train))]
+        return [Repeats.by_rarest_class(of_set > 0, arguments.repeat_rare) for of_set in counts]
+
+    def _pixels(self, index: int, num_workers: int) -> torch.Tensor:
+        """The pixels (N, K) of every class in every image of a set, which is read for it once."""
+        if index not in self._counted:
+            self._counted[index] = count_pixels(self._sets()[index], num_workers)
+        return self._counted[index]
+
+    @cached_property
+    def _counted(self) -> dict[int, torch.Tensor]:
+        return {}
+
+    def _sets(self) -> list[SegmentationData]:
+        return [one for one in self.train if isinstance(one, SegmentationData)]
 
     def description(self, images_per_epoch: int | None) -> dict[str, Any]:
         """
@@ -141,14 +168,6 @@ def _without(arguments: DataArguments, train: Any, held: Any) -> tuple[Any, Any]
         return train, held
     kept = [name for index, name in enumerate(train.classes.names) if index not in left_out]
     return ClassSubset(train, kept), ClassSubset(held, kept)
-
-
-def _names(sources: Sequence[str]) -> tuple[str, ...]:
-    names = [Path(source).stem for source in sources]
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise InputError(f"--data names two sets {repeated[0]!r}; their results could not be told apart. Rename one.")
-    return tuple(names)
 
 
 def _length(data: "SegmentationData | StreamedData") -> int | None:

@@ -17,12 +17,12 @@ from lclipseg.networks import build
 from lclipseg.networks.build import ClassEmbeddings
 from lclipseg.networks.checkpoints import load_model, weights_sha256
 from lclipseg.networks.presets import load_preset
-from lclipseg.networks.words import initial_vectors
-from lclipseg.training.ablations import ablate, control_vectors
+from lclipseg.training.ablations import ablate
 from lclipseg.training.arguments import RUN_FILE, ModelArguments
+from lclipseg.training.start_vectors import FoundVectors, vectors_for_checkpoint, vectors_for_preset
 from lclipseg.training.vector_augmentation import VectorAugmentation
 from modeling_lclipseg import LClipSegForSemanticSegmentation, LClipSegImageProcessor, WordBank
-from modeling_lclipseg.class_embeddings_lclipseg import by_word, check_same_tower, fold_name
+from modeling_lclipseg.class_embeddings_lclipseg import fold_name
 
 logger = logging.getLogger("lclipseg")
 
@@ -36,7 +36,7 @@ class Start:
     Args:
         model ([`LClipSegForSemanticSegmentation`]): With the data's classes.
         image_processor ([`LClipSegImageProcessor`]): The one that belongs to it.
-        origin (`dict`): For the record of the run: the preset, or the checkpoint with its hash.
+        origin (`dict`): For the record of the run: the preset, or the checkpoint with its hash, and the word bank.
         image_size (`int`, *optional*): Height and width that the backbone is built for, in pixels; `None` for any.
     """
 
@@ -82,32 +82,15 @@ def _from_preset(
     fields = build.config_fields(arguments.config)
     guidance = arguments.guidance or "fusion"
     vectors: ClassEmbeddings | None = None
-    learned: Sequence[int] = ()
+    words = FoundVectors()
     if guidance != "none":
-        vectors, learned = _vectors_for_preset(arguments, preset.build_config(**fields), classes, seed)
+        vectors, words = vectors_for_preset(arguments, preset.build_config(**fields), classes, seed)
     weights = arguments.backbone_weights or preset.backbone_weights
     model = build.build_model(preset, {**fields, "guidance": guidance}, classes, vectors, weights)
     edge = DEFAULT_SHORTEST_EDGE if shortest_edge is None else shortest_edge
     processor = build.build_image_processor(preset, edge or None)
-    return Start(model, processor, {"preset": asdict(preset)}, preset.image_size), learned
-
-
-def _vectors_for_preset(
-    arguments: ModelArguments, config: Any, classes: ClassList, seed: int
-) -> tuple[ClassEmbeddings, Sequence[int]]:
-    learned: Sequence[int] = ()
-    if arguments.bank is not None:
-        bank = build.load_bank(arguments.bank, arguments.text_model)
-        lookup = by_word(bank.names, bank.embeddings)
-        found = initial_vectors(classes, lookup, bank.embeddings, seed)
-        learned = found.learned
-        tower = bank.text_model or arguments.text_model
-        vectors = ClassEmbeddings(found.vectors, bank.embeddings, tower, bank.prompt_templates)
-    else:
-        text_model = arguments.text_model or config.text_model_name_or_path
-        vectors = build.vectors_from_tower(classes, str(text_model), config.prompt_templates)
-    vectors = control_vectors(vectors.centred_by(arguments.center), arguments.vectors, seed)
-    return vectors, range(len(classes.names)) if arguments.vectors == "learned" else learned
+    origin = {"preset": asdict(preset), "word_bank": words.bank}
+    return Start(model, processor, origin, preset.image_size), words.learned
 
 
 def _from_checkpoint(
@@ -117,10 +100,10 @@ def _from_checkpoint(
     trained, processor = load_model(source)
     fields = build.config_fields(arguments.config)
     guidance = arguments.guidance or trained.config.guidance
-    learned: Sequence[int] = ()
     vectors = None
+    words = FoundVectors()
     if guidance != "none":
-        vectors, learned = _vectors_for_checkpoint(arguments, trained, classes, seed)
+        vectors, words = vectors_for_checkpoint(arguments, trained, classes, seed)
     if guidance == trained.config.guidance and not fields and trained.open_vocabulary:
         model = trained
     else:
@@ -132,40 +115,12 @@ def _from_checkpoint(
         size = {"shortest_edge": shortest_edge, "longest_edge": 4 * shortest_edge}
         options = {"do_resize": True, "size": size} if shortest_edge else {"do_resize": False}
         processor = type(processor)(**{**processor.to_dict(), **options})
-    preset = _preset_of(Path(source))
-    origin = {"started_from": {"model": source, "weights_sha256": weights_sha256(source)}, "preset": preset}
-    return Start(model, processor, origin, (trained.config.backbone_kwargs or {}).get("img_size")), learned
-
-
-def _vectors_for_checkpoint(
-    arguments: ModelArguments, trained: LClipSegForSemanticSegmentation, classes: ClassList, seed: int
-) -> tuple[torch.Tensor, Sequence[int]]:
-    """The bank's vectors where one is given, else the checkpoint's own; the other words are learned."""
-    if not trained.head.takes_text:
-        raise InputError(
-            f"--start_from {arguments.start_from} has guidance 'none', and thus no text space to put classes into; "
-            "start from a text-guided checkpoint, or train it on as --guidance none"
-        )
-    words, own = trained.trained_classes()
-    words, own = [*trained.config.class_names, *words], torch.cat([trained.class_embeddings.detach().float(), own])
-    vectors = common = own
-    if arguments.bank is not None:
-        bank = build.load_bank(arguments.bank, arguments.text_model)
-        if bank.embeddings.shape[1] != own.shape[1]:
-            raise InputError(
-                f"--bank {arguments.bank} has vectors of width {bank.embeddings.shape[1]}, but --start_from "
-                f"{arguments.start_from} takes {own.shape[1]}; give a bank of its text tower"
-            )
-        try:
-            check_same_tower(bank.embeddings, bank.names, trained.class_center, trained.config.text_model_name_or_path)
-        except ValueError as error:
-            raise InputError(f"--bank {arguments.bank}, --start_from {arguments.start_from}: {error}") from error
-        common = bank.embeddings
-        words, vectors = [*words, *bank.names], torch.cat([own, bank.embeddings])  # what is found last counts
-    found = initial_vectors(classes, by_word(words, vectors), common, seed)
-    given = ClassEmbeddings(found.vectors, None, None, ())
-    controlled = control_vectors(given, arguments.vectors, seed).classes
-    return controlled, range(len(classes.names)) if arguments.vectors == "learned" else found.learned
+    origin = {
+        "started_from": {"model": source, "weights_sha256": weights_sha256(source)},
+        "preset": _preset_of(Path(source)),
+        "word_bank": words.bank,
+    }
+    return Start(model, processor, origin, (trained.config.backbone_kwargs or {}).get("img_size")), words.learned
 
 
 def _rebuilt(

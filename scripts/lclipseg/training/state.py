@@ -1,7 +1,8 @@
 """What a run needs to go on exactly where it stopped, in safetensors and JSON: nothing is unpickled.
 
 The rate and the samples follow from the step, so that besides the weights only the optimiser's moments, the loss scale
-of fp16, the random generators and a stream of data have a state.
+of fp16, the random generators and a stream of data have a state. Where the weights are averaged, the average is what a
+checkpoint has, and the weights themselves are part of what is needed to go on.
 """
 
 import json
@@ -24,8 +25,9 @@ from torch.distributed.tensor import DTensor
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from lclipseg.data.samples import Samples
+from lclipseg.training.average import AveragedWeights
 
-OPTIMIZER_FILE, SCALER_FILE = "optimizer.safetensors", "scaler.json"
+OPTIMIZER_FILE, SCALER_FILE, LATEST_FILE = "optimizer.safetensors", "scaler.json", "latest_weights.safetensors"
 # Whole tensors under the names of their parameters, however the processes share them: for the first process to write,
 # and for every process to compare and take its part of.
 TO_WRITE, TO_READ = StateDictOptions(full_state_dict=True, cpu_offload=True), StateDictOptions(full_state_dict=True)
@@ -41,19 +43,26 @@ class TrainingState:
         model (`nn.Module`): As prepared by the accelerator.
         optimizer (`torch.optim.Optimizer`): The one that the accelerator wrapped.
         samples ([`Samples`]): Where samples come from.
+        average ([`AveragedWeights`], *optional*): What is validated and kept in place of the newest weights.
     """
 
     accelerator: Accelerator
     model: torch.nn.Module
     optimizer: torch.optim.Optimizer
     samples: Samples
+    average: AveragedWeights | None = None
 
     def weights(self) -> dict[str, torch.Tensor]:
-        """The weights as a checkpoint has them, in the first process; nothing in the others."""
-        return cast(dict[str, torch.Tensor], get_model_state_dict(self.model, options=TO_WRITE))
+        """The weights as a checkpoint has them, in the first process at least."""
+        return self._latest() if self.average is None else self.average.weights()
 
     def whole_model(self) -> torch.nn.Module:
-        """The network outside of the wrapping for training: itself, or, where processes share its weights, a copy."""
+        """
+        The network that a checkpoint has, outside of the wrapping for training: with averaged weights where there are
+        any, else itself, or, where processes share its weights, a copy.
+        """
+        if self.average is not None:
+            return self.average.network
         network: Any = self.accelerator.unwrap_model(self.model)
         if not any(isinstance(parameter, DTensor) for parameter in network.parameters()):
             return network
@@ -67,8 +76,11 @@ class TrainingState:
         state = get_optimizer_state_dict(self.model, self.optimizer, options=TO_WRITE)
         save_file(_random_states(self.accelerator.device), folder / self._own_file("random", "safetensors"))
         _write_json(folder / self._own_file("samples", "json"), self.samples.state())
+        latest = None if self.average is None else self._latest()
         if self.accelerator.is_main_process:
             save_file(_moments(state), folder / OPTIMIZER_FILE)
+            if latest is not None:
+                save_file({name: value.contiguous() for name, value in latest.items()}, folder / LATEST_FILE)
             if self.accelerator.scaler is not None:
                 _write_json(folder / SCALER_FILE, self.accelerator.scaler.state_dict())
 
@@ -80,12 +92,15 @@ class TrainingState:
             ValueError: weights or moments of other names or shapes than the model's.
             OSError, [`~safetensors.SafetensorError`]: a file is missing or damaged.
         """
-        weights = load_file(folder.parent / SAFE_WEIGHTS_NAME)
+        kept = load_file(folder.parent / SAFE_WEIGHTS_NAME)
+        weights = kept if self.average is None else load_file(folder / LATEST_FILE)
         _check_same_tensors("weights", weights, get_model_state_dict(self.model, options=TO_READ))
         state: Any = get_optimizer_state_dict(self.model, self.optimizer, options=TO_READ)
         moments = load_file(folder / OPTIMIZER_FILE)
         _check_same_tensors("moments", moments, _moments(state))
         set_model_state_dict(self.model, cast(dict[str, Any], weights), options=TO_READ)
+        if self.average is not None:
+            self.average.load(kept)
         for name, value in moments.items():
             parameter, _, moment = name.rpartition("/")
             state["state"][parameter][moment] = value
@@ -98,6 +113,10 @@ class TrainingState:
         torch.set_rng_state(generators["cpu"])
         if "cuda" in generators:
             torch.cuda.set_rng_state(generators["cuda"], self.accelerator.device)
+
+    def _latest(self) -> dict[str, torch.Tensor]:
+        """The newest weights, in the first process; nothing in the others."""
+        return cast(dict[str, torch.Tensor], get_model_state_dict(self.model, options=TO_WRITE))
 
     def _own_file(self, name: str, suffix: str) -> str:
         return f"{name}-{self.accelerator.process_index}.{suffix}"

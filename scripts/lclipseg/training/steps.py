@@ -23,6 +23,7 @@ from lclipseg.console.errors import InputError
 from lclipseg.data.class_list import IGNORE_INDEX
 from lclipseg.data.samples import Samples
 from lclipseg.training.arguments import RunArguments
+from lclipseg.training.average import AveragedWeights
 from lclipseg.training.batch_norm import BatchNormStatistics
 from lclipseg.training.folder import Progress
 from lclipseg.training.signals import WorkerSignals
@@ -51,6 +52,7 @@ class Schedule:
         max_grad_norm (`float`): Gradients are scaled down to this norm.
         max_loss (`float`, *optional*): A step with a higher loss is left out.
         batch_norm (`str`, *optional*, defaults to `"synced"`): see [`BatchNormStatistics`].
+        ema (`float`, *optional*, defaults to 0): Decay of the moving average of the weights; see [`AveragedWeights`].
     """
 
     steps: int
@@ -64,6 +66,7 @@ class Schedule:
     max_grad_norm: float
     max_loss: float = math.inf
     batch_norm: str = "synced"
+    ema: float = 0.0
 
     def __post_init__(self):
         if self.warmup_steps >= self.steps > 1:
@@ -84,6 +87,7 @@ class Schedule:
             max_grad_norm=arguments.max_grad_norm,
             max_loss=arguments.max_loss,
             batch_norm=arguments.batch_norm,
+            ema=arguments.ema,
         )
 
     def rate(self, step: int) -> float:
@@ -139,9 +143,9 @@ class Training:
     One run: a prepared model and optimiser, and an iterator over its optimiser steps.
 
     A step is the mean over the labelled pixels of all its batches and processes, so that it does not matter how they
-    are shared out; a network that takes one pixel of every 4x4 cell takes the same in all of them. A step without a
-    labelled pixel is left out, and so is one whose gradient is not finite: weights, moments and statistics stay as
-    they were.
+    are shared out (but for Dice, see [`TrainingLoss`]); a network that takes one pixel of every 4x4 cell takes the
+    same in all of them. A step without a labelled pixel is left out, and so is one whose gradient is not finite:
+    weights, moments, statistics and average stay as they were.
 
     Args:
         accelerator ([`Accelerator`]): The processes and their devices.
@@ -170,9 +174,10 @@ class Training:
         self.statistics = BatchNormStatistics(model, schedule.batch_norm, accelerator)
         network = self.statistics.network
         self._takes_phase = "loss_phase" in inspect.signature(network.forward).parameters  # other networks do not
+        self.average = AveragedWeights(network, schedule.ema, accelerator) if schedule.ema else None
         self.model, self.optimizer = accelerator.prepare(network, build_optimizer(network, schedule))
         _begin_moments(self.optimizer.optimizer)
-        self.state = TrainingState(accelerator, self.model, self.optimizer.optimizer, samples)
+        self.state = TrainingState(accelerator, self.model, self.optimizer.optimizer, samples, self.average)
         self._named: set[str] = set()  # images that a message has named
 
     @property
@@ -264,6 +269,8 @@ class Training:
         if math.isfinite(norm):
             self.optimizer.step()
             self.optimizer.zero_grad()
+            if self.average is not None:
+                self.average.update(self.accelerator.unwrap_model(self.model), progress.step + 1)
             progress.skipped_in_a_row = 0
             return norm
         if self.accelerator.scaler is not None:

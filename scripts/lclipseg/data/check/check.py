@@ -3,6 +3,7 @@
 import json
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -50,11 +51,17 @@ def check_data(source: str, args: CheckArguments) -> DataReport:
 
 def write(report: DataReport, out: Path) -> None:
     """Write data_check.md and data_check.json into the folder `out`."""
+    # ASCII, so that names of files in no valid encoding survive.
+    as_json = json.dumps(asdict(report), indent=1) + "\n"
+    written(out, {"data_check.md": to_markdown(report), "data_check.json": as_json})
+
+
+def written(out: Path, files: Mapping[str, str]) -> None:
+    """Write texts as files of the folder `out`."""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        (out / "data_check.md").write_text(to_markdown(report), encoding="utf-8")
-        # ASCII, so that names of files in no valid encoding survive.
-        (out / "data_check.json").write_text(json.dumps(asdict(report), indent=1) + "\n", encoding="utf-8")
+        for name, text in files.items():
+            (out / name).write_text(text, encoding="utf-8")
     except OSError as error:
         raise InputError(f"--out {out} cannot be written: {error.strerror}") from error
-    logger.info(f"wrote data_check.md and data_check.json to {out}")
+    logger.info(f"wrote {' and '.join(files)} to {out}")

@@ -107,7 +107,7 @@ class DataReport:
     Args:
         source (`str`): what was checked.
         quick (`bool`): whether the pixels of the images were left out.
-        class_names (`list[str]`): in the order of their ids.
+        class_names (`list[str]`), class_words (`list[list[str]]`): in the order of their ids, see [`ClassList`].
         splits (`list[SplitStatistics]`): one for each split.
         wrong_ids (`list[WrongId]`): the smallest numbers that are no class, 1000 at most.
         problems (`list[Problem]`): errors first, then warnings.
@@ -116,6 +116,7 @@ class DataReport:
     source: str
     quick: bool
     class_names: list[str]
+    class_words: list[list[str]]
     splits: list[SplitStatistics]
     wrong_ids: list[WrongId]
     problems: list[Problem]
@@ -146,6 +147,7 @@ class DataReport:
             source=source.name,
             quick=quick,
             class_names=list(source.classes.names),
+            class_words=[list(words) for words in source.classes.prompts],
             splits=splits,
             wrong_ids=wrong,
             problems=[

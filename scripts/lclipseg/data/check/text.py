@@ -1,6 +1,7 @@
 """A data report in Markdown, and in short on a terminal. File names can hold anything: all of it is made harmless."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.table import Table
@@ -54,6 +55,28 @@ def show(report: DataReport, console: Console) -> None:
     if report.quick:
         console.print(Text(QUICK_NOTE))
     console.print(Text(printable(verdict(report)), style="bold"))
+
+
+@dataclass(frozen=True)
+class Section:
+    """A titled table."""
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+def sections_to_markdown(title: str, sections: Sequence[Section]) -> str:
+    lines = [f"# {_shown(title)}"]
+    for one in sections:
+        lines += ["", f"## {_shown(one.title)}", "", *_markdown_table(one.header, one.rows)]
+    return "\n".join(lines) + "\n"
+
+
+def show_sections(sections: Sequence[Section], console: Console) -> None:
+    for one in sections:
+        console.print(Text(one.title))  # not the table's, which would be wrapped at its width
+        console.print(_rich_table("", one.header, one.rows))
 
 
 def verdict(report: DataReport) -> str:
