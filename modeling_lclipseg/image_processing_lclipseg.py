@@ -57,9 +57,10 @@ class LClipSegImageProcessor(TorchvisionBackend):
     """
     Prepares images (and masks) for LClipSeg, and turns its logits into label maps.
 
-    An image keeps its aspect ratio, unless `size` gives both sides: it is scaled by one factor, and padded at the bottom
-    and right with the mean colour. The network sees the padding, near the edges and in what it takes from the whole image: a
-    image gives the same logits in every batch that is padded to one size, but other ones beside a larger image.
+    An image keeps its aspect ratio, unless `size` gives both sides: it is scaled by one factor, and padded at the
+    bottom and right with the mean colour. The network sees the padding, near the edges and in what it takes from the
+    whole image: an image gives the same logits in every batch that is padded to one size, but other ones beside a
+    larger image.
 
     What may be given as an image or mask, and how it is read, stands at the top of inputs_lclipseg.py.
 
@@ -282,9 +283,10 @@ class LClipSegImageProcessor(TorchvisionBackend):
         Args:
             outputs ([`~transformers.modeling_outputs.SemanticSegmenterOutput`]): Output for a whole batch.
             target_sizes (sequence of `tuple[int, int]`, *optional*):
-                Original height and width of every image of the batch. The processor derives from them how the batch was
-                resized and padded. Where the batch is one photo and these are its sides before its EXIF orientation was
-                applied, as PIL's `Image.open` tells them, the map is upright all the same. Without them the maps have the size of the logits, with the padding.
+                Original height and width of every image of the batch. The processor derives from them how the batch
+                was resized and padded. Where the batch is one photo and these are its sides before its EXIF
+                orientation was applied, as PIL's `Image.open` tells them, the map is upright all the same. Without
+                them the maps have the size of the logits, with the padding.
             return_segmentation_scores (`bool`, *optional*, defaults to `False`):
                 Return the logits at the target size, too. They take 4 * num_classes bytes a pixel. The label map is
                 then their argmax; without them, two classes that are equal up to rounding may change places.
@@ -365,10 +367,10 @@ class LClipSegImageProcessor(TorchvisionBackend):
             )
         if not self._fits(logits, targets):
             raise ValueError(
-                f"Images of height and width {targets} become logits of {self._logits_size(targets)} in this processor, "
-                f"but these logits have {tuple(logits.shape[-2:])}. Give the original sizes of the whole batch (of photos "
-                "turned by EXIF those of `ImageOps.exif_transpose(image)`), and post-process with the settings (size, "
-                "do_resize, do_pad, pad_size) that prepared it."
+                f"Images of height and width {targets} become logits of {self._logits_size(targets)} in this "
+                f"processor, but these logits have {tuple(logits.shape[-2:])}. Give the original sizes of the whole "
+                "batch (of photos turned by EXIF: of `ImageOps.exif_transpose(image)`), and post-process with the "
+                "settings (size, do_resize, do_pad, pad_size) that prepared it."
             )
         return [self.sizing.resized(height, width) for height, width in targets]
 

@@ -15,8 +15,8 @@ SIDES = ({"height", "width"},)
 @dataclass(frozen=True)
 class Sizing:
     """
-    How images are scaled, and then padded at the bottom and right to a common size. They keep their aspect ratio, unless
-    `fixed` gives both sides.
+    How images are scaled, and then padded at the bottom and right to a common size. They keep their aspect ratio,
+    unless `fixed` gives both sides.
 
     Args:
         shortest_edge (`int`, *optional*): The shorter side is scaled to this many pixels,

@@ -1,4 +1,4 @@
-"""Settings as other code spells them, and slips in their names: taken as meant or refused, never left without effect."""
+"""Settings as other code spells them, and slips in their names: taken as meant or refused, never without effect."""
 
 from types import SimpleNamespace
 
