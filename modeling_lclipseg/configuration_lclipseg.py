@@ -1,6 +1,8 @@
 """LClipSeg's configuration: which backbone, which guidance, where class embeddings come from."""
 
+import difflib
 import math
+from collections.abc import Iterable
 from typing import Any, Self
 
 from huggingface_hub.dataclasses import strict
@@ -114,6 +116,7 @@ class LClipSegConfig(NamesItsCode, PreTrainedConfig):
         label2id, self.label2id = self.label2id, None
         if self.id2label is None and label2id:
             self.id2label = {int(index): name for name, index in label2id.items()}
+        _check_names(name for name in kwargs if not hasattr(type(self), name))
         super().__post_init__(**kwargs)
         if label2id and {name: int(index) for name, index in label2id.items()} != self.label2id:
             raise ValueError(
@@ -189,6 +192,14 @@ class LClipSegConfig(NamesItsCode, PreTrainedConfig):
                 f"{self.class_names[self.semantic_loss_ignore_index]!r}; choose a number outside 0 to "
                 f"{len(indices) - 1}, such as 255 or -100."
             )
+
+
+def _check_names(given: Iterable[str]) -> None:
+    """transformers keeps what it does not know, so that a field with a slip in its name would change nothing."""
+    for name in given:
+        nearest = difflib.get_close_matches(name, LClipSegConfig.__dataclass_fields__, 1, cutoff=0.8)
+        if nearest:
+            raise ValueError(f"The configuration has no field `{name}`; did you mean `{nearest[0]}`?")
 
 
 def _backbone_config_from_dict(backbone_config: dict) -> PreTrainedConfig:

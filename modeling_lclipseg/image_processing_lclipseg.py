@@ -1,7 +1,8 @@
 """Images to padded batches, and logits back to label maps of the original sizes."""
 
+import difflib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
 from typing import Any
 
@@ -30,6 +31,8 @@ from .sizing_lclipseg import Size, Sizing
 
 # How many upsampled logits there may be at a time (64 MiB): those of 150 classes on a large photo would not fit.
 MAX_UPSAMPLED_VALUES = 16 * 2**20
+# What preprocessor_config.json holds besides settings.
+OF_FILES = ("image_processor_type", "feature_extractor_type", "processor_class", "auto_map")
 
 
 class LClipSegImageProcessorKwargs(ImagesKwargs, total=False):
@@ -48,13 +51,17 @@ class LClipSegImageProcessorKwargs(ImagesKwargs, total=False):
     do_reduce_labels: bool | None
 
 
+SETTINGS = LClipSegImageProcessorKwargs.__required_keys__ | LClipSegImageProcessorKwargs.__optional_keys__
+
+
 class LClipSegImageProcessor(NamesItsCode, TorchvisionBackend):
     """
     Prepares images (and masks) for LClipSeg, and turns its logits into label maps.
 
-    An image keeps its aspect ratio: it is scaled by one factor, never stretched, and padded at the bottom and right
-    with the mean colour. The network sees the padding, near the edges and in what it takes from the whole image: a
-    image gives the same logits in every batch that is padded to one size, but other ones beside a larger image.
+    An image keeps its aspect ratio, unless `size` gives both sides: it is scaled by one factor, and padded at the
+    bottom and right with the mean colour. The network sees the padding, near the edges and in what it takes from the
+    whole image: an image gives the same logits in every batch that is padded to one size, but other ones beside a
+    larger image.
 
     What may be given as an image or mask, and how it is read, stands at the top of inputs_lclipseg.py.
 
@@ -62,7 +69,7 @@ class LClipSegImageProcessor(NamesItsCode, TorchvisionBackend):
         do_resize (`bool`, *optional*, defaults to `True`): `False` keeps the size of the image.
         size (`dict[str, int]`, *optional*, defaults to `{"shortest_edge": 512, "longest_edge": 2048}`):
             The shorter side is scaled to `shortest_edge`, or less where the longer one would exceed `longest_edge`.
-            Either key may be left out.
+            Either key may be left out. `{"height", "width"}` stretches every image to this size.
         do_pad (`bool`, *optional*, defaults to `True`): Whether to pad. Without it a batch needs images of one size.
         pad_size (`dict[str, int]`, *optional*):
             A fixed `{"height", "width"}` to pad to. By default it is the largest height and width of the batch.
@@ -73,7 +80,7 @@ class LClipSegImageProcessor(NamesItsCode, TorchvisionBackend):
             As in every image processor of transformers. Mean and standard deviation are ImageNet's by default.
 
     Raises:
-        ValueError: `size` in a form that would stretch, sizes or a divisor below 1, or `do_center_crop`.
+        ValueError: `size` in another form, sizes or a divisor below 1, `do_center_crop`, or a name that is no setting.
     """
 
     valid_kwargs = LClipSegImageProcessorKwargs
@@ -95,7 +102,17 @@ class LClipSegImageProcessor(NamesItsCode, TorchvisionBackend):
     do_reduce_labels = False
 
     def __init__(self, **kwargs: Unpack[LClipSegImageProcessorKwargs]):
-        super().__init__(**kwargs)  # type: ignore[misc]
+        settings = _settings(kwargs)
+        unknown = sorted(set(settings) - SETTINGS - set(OF_FILES))
+        if unknown:
+            raise ValueError(
+                f"An image processor has no setting `{unknown[0]}`; allowed: {', '.join(sorted(SETTINGS))}."
+            )
+        super().__init__(**settings)  # type: ignore[misc]
+
+    @classmethod
+    def from_dict(cls, image_processor_dict: dict[str, Any], **kwargs: Any) -> Any:
+        return super().from_dict(_settings(image_processor_dict), **_settings(kwargs))
 
     @property
     def sizing(self) -> Sizing:
@@ -267,8 +284,10 @@ class LClipSegImageProcessor(NamesItsCode, TorchvisionBackend):
         Args:
             outputs ([`~transformers.modeling_outputs.SemanticSegmenterOutput`]): Output for a whole batch.
             target_sizes (sequence of `tuple[int, int]`, *optional*):
-                Original height and width of every (upright) image of the batch. The processor derives from them how
-                the batch was resized and padded. Without them the maps have the size of the logits, with the padding.
+                Original height and width of every image of the batch. The processor derives from them how the batch
+                was resized and padded. Where the batch is one photo and these are its sides before its EXIF
+                orientation was applied, as PIL's `Image.open` tells them, the map is upright all the same. Without
+                them the maps have the size of the logits, with the padding.
             return_segmentation_scores (`bool`, *optional*, defaults to `False`):
                 Return the logits at the target size, too. They take 4 * num_classes bytes a pixel. The label map is
                 then their argmax; without them, two classes that are equal up to rounding may change places.
@@ -327,7 +346,18 @@ class LClipSegImageProcessor(NamesItsCode, TorchvisionBackend):
     ) -> list[tuple[torch.Tensor, Size, Size]]:
         """For every image its logits (K, h, w), its size inside the padded batch, and the size asked for."""
         targets = [(int(height), int(width)) for height, width in target_sizes]
+        if len(targets) == len(logits) == 1 and not self._fits(logits, targets):
+            upright = [targets[0][::-1]]
+            targets = upright if self._fits(logits, upright) else targets
         return list(zip(logits, self._images(logits, targets), targets, strict=True))
+
+    def _fits(self, logits: torch.Tensor, targets: list[Size]) -> bool:
+        return self._logits_size(targets) == tuple(logits.shape[-2:])
+
+    def _logits_size(self, targets: list[Size]) -> Size:
+        """Height and width of the logits of a batch of images of these sizes."""
+        height, width = self.sizing.padded([self.sizing.resized(*target) for target in targets])
+        return math.ceil(height / LOGITS_STRIDE), math.ceil(width / LOGITS_STRIDE)
 
     def _images(self, logits: torch.Tensor, targets: list[Size]) -> list[Size]:
         """The size that each image had inside the padded batch, checked against the logits (B, K, h, w)."""
@@ -336,16 +366,24 @@ class LClipSegImageProcessor(NamesItsCode, TorchvisionBackend):
                 f"There are logits for {len(logits)} images but {len(targets)} target sizes; give (height, width) for "
                 "each image of the batch."
             )
-        images = [self.sizing.resized(height, width) for height, width in targets]
-        padded = self.sizing.padded(images)
-        expected = tuple(math.ceil(side / LOGITS_STRIDE) for side in padded)
-        if expected != tuple(logits.shape[-2:]):
+        if not self._fits(logits, targets):
             raise ValueError(
-                f"Images of height and width {targets} become a batch of {padded} with logits of {expected} in this "
+                f"Images of height and width {targets} become logits of {self._logits_size(targets)} in this "
                 f"processor, but these logits have {tuple(logits.shape[-2:])}. Give the original sizes of the whole "
-                "batch, and post-process with the settings (size, do_resize, do_pad, pad_size) that prepared it."
+                "batch (of photos turned by EXIF: of `ImageOps.exif_transpose(image)`), and post-process with the "
+                "settings (size, do_resize, do_pad, pad_size) that prepared it."
             )
-        return images
+        return [self.sizing.resized(height, width) for height, width in targets]
+
+
+def _settings(given: Mapping[str, Any]) -> dict[str, Any]:
+    """As they are called here; a ValueError for a slip in a name, which transformers would leave without effect."""
+    settings = {"do_reduce_labels" if name == "reduce_labels" else name: value for name, value in given.items()}
+    for name in settings.keys() - SETTINGS - set(OF_FILES):
+        nearest = difflib.get_close_matches(name, SETTINGS, 1, cutoff=0.8)
+        if nearest:
+            raise ValueError(f"An image processor has no setting `{name}`; did you mean `{nearest[0]}`?")
+    return settings
 
 
 def _pad_all(images: list[torch.Tensor], sizing: Sizing, fill: int) -> list[torch.Tensor]:

@@ -8,16 +8,20 @@ from typing import Any
 from transformers.image_utils import SizeDict
 
 Size = tuple[int, int]  # height, width
+EDGES = ({"shortest_edge", "longest_edge"}, {"shortest_edge"}, {"longest_edge"})
+SIDES = ({"height", "width"},)
 
 
 @dataclass(frozen=True)
 class Sizing:
     """
-    How images are scaled, by one factor and never stretched, and then padded at the bottom and right to a common size.
+    How images are scaled, and then padded at the bottom and right to a common size. They keep their aspect ratio,
+    unless `fixed` gives both sides.
 
     Args:
         shortest_edge (`int`, *optional*): The shorter side is scaled to this many pixels,
         longest_edge (`int`, *optional*): or less, where the longer side would exceed this. Neither: no scaling.
+        fixed (`tuple[int, int]`, *optional*): Height and width that every image is stretched to, in place of these.
         do_pad (`bool`): Whether to pad. Without it all images of a batch must have one size.
         pad_size (`tuple[int, int]`, *optional*): A fixed height and width to pad to.
         divisor (`int`): Otherwise the height and width of the batch, rounded up to a multiple of this.
@@ -25,6 +29,7 @@ class Sizing:
 
     shortest_edge: int | None
     longest_edge: int | None
+    fixed: Size | None
     do_pad: bool
     pad_size: Size | None
     divisor: int
@@ -43,10 +48,10 @@ class Sizing:
         From the settings of an image processor, of which the others are left aside.
 
         Raises:
-            ValueError: a size in a form that would stretch, or a number of pixels below 1.
+            ValueError: a size in another form, or a number of pixels below 1.
         """
-        edges = _pixels("size", size, ({"shortest_edge", "longest_edge"}, {"shortest_edge"}, {"longest_edge"}))
-        padded = _pixels("pad_size", pad_size, ({"height", "width"},))
+        edges = _pixels("size", size, EDGES + SIDES)
+        padded = _pixels("pad_size", pad_size, SIDES)
         divisor = 1 if pad_size_divisor is None else pad_size_divisor
         if divisor < 1:
             raise ValueError(f"`pad_size_divisor` must be at least 1, but is {divisor}.")
@@ -55,6 +60,7 @@ class Sizing:
         return cls(
             shortest_edge=edges.get("shortest_edge") if do_resize else None,
             longest_edge=edges.get("longest_edge") if do_resize else None,
+            fixed=(edges["height"], edges["width"]) if do_resize and "height" in edges else None,
             do_pad=bool(do_pad),
             pad_size=(padded["height"], padded["width"]) if padded else None,
             divisor=divisor,
@@ -62,6 +68,8 @@ class Sizing:
 
     def resized(self, height: int, width: int) -> Size:
         """Height and width of an image after scaling, in pixels, each at least 1."""
+        if self.fixed is not None:
+            return self.fixed
         scales = [1.0] if self.shortest_edge is None and self.longest_edge is None else []
         if self.shortest_edge is not None:
             scales.append(self.shortest_edge / min(height, width))
@@ -101,8 +109,7 @@ def _pixels(argument: str, given: SizeDict | None, allowed: Sequence[set[str]]) 
     pixels = {} if given is None else dict(given)
     if pixels and (set(pixels) not in allowed or min(pixels.values()) < 1):
         forms = " or ".join(str(dict.fromkeys(sorted(keys, reverse=True), "pixels")) for keys in allowed)
-        hint = " Images keep their aspect ratio; `pad_size` gives a fixed size." if argument == "size" else ""
-        raise ValueError(f"`{argument}` must be {forms}, with at least 1 pixel each, but is {pixels}.{hint}")
+        raise ValueError(f"`{argument}` must be {forms}, with at least 1 pixel each, but is {pixels}.")
     return pixels
 
 

@@ -6,7 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 UNLABELLED = "unlabelled"
 UNLABELLED_COLOUR = (128, 128, 128)  # never in the palette, which has no greys
@@ -90,9 +90,9 @@ def draw_overlay(
     The image with its classes in colour and, beside or below it, a legend of the classes in it with their area shares.
 
     Args:
-        image (`PIL.Image.Image`): The upright image.
+        image (`PIL.Image.Image`): The image; an EXIF orientation is applied, as the processor does.
         segmentation (`torch.Tensor` or `np.ndarray` of shape `(height, width)`):
-            Class ids, of the size of the image. Ids without a name stay uncoloured.
+            Class ids, of the size of the upright image. Ids without a name stay uncoloured.
         id2label (`Mapping[int, str]`): The name of each id.
         palette (array-like of shape `(num_colours, 3)`, *optional*):
             RGB of each id in 0..255; [`class_palette`] by default.
@@ -108,6 +108,7 @@ def draw_overlay(
     if not 0 <= opacity <= 1:
         raise ValueError(f"`opacity` must lie in [0, 1], but is {opacity}.")
     ids = _class_ids(segmentation)
+    image = ImageOps.exif_transpose(image)
     if ids.shape != (image.height, image.width):
         raise ValueError(
             f"The segmentation has height and width {ids.shape}, but the image has {(image.height, image.width)}; "

@@ -92,7 +92,7 @@ def test_images_that_make_no_batch_are_refused(images, settings, message):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"size": {"height": 512, "width": 512}}, "keep their aspect ratio"),
+        ({"size": {"height": 0, "width": 512}}, "at least 1 pixel"),
         ({"size": {"shortest_edge": 0}}, "at least 1 pixel"),
         ({"pad_size_divisor": 0}, "at least 1, but is 0"),
         ({"pad_size": {"shortest_edge": 4}}, "`pad_size` must be"),

@@ -80,6 +80,10 @@ def test_image_bytes_and_text_give_the_same(url):
     assert ask(url, {"inputs": f"data:image/png;base64,{TEXT}"}) == as_image
 
 
+def test_base64_text_may_have_line_ends(url):
+    assert ask(url, {"inputs": base64.encodebytes(IMAGE).decode()}) == ask(url, {"inputs": TEXT})
+
+
 def test_candidate_labels_replace_the_classes(url):
     status, segments = ask(url, {"inputs": TEXT, "parameters": {"candidate_labels": ["car"]}})
     assert (status, [segment["label"] for segment in segments]) == (200, ["car"])
@@ -96,6 +100,7 @@ def test_unknown_word_is_named(url):
         ({}, "`inputs` is missing"),
         ([], "`inputs` is missing"),
         ({"inputs": 5}, "not int"),
+        ({"inputs": TEXT, "candidate_labels": ["car"]}, "no keys candidate_labels"),
         ({"inputs": "/etc/hostname"}, "a path or an address is not read"),
         ({"inputs": "http://127.0.0.1/a.png"}, "a path or an address is not read"),
         ({"inputs": base64.b64encode(b"no image").decode()}, "inputs: not an image"),

@@ -173,7 +173,13 @@ def test_threshold_leaves_segments_out(server):
     ("body", "content_type", "message"),
     [
         (b"no image", "image/png", "inputs: not an image"),
-        (b"", "image/png", "inputs: not an image"),
+        (b"", "image/png", "nothing came"),
+        (IMAGE.replace(b"\r", b"").replace(b"\n", b""), "application/x-www-form-urlencoded", "without its line ends"),
+        (b'--x\r\nContent-Disposition: form-data; name="file"\r\n\r\n' + IMAGE, "multipart/form-data", "a form came"),
+        (json.dumps({"inputs": TEXT}).encode(), "text/plain", "Content-Type: application/json"),
+        (b"<!doctype html><p>404", "image/png", "a page or an SVG"),
+        (b"street.jpg", "text/plain", "name or address"),
+        (TEXT.encode(), "text/plain", "base64 text came"),
         (IMAGE[:-100], "image/png", "inputs: damaged or cut short"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "image/x-eps", "inputs: not an image"),
         (b'{"inputs": ', "application/json", "the body is not JSON"),
@@ -195,6 +201,11 @@ def test_threshold_leaves_segments_out(server):
 def test_bad_request_is_answered_by_a_message(server, body, content_type, message):
     status, _, content = server.ask(body, content_type)
     assert status == 400 and message in json.loads(content)["error"]
+
+
+def test_query_parameter_is_refused(server):
+    status, _, content = server.ask(IMAGE, "image/png", path="/?threshold=0.5")
+    assert status == 400 and "no query parameters (threshold)" in json.loads(content)["error"]
 
 
 @pytest.mark.parametrize(("method", "path", "status"), [("GET", "/predict", 404), ("PUT", "/", 405)])

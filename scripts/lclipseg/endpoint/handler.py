@@ -29,6 +29,7 @@ MAX_PIXEL_CLASSES = 300_000_000  # pixels times classes: 25 million pixels of 12
 MAX_LABELS = 150
 MAX_LABEL_LETTERS = 100  # a text tower reads some 70 words or parts of words
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # Pillow runs other programs for some others
+KEYS = ("inputs", "parameters", "options")  # of these, clients of the Hub send `options`, about its queue
 PARAMETERS = ("candidate_labels", "threshold")
 
 
@@ -85,6 +86,10 @@ def read_request(
     """
     if not isinstance(data, Mapping) or "inputs" not in data:
         raise ValueError('a request must be {"inputs": <image>, "parameters": {...}}; `inputs` is missing')
+    unknown = sorted(str(key) for key in data if key not in KEYS)
+    if unknown:
+        hint = "; those belong into `parameters`" if set(unknown) & set(PARAMETERS) else ""
+        raise ValueError(f"a request has no keys {', '.join(unknown):.200}; allowed: {', '.join(KEYS)}{hint}")
     parameters = _checked_parameters(data.get("parameters"))
     classes = len(parameters.get("candidate_labels", range(own_classes)))
     return _image(data["inputs"], open_image, classes), parameters
@@ -109,7 +114,10 @@ def _image(inputs: Any, open_image: Callable[..., Image.Image], classes: int) ->
         inputs = _from_base64(inputs)
     if isinstance(inputs, bytes):
         check_bytes(len(inputs))
-        return open_image(inputs, max_pixels, name, FORMATS)
+        try:
+            return open_image(inputs, max_pixels, name, FORMATS)
+        except ValueError as error:
+            raise ValueError(f"{error}{_what_came(inputs)}") from error
     if not isinstance(inputs, Image.Image):
         raise ValueError(
             f"`inputs` must be an image, the bytes of an image file or these as base64 text, not "
@@ -125,11 +133,42 @@ def _from_base64(text: str) -> bytes:
     if text.startswith("data:"):
         text = text.partition(",")[2]
     try:
-        return base64.b64decode(text, validate=True)
+        return base64.b64decode("".join(text.split()), validate=True)  # `base64 FILE` breaks its lines
     except (binascii.Error, ValueError):
         raise ValueError(
             "`inputs` is a text, but not the base64 text of an image file; a path or an address is not read here"
         ) from None
+
+
+def _what_came(body: bytes) -> str:
+    """What a body seems to be that is no image, by how HTTP clients send one: for the end of a message, or nothing."""
+    start = body[:200].lstrip()
+    take = 'send the file itself (curl --data-binary @FILE), or JSON {"inputs": <its base64 text>}'
+    if not start:
+        came = "nothing came"
+    elif body.startswith((b"\x89PNG\x1a", b"\x89PNG\n\x1a")):
+        came = "a PNG file without its line ends came, as `curl -d @FILE` sends it"
+    elif start.startswith(b"--") and b"form-data" in body[:1000].lower():
+        came = "a form came (multipart/form-data, as `curl -F` sends it)"
+    elif start.startswith(b"{"):
+        came = 'JSON came; say so by the header "Content-Type: application/json"'
+        take = "its bytes alone are taken for an image"
+    elif start.startswith(b"<"):
+        came = "a page or an SVG drawing came"
+    elif start.startswith((b"http:", b"https:", b"/", b"@")) or b"." in start[-5:-2]:
+        came = "the name or address of a file came"
+    elif _is_base64(body):
+        came = "base64 text came as it is"
+    else:
+        return ""
+    return f"; {came}: {take}"
+
+
+def _is_base64(body: bytes) -> bool:
+    try:
+        return bool(base64.b64decode(b"".join(body.split()), validate=True))
+    except (binascii.Error, ValueError):
+        return False
 
 
 def _checked_parameters(parameters: Any) -> dict[str, Any]:

@@ -67,6 +67,8 @@ def check_settings(image_processor: Any) -> None:
     wrong = None
     if image_processor.do_resize and image_processor.resample not in BILINEAR:
         wrong = f"resample={image_processor.resample}; allowed is {BILINEAR[0]:d}, bilinear"
+    elif image_processor.sizing.fixed is not None:
+        wrong = f"size={dict(image_processor.size)}; allowed is a shortest_edge, a longest_edge or both"
     elif image_processor.do_pad and image_processor.pad_size is not None:
         wrong = f"pad_size={dict(image_processor.pad_size)}; allowed is none"
     if wrong is not None:

@@ -106,6 +106,12 @@ class Service:
     async def _segment(self, request: Request, deadline: float) -> bytes:
         if self.in_progress >= self.limits.queue_limit:
             raise _busy(f"{self.in_progress} requests are in progress already")
+        if request.query_params:
+            raise Refusal(
+                400,
+                f"there are no query parameters ({', '.join(request.query_params)[:200]}); JSON has `parameters`: "
+                '{"inputs": ..., "parameters": {"threshold": 0.5}}',
+            )
         self.in_progress += 1
         gone: asyncio.Task[None] | None = None
         try:

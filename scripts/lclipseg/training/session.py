@@ -193,8 +193,9 @@ def _transform(arguments: DataArguments, start: Start) -> Any:
         )
     edge = arguments.shortest_edge
     if edge is None:
-        of_processor = dict(processor.size).get("shortest_edge") if processor.do_resize else 0
-        edge = DEFAULT_SHORTEST_EDGE if of_processor is None else of_processor
+        sizing = processor.sizing
+        of_processor = min(sizing.fixed) if sizing.fixed is not None else sizing.shortest_edge
+        edge = of_processor or (DEFAULT_SHORTEST_EDGE if processor.do_resize else 0)
     return training_transform(
         (arguments.crop_size[0], arguments.crop_size[1]),
         edge or None,
