@@ -12,9 +12,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
 import torch
-from survival import OPTIONS, WAYS
 from tiny_model import save_checkpoint, tiny_model
-from tiny_run import make_workspace, run
+from tiny_run import make_workspace
 
 from modeling_lclipseg import LClipSegForSemanticSegmentation
 
@@ -53,20 +52,6 @@ def pixel_values() -> torch.Tensor:
 def workspace(tmp_path_factory) -> Path:
     """What train.py needs for a run of a second; not to be changed."""
     return make_workspace(tmp_path_factory.mktemp("workspace"))
-
-
-@pytest.fixture(scope="session")
-def whole_runs(workspace, tmp_path_factory) -> dict[str, Path]:
-    """Uninterrupted runs, made when they are first asked for."""
-    folder = tmp_path_factory.mktemp("whole")
-
-    class Runs(dict):
-        def __missing__(self, way: str) -> Path:
-            run(workspace, folder / way, *OPTIONS, *WAYS[way])
-            self[way] = folder / way
-            return self[way]
-
-    return Runs()
 
 
 @pytest.fixture

@@ -5,31 +5,24 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import photos
 import pytest
 import torch
 from accelerate.state import AcceleratorState
 from PIL import Image
-from tiny_model import NAMES, tiny_model
-from tiny_run import make_workspace
+from tiny_model import NAMES, save_checkpoint, tiny_model
 from transformers.utils.logging import enable_progress_bar, is_progress_bar_enabled
 
 import lclipseg
 from lclipseg.console.errors import InputError
-from modeling_lclipseg import LClipSegImageProcessor, WordBank
-
-ROOT = Path(__file__).resolve().parents[2]
+from modeling_lclipseg import WordBank
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory) -> Path:
-    return make_workspace(tmp_path_factory.mktemp("workspace"))
-
-
-@pytest.fixture(scope="module")
-def trained(workspace) -> Path:
+def trained(workspace, tmp_path_factory) -> Path:
     AcceleratorState._reset_state(reset_partial_state=True)
     return lclipseg.train(
-        data=workspace / "data", out=workspace / "run", model=workspace / "tiny.yaml",
+        data=workspace / "data", out=tmp_path_factory.mktemp("api") / "run", model=workspace / "tiny.yaml",
         bank=workspace / "bank.safetensors", crop_size=(32, 32), batch_size=2, epochs=1, eval_every=1,
         trackers="none", shortest_edge=48, flip=False,
     )  # fmt: skip
@@ -37,20 +30,17 @@ def trained(workspace) -> Path:
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("checkpoint")
-    tiny_model().save_pretrained(folder)
-    LClipSegImageProcessor(size={"shortest_edge": 64}).save_pretrained(folder)
-    return folder
+    return save_checkpoint(tmp_path_factory.mktemp("checkpoint"), shortest_edge=64)
 
 
 @pytest.fixture
 def photo() -> Image.Image:
-    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8))
+    return photos.photo(64, 48)
 
 
 def test_training_returns_the_best_checkpoint_and_obeys_its_options(trained, workspace):
     assert (trained / "model.safetensors").is_file()
-    options = json.loads((workspace / "run" / "run.json").read_text())["arguments"]
+    options = json.loads((trained.parent / "run.json").read_text())["arguments"]
     assert (options["crop_size"], options["flip"], options["data"]) == ([32, 32], False, [str(workspace / "data")])
 
 
@@ -86,8 +76,7 @@ def test_image_may_be_a_file_or_an_array(checkpoint, photo, tmp_path):
 
 def test_checkpoint_that_was_written_anew_is_loaded_anew(tmp_path, photo):
     for names in (NAMES, NAMES[::-1]):
-        tiny_model().set_classes(names).save_pretrained(tmp_path)
-        LClipSegImageProcessor(size={"shortest_edge": 64}).save_pretrained(tmp_path)
+        save_checkpoint(tmp_path, tiny_model().set_classes(names), shortest_edge=64)
         assert list(lclipseg.segment(photo, model=tmp_path).id2label.values()) == names
 
 

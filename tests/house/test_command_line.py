@@ -51,17 +51,12 @@ def test_help_of_every_command_imports_no_heavy_library(command):
     assert done.stdout.startswith(f"usage: lclipseg {command}") and f"    lclipseg {command} " in done.stdout
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_options_of_every_room_can_be_imported_without_a_library(room):
-    done = run([], code=f"import lclipseg.{room}.arguments\n", missing=(*HEAVY, "huggingface_hub", "PIL", "rich"))
-    assert done.returncode == 0, done.stderr
-
-
-def test_importing_the_package_and_its_python_calls_needs_no_library():
+def test_package_its_python_calls_and_options_of_every_room_can_be_imported_without_a_library():
     code = (
         "import lclipseg\nassert not [name for name in sys.modules if name.startswith('lclipseg.')]\nlclipseg.train\n"
     )
-    done = run([], code=code, missing=(*HEAVY, "huggingface_hub", "PIL", "rich"))
+    rooms = "".join(f"import lclipseg.{room}.arguments\n" for room in ROOMS)
+    done = run([], code=code + rooms, missing=(*HEAVY, "huggingface_hub", "PIL", "rich"))
     assert done.returncode == 0, done.stderr
 
 
@@ -80,10 +75,7 @@ def test_importing_the_package_and_its_python_calls_needs_no_library():
         (["check-data", "d", "--workers", "0"], "--workers is 0; give a number from 1"),
         (["prepare-data", "camvid", "--source", "s"], "required: --out"),
         (["embed", "sky", "--text_model", "t", "--templates", "a photo"], "must hold {} once"),
-        (
-            ["merge-banks", "b", "--keys", "a", "--text_model", "t", "--template", "a {}", "--out", "x.pt"],
-            "ends in .s",
-        ),
+        (["merge-banks", "b", "--keys", "a", "--text_model", "t", "--template", "a{}", "--out", "x.pt"], "ends in .s"),
     ],
 )
 def test_wrong_arguments_are_told_before_a_heavy_library_is_imported(argv, said):
@@ -102,21 +94,15 @@ def test_limit_of_pixels_is_the_model_packages():
 LINE = 'error: `{name}` needs the library {library}, which is not installed: pip install "lclipseg[{extra}]"\n'
 
 
-@pytest.mark.parametrize(
-    ("argv", "library", "extra"),
-    [
-        (["export", "m"], "onnx", "export"),
-        (["export", "m"], "onnxscript", "export"),
-        (["export", "m"], "onnxruntime", "export"),
-        (["serve", "m"], "fastapi", "serve"),
-        (["serve", "m"], "uvicorn", "serve"),
-        (["serve", "m"], "prometheus_client", "serve"),
-        (["publish", "r", "--repo", "org/name"], "jinja2", "train"),
-    ],
-)
-def test_command_names_the_extra_that_it_lacks(argv, library, extra):
-    done = run(argv, missing=(library, "torch", "transformers"))
-    assert (done.returncode, done.stderr) == (2, LINE.format(name=f"lclipseg {argv[0]}", library=library, extra=extra))
+NEEDS = [("publish", "jinja2", "train"), *(("serve", library, "serve") for library in EXTRAS["serve"])]
+NEEDS += [("export", library, "export") for library in ("onnx", "onnxscript", "onnxruntime")]
+
+
+@pytest.mark.parametrize(("command", "library", "extra"), NEEDS)
+def test_command_names_the_extra_that_it_lacks(command, library, extra):
+    place = ["--repo", "org/name"] if command == "publish" else []
+    done = run([command, "m", *place], missing=(library, "torch", "transformers"))
+    assert (done.returncode, done.stderr) == (2, LINE.format(name=f"lclipseg {command}", library=library, extra=extra))
 
 
 def test_command_from_a_checkout_names_the_extra_that_it_lacks():

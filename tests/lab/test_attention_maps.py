@@ -6,7 +6,7 @@ from io import BytesIO
 
 import pytest
 import torch
-from photos import photo
+from photos import photo, save_photo
 from PIL import Image
 from tiny_model import NAMES, tiny_model
 
@@ -179,13 +179,7 @@ def test_mean_is_over_the_images_with_the_class():
         attention_of(left, size, size, torch.ones(size, dtype=torch.int64)),  # without class 0
     ]
     assert mean_alignment(attentions, 0) == pytest.approx((0.75, 0.5, 2))
-
-
-def test_mean_of_a_class_that_no_image_has_is_not_a_number():
-    inside, area, count = mean_alignment([attention_of(torch.ones(8, 1, 1), (16, 16), (16, 16))], 7)
-    assert math.isnan(inside)
-    assert math.isnan(area)
-    assert count == 0
+    assert mean_alignment(attentions, 7) == pytest.approx((math.nan, math.nan, 0), nan_ok=True)
 
 
 # ----------------------------------------------------------------------------------------------------------- the words
@@ -210,10 +204,7 @@ def test_largest_classes_come_first():
 
 @pytest.fixture
 def photos(tmp_path) -> list[str]:
-    paths = [tmp_path / "wide.png", tmp_path / "high.jpg"]
-    for path, size in zip(paths, [(40, 90), (90, 50)], strict=True):
-        photo(*size[::-1]).save(path)
-    return [str(path) for path in paths]
+    return [str(save_photo(tmp_path / name, size)) for name, size in (("wide.png", (90, 40)), ("high.jpg", (50, 90)))]
 
 
 @pytest.fixture
@@ -225,61 +216,46 @@ def run(tmp_path, monkeypatch):
     return lambda images, **options: attention_maps.main(images, AttentionArguments("tiny", **{"out": out, **options}))
 
 
-def test_one_png_is_written_with_a_panel_for_each_word(run, photos, tmp_path):
+def test_one_png_is_written_with_a_panel_for_each_word_and_their_alignment_is_printed(run, photos, tmp_path, capsys):
     figure = run(photos, classes="road, car")
     with Image.open(tmp_path / "new" / "attention.png") as image:
         assert image.format == "PNG"
         assert image.width == 1800
-    titles = [panel.get_title() for panel in figure.axes]
-    assert titles == ["", "road", "car", "looks most like"] * 2
+    assert [panel.get_title() for panel in figure.axes] == ["", "road", "car", "looks most like"] * 2
+    assert [line.partition(":")[0] for line in capsys.readouterr().out.splitlines()] == ["road", "car"]
 
 
-def test_image_with_fewer_words_has_fewer_panels():
+@pytest.mark.parametrize(
+    ("shown", "titles"),
+    [
+        ([[1], [0, 2]], ["", "road", "looks most like", "", r"$\frac$", "car", "looks most like"]),
+        ([[0]], ["", r"$\frac$", "looks most like"]),
+    ],
+)
+def test_image_has_a_panel_for_each_of_its_words_whose_name_is_no_formula(shown, titles):
     attention = attention_of(torch.full((3, 4, 6), 1 / 24), (64, 96), (64, 96))
-    titles = [panel.get_title() for panel in draw([attention, attention], [[1], [0, 2]], ID2LABEL).axes]
-    assert titles == ["", "road", "looks most like", "", "sky", "car", "looks most like"]
-
-
-def test_name_of_a_class_is_no_formula():
-    attention = attention_of(torch.full((3, 4, 6), 1 / 24), (64, 96), (64, 96))
-    figure = draw([attention], [[0]], {0: r"$\frac$", 1: "road", 2: "car"})
+    figure = draw([attention] * len(shown), shown, {**ID2LABEL, 0: r"$\frac$"})
     figure.savefig(BytesIO())
-    assert figure.axes[1].get_title() == r"$\frac$"
+    assert [panel.get_title() for panel in figure.axes] == titles
 
 
-def test_without_words_each_image_shows_the_classes_that_it_has(run, photos):
-    panels = run(photos[:1]).axes
-    model, processor = attention_maps.load_model("tiny")
-    attention = read_attention(model, processor, Image.open(photos[0]))
-    assert [panel.get_title() for panel in panels[1:-1]] == [
-        NAMES[class_id] for class_id in attention.largest_classes()
-    ]
-
-
-def test_alignment_of_every_word_is_printed(run, photos, capsys):
-    run(photos, classes="car, sky")
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.partition(":")[0] for line in lines] == ["sky", "car"]
-
-
-def test_same_inputs_give_the_same_file(run, photos, tmp_path):
+def test_without_words_an_image_shows_the_classes_that_it_has_and_always_the_same_file(run, photos, tmp_path):
     outs = [tmp_path / "a.png", tmp_path / "b.png"]
-    for out in outs:
-        run(photos[:1], out=str(out))
+    panels = [run(photos[:1], out=str(out)).axes for out in outs]
     assert outs[0].read_bytes() == outs[1].read_bytes()
+    attention = read_attention(*attention_maps.load_model("tiny"), Image.open(photos[0]))
+    assert [panel.get_title() for panel in panels[0][1:-1]] == [NAMES[id_] for id_ in attention.largest_classes()]
 
 
-@pytest.mark.parametrize("name", ["attention.jpg", "attention"])
-def test_another_kind_of_file_is_refused(run, photos, tmp_path, name):
-    with pytest.raises(InputError, match=r"must be a PNG file; give .*attention\.png"):
-        run(photos, out=str(tmp_path / name))
-
-
-def test_missing_image_is_named(run, tmp_path):
-    with pytest.raises(InputError, match=r"gone\.jpg: there is no such file"):
-        run([str(tmp_path / "gone.jpg")])
-
-
-def test_folder_that_cannot_be_made_is_named(run, photos):
-    with pytest.raises(InputError, match=r"--out .*wide\.png/attention\.png cannot be written"):
-        run(photos, out=f"{photos[0]}/attention.png")
+@pytest.mark.parametrize(
+    ("image", "out", "said"),
+    [
+        ("wide.png", "attention.jpg", r"must be a PNG file; give .*attention\.png"),
+        ("wide.png", "attention", r"must be a PNG file; give .*attention\.png"),
+        ("gone.jpg", "a.png", r"gone\.jpg: there is no such file"),
+        ("wide.png", "wide.png/attention.png", r"--out .*wide\.png/attention\.png cannot be written"),
+    ],
+)
+def test_image_or_file_that_cannot_be_used_is_named(run, photos, tmp_path, image, out, said):
+    with pytest.raises(InputError, match=said):
+        run([str(tmp_path / image)], out=str(tmp_path / out))

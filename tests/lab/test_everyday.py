@@ -14,16 +14,14 @@ from lclipseg.console.paths import project
 from lclipseg.data.open import load_segmentation_data
 from lclipseg.lab.words import everyday
 from lclipseg.lab.words.everyday import EverydayArguments, read_lines, train_pixels
-from lclipseg.lab.words.everyday_page import page, present_mean, summary, title
+from lclipseg.lab.words.everyday_page import page, present_mean, summary
 from lclipseg.prediction.evaluate import evaluate_model
 from modeling_lclipseg import LClipSegImageProcessor, WordBank
 
 
 @pytest.fixture
-def checkpoint(tmp_path) -> str:
-    folder = tmp_path / "lclipseg-tiny"
-    tiny_model().save_pretrained(folder)
-    LClipSegImageProcessor(do_resize=False).save_pretrained(folder)
+def checkpoint(saved_checkpoint, tmp_path) -> str:
+    folder = shutil.copytree(saved_checkpoint, tmp_path / "lclipseg-tiny")
     (folder / "run.json").write_text(json.dumps({"arguments": {"data": ["there/street"]}, "preset": {"name": "tiny"}}))
     return str(folder)
 
@@ -75,17 +73,6 @@ def test_what_was_scored_is_not_scored_again_and_other_weights_are(lines, checkp
     assert len(read_lines(tmp_path / "everyday.jsonl")) == 2 * len(lines)
 
 
-def test_page_has_a_row_for_every_set_and_for_every_word_in_it(lines, tmp_path):
-    text = (tmp_path / "everyday.md").read_text()
-    assert text == page(lines)
-    for line in lines:
-        assert text.count(f"| {line['data']} | test | {line['num_images']} |") == 1
-        for name, row in line["classes"].items():
-            seen = f"{row['train_pixels']:,} | {row['pixels']:,}"
-            assert (f"| {name} |  | {line['data']} | {seen} |" in text) == bool(row["train_pixels"] or row["pixels"])
-    assert "not trained on" in text.split("| field | test |")[1].splitlines()[0]
-
-
 def test_page_is_written_from_the_lines_alone_without_a_checkpoint(lines, options, tmp_path):
     (tmp_path / "everyday.md").unlink()
     checkpoints, defaults = everyday.parse([])
@@ -95,22 +82,14 @@ def test_page_is_written_from_the_lines_alone_without_a_checkpoint(lines, option
 
 
 def test_scores_of_some_images_only_stay_off_the_page(lines):
-    assert "lclipseg-part" not in page([*lines, {**lines[0], "model": "lclipseg-part", "limit": 1}])
-    assert "Nothing has been scored" in page([])
-
-
-def test_control_is_called_by_what_it_is_and_stands_last(lines):
-    control = {**lines[0], "model": "b0", "preset": "lclipseg-mbv3s", "num_fusion_layers": 0}
-    assert title(control) == "lclipseg-mbv3s, no block (control)"
-    assert "lclipseg-tiny | lclipseg-mbv3s, no block (control) |" in page([control, *lines])
+    assert page([*lines, {**lines[0], "model": "lclipseg-part", "limit": 1}]) == page(lines)
 
 
 def test_summary_has_the_mean_of_the_sets_that_a_checkpoint_learned(lines, checkpoint, tmp_path):
     (tmp_path / "lclipseg-tiny" / "run.json").write_text('{"parameters": 1500000}')
     both = [{**line, "trained_on": True, "mean_iou": iou} for line, iou in zip(lines, (0.5, 0.25), strict=True)]
-    size = f"{(tmp_path / 'lclipseg-tiny' / 'model.safetensors').stat().st_size / 1e6:.1f} MB"
     (row,) = summary(both, tmp_path).splitlines()[2:]
-    assert row == f"| [lclipseg-tiny](model_cards/lclipseg-tiny.md) | 1.50 M | {size} | 37.5 | 50.0 | 25.0 |"
+    assert row.endswith("| 37.5 | 50.0 | 25.0 |")
     assert len(summary(lines, tmp_path).splitlines()) == 2  # one set alone is no mix
 
 

@@ -34,20 +34,11 @@ def options(tmp_path) -> OtherWordsArguments:
     )
 
 
-def test_own_words_come_first_and_every_list_twice(checkpoint, options):
+def test_own_words_come_first_and_every_list_twice_and_the_same_vector_changes_nothing(checkpoint, options):
     rows = other_words.main(str(checkpoint), options)
-    assert [(row.words, row.vectors) for row in rows] == [
-        ("own", "own"),
-        ("same", "as they are"),
-        ("same", "projected"),
-        ("new", "as they are"),
-        ("new", "projected"),
-    ]
-
-
-def test_word_with_the_same_vector_changes_nothing(checkpoint, options):
-    own, same, projected = other_words.main(str(checkpoint), options)[:3]
-    assert own.scores == same.scores == projected.scores
+    kinds = [(words, vectors) for words in ("same", "new") for vectors in ("as they are", "projected")]
+    assert [(row.words, row.vectors) for row in rows] == [("own", "own"), *kinds]
+    assert rows[0].scores == rows[1].scores == rows[2].scores
 
 
 def test_scores_are_those_of_a_model_with_the_words_vectors(checkpoint, options):
@@ -99,15 +90,11 @@ def test_missing_list_is_named(tmp_path):
         load_words(tmp_path / "none.yaml", NAMES)
 
 
-def test_word_without_a_vector_is_named(checkpoint, options):
+@pytest.mark.parametrize(("guidance", "said"), [("fusion", "'heaven'"), ("none", "bound to the 3 classes")])
+def test_word_without_a_vector_and_closed_vocabulary_are_refused(checkpoint, options, guidance, said):
     Path(options.words[0]).write_text("words: {sky: heaven}")
-    with pytest.raises(InputError, match="'heaven'"):
-        other_words.main(str(checkpoint), options)
-
-
-def test_closed_vocabulary_is_refused(checkpoint, options):
-    tiny_model(guidance="none").save_pretrained(checkpoint)
-    with pytest.raises(InputError, match="bound to the 3 classes"):
+    tiny_model(guidance=guidance).save_pretrained(checkpoint)
+    with pytest.raises(InputError, match=said):
         other_words.main(str(checkpoint), options)
 
 

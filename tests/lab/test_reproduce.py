@@ -8,26 +8,13 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from tiny_run import PRESET
 
 from lclipseg.console.errors import InputError
 from lclipseg.lab.comparisons import grid, reproduce
 from lclipseg.lab.comparisons.reproduce import ReproduceArguments
 from modeling_lclipseg import WordBank
 
-PRESET = {
-    "backbone_weights": "none",
-    "licence": "apache-2.0",
-    "config": {
-        "backbone_config": {
-            "model_type": "timm_backbone",
-            "backbone": "mobilenetv3_small_050",
-            "out_indices": [1, 2, 3, 4],
-        },
-        "hidden_size": 16,
-        "num_attention_heads": 2,
-        "decoder_hidden_size": 16,
-    },
-}
 RECIPE = {"crop_size": [32, 32], "shortest_edge": 32, "epochs": 1, "batch_size": 2, "warmup_steps": 0}
 
 
@@ -37,7 +24,7 @@ def workspace(tmp_path, monkeypatch) -> Path:
     for name in ("comparisons", "recipes", "held_out"):
         (tmp_path / name).mkdir()
         monkeypatch.setattr(grid, name.upper(), tmp_path / name)
-    (tmp_path / "preset.yaml").write_text(yaml.safe_dump(PRESET))
+    (tmp_path / "preset.yaml").write_text(PRESET)
     (tmp_path / "recipes" / "toy-cpu.yaml").write_text(yaml.safe_dump(RECIPE))
     (tmp_path / "held_out" / "fold.yaml").write_text("classes: [car]")
     write_table(tmp_path, variants={"fusion": {"guidance": "fusion"}})
@@ -56,27 +43,15 @@ def workspace(tmp_path, monkeypatch) -> Path:
 
 
 def write_table(workspace: Path, **changes) -> None:
-    table = {
-        "title": "Toy",
-        "about": "A toy.",
-        "data": ["toy"],
-        "backbones": [str(workspace / "preset.yaml")],
-        "seeds": [0],
-        "reference": "fusion",
-    }
+    table = {"title": "Toy", "about": "A toy.", "data": ["toy"], "seeds": [0], "reference": "fusion"}
+    table["backbones"] = [str(workspace / "preset.yaml")]
     (workspace / "comparisons" / "toy.yaml").write_text(yaml.safe_dump({**table, **changes}, sort_keys=False))
 
 
 def options(workspace: Path, **changes) -> ReproduceArguments:
-    paths = {
-        "data_root": str(workspace / "data"),
-        "bank_root": str(workspace / "words"),
-        "weights_root": str(workspace / "weights"),
-        "runs": str(workspace / "runs"),
-        "results": str(workspace / "results" / "grid.jsonl"),
-        "costs": str(workspace / "results" / "costs.json"),
-        "report": str(workspace / "results.md"),
-    }
+    folders = {"data_root": "data", "bank_root": "words", "weights_root": "weights", "runs": "runs"}
+    files = {"results": "results/grid.jsonl", "costs": "results/costs.json", "report": "results.md"}
+    paths = {name: str(workspace / path) for name, path in {**folders, **files}.items()}
     return ReproduceArguments(**{**paths, "size": 64, "rounds": 2, **changes})
 
 
@@ -141,8 +116,3 @@ def test_dry_run_names_the_missing_cells(workspace, capsys):
 def test_a_choice_leaves_the_others_out(workspace, chosen, capsys):
     reproduce.main("toy", options(workspace, dry_run=True, **chosen))
     assert "0 of 0 cells" in capsys.readouterr().out
-
-
-def test_unknown_budget_is_refused(workspace):
-    with pytest.raises(InputError, match="--budget is 'tpu'; allowed: cpu, gpu"):
-        options(workspace, budget="tpu")

@@ -12,10 +12,6 @@ def test_deviation_divides_by_one_less_than_the_count():
     assert (spread.mean, spread.deviation, spread.count) == (3.0, pytest.approx(sqrt(14 / 2)), 3)
 
 
-def test_single_value_has_no_deviation():
-    assert Spread.of([0.4]) == Spread(0.4, None, 1)
-
-
 def test_deviation_within_groups_does_not_see_how_far_they_lie_apart():
     spread = Spread.within([[1.0, 3.0], [101.0, 103.0, 105.0]])  # squares 2 and 8 with 1 and 2 degrees of freedom
     assert spread.deviation == pytest.approx(sqrt(10 / 3))
@@ -36,7 +32,8 @@ def test_what_both_methods_share_in_a_pair_cancels():
     assert difference.interval == pytest.approx((0.1, 0.1))
 
 
-def test_single_pair_has_no_interval():
+def test_single_value_has_no_deviation_and_a_single_pair_no_interval():
+    assert Spread.of([0.4]) == Spread(0.4, None, 1)
     difference = PairedDifference.of([2.0], [1.5])
     assert difference == PairedDifference(0.5, None, 1)
     assert not difference.excludes_zero

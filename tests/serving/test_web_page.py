@@ -1,19 +1,16 @@
-"""The page in the browser: headless Chromium, driven by chromedriver, on real images, held against Python."""
+"""The page in the browser on real images, held against Python."""
 
 import contextlib
-import functools
-import http.server
-import json
 import re
 import shutil
 import subprocess
 import sys
-import tempfile
-import threading
 from pathlib import Path
 
+import browser
 import numpy as np
 import pytest
+from browser import MARKUP, Keys, served, webdriver
 from PIL import ExifTags, Image
 
 from lclipseg.networks.checkpoints import load_model
@@ -21,45 +18,24 @@ from lclipseg.prediction.segment import segment_images
 from modeling_lclipseg import WordBank
 from modeling_lclipseg.visualization_lclipseg import draw_overlay
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="the browser is driven by selenium")
-By = pytest.importorskip("selenium.webdriver.common.by").By
-WebDriverWait = pytest.importorskip("selenium.webdriver.support.ui").WebDriverWait
-Keys = webdriver.Keys
-
 ROOT = Path(__file__).resolve().parents[2]
 WEB = ROOT / "scripts" / "web"
 CHECKPOINT = ROOT / "checkpoints" / "lclipseg-mbv3s-camvid"
 EXPORT = ["--format", "onnx", "--vocabulary", "open", "--label_map", "true"]
 PHOTO = ROOT / "docs" / "demo" / "street.jpg"
-NODE, DRIVER = shutil.which("node"), shutil.which("chromedriver")
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--window-size=1280,1000",
-]
+NODE = shutil.which("node")
 NO_GPU = ["--disable-gpu"]
 SOFTWARE_GPU = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-features=Vulkan"]
-PATIENCE = 300  # seconds; the machine may be busy
-MARKUP = "<b>x</b>"
 AGREEMENT = 0.99  # of the pixels, with Python: images are decoded and sums are added in another order
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(
-        not (NODE and DRIVER and CHROMIUM), reason="there is no node, or no chromium with chromedriver"
-    ),
+    browser.NO_BROWSER,
+    pytest.mark.skipif(not NODE, reason="there is no node"),
     pytest.mark.skipif(
         not (WEB / "node_modules" / "onnxruntime-web").is_dir(), reason="run `npm ci` in scripts/web first"
     ),
 ]
-
-
-# ---------------------------------------------------------------------------------------------------- serving the page
 
 
 ISOLATED = {  # without them a browser shares no memory between threads
@@ -68,27 +44,6 @@ ISOLATED = {  # without them a browser shares no memory between threads
 }
 POLICY = re.search(r'Content-Security-Policy" content="([^"]+)"', (WEB / "index.html").read_text())[1]
 GOVERNED = {**ISOLATED, "Content-Security-Policy": POLICY}  # as README.md advises: it governs the worker, too
-
-
-@contextlib.contextmanager
-def served(folder: Path, headers: dict[str, str] | None = None):
-    """The address of a static host, as `python -m http.server` is one, that sends some headers with every file."""
-
-    class Host(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *args):
-            pass
-
-        def end_headers(self):
-            for header in (headers or {}).items():
-                self.send_header(*header)
-            super().end_headers()
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Host, directory=str(folder)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/"
-    finally:
-        server.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -115,102 +70,81 @@ def address(site):
         yield url
 
 
-# --------------------------------------------------------------------------------------------------------- the visitor
-
-
-class Visitor:
-    """A browser with the page open."""
-
-    def __init__(self, driver, downloads: Path):
-        self.driver = driver
-        self.downloads = downloads
-
+class Visitor(browser.Visitor):
     def open(self, url: str) -> "Visitor":
         self.driver.get(url)
         self.wait(lambda: self.text("status").startswith("Ready") or self.text("notice"))
         return self
 
-    def wait(self, condition):
-        """What `condition` says once it is true."""
-        return WebDriverWait(self.driver, PATIENCE, poll_frequency=0.2).until(lambda _: condition())
-
-    def find(self, element_id: str):
-        return self.driver.find_element(By.ID, element_id)
-
     def text(self, element_id: str) -> str:
-        return self.find(element_id).text
+        return self.find(f"#{element_id}").text
 
     def result_of(self, action) -> str:
         """The latency after `action`, once another result than before is shown; no two take the same time."""
         before = self.text("latency")
         action()
-        return self.wait(lambda: self.text("latency") != before and not self.is_busy() and self.text("latency"))
+        return self.wait(lambda: self.text("latency") != before and not self.all("body.busy") and self.text("latency"))
 
     def notice_after(self, action) -> str:
         action()
         return self.wait(lambda: self.text("notice"))
 
-    def is_busy(self) -> bool:
-        return "busy" in (self.driver.find_element(By.TAG_NAME, "body").get_attribute("class") or "")
-
     def choose(self, *paths: Path, element_id: str = "file") -> None:
-        self.find(element_id).send_keys("\n".join(map(str, paths)))
+        self.find(f"#{element_id}").send_keys("\n".join(map(str, paths)))
+
+    def show(self, path: Path) -> str:
+        """Choose an image and wait for its result; the latency."""
+        return self.result_of(lambda: self.choose(path))
+
+    def press(self, element_id: str) -> None:
+        self.find(f"#{element_id}").click()
 
     def chip(self, name: str):
-        return next(chip for chip in self.driver.find_elements(By.CSS_SELECTOR, "#chips button") if chip.text == name)
+        return next(chip for chip in self.all("#chips button") if chip.text == name)
 
     def add_word(self, word: str) -> None:
-        self.find("word").send_keys(word, Keys.ENTER)
-
-    def shares(self) -> dict[str, str]:
-        rows = self.driver.find_elements(By.CSS_SELECTOR, "#shares tbody tr")
-        cells = [row.find_elements(By.TAG_NAME, "td") for row in rows]
-        return {name.text: share.text for name, share, _ in cells}
+        self.find("#word").send_keys(word, Keys.ENTER)
 
     def saved(self, button: str) -> Image.Image:
         """The image that a button saves."""
         for path in self.downloads.iterdir():
             path.unlink()
-        self.find(button).click()
+        self.press(button)
         path = self.wait(lambda: next(iter(self.downloads.glob("*.png")), None))
         image = Image.open(path)
         image.load()
         return image
 
-    def requests(self) -> set[str]:
-        messages = (json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance"))
-        return {m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"}
-
 
 @pytest.fixture
 def browse():
     """Starts a browser with some flags; all of them are closed in the end."""
-    drivers, folders = [], []
-
-    def start(*flags: str) -> Visitor:
-        folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-        folders.append(folder)
-        downloads = Path(folder.name) / "downloads"
-        downloads.mkdir()
-        options = webdriver.ChromeOptions()
-        options.binary_location = CHROMIUM
-        options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
-        options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
-        for flag in [*FLAGS, *flags, f"--user-data-dir={folder.name}/profile"]:
-            options.add_argument(flag)
-        drivers.append(webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER)))
-        return Visitor(drivers[-1], downloads)
-
-    yield start
-    for driver in drivers:
-        driver.quit()
-    for folder in folders:
-        folder.cleanup()
+    with contextlib.ExitStack() as open_ones:
+        yield lambda *flags: open_ones.enter_context(browser.browser(Visitor, *flags))
 
 
 @pytest.fixture
 def visitor(browse, address):
     return browse(*NO_GPU).open(address)
+
+
+@pytest.fixture
+def with_photo(visitor):
+    visitor.show(PHOTO)
+    return visitor
+
+
+@pytest.fixture
+def with_webgpu(browse, address):
+    """Opens the page with a backend; the test is skipped where the machine has no WebGPU."""
+
+    def opened(backend: str) -> Visitor:
+        visitor = browse(*SOFTWARE_GPU).open(f"{address}?backend={backend}")
+        if "WebGPU failed" in visitor.text("backend"):
+            pytest.skip(f"this machine has no WebGPU: {visitor.text('backend')}")
+        return visitor
+
+    return opened
 
 
 def in_python(model, path: Path, ids: list[int] | None = None) -> np.ndarray:
@@ -227,16 +161,7 @@ def agreement(visitor: Visitor, expected: np.ndarray) -> float:
     mask = visitor.saved("save-mask")
     assert mask.mode == "P"
     assert (mask.height, mask.width) == expected.shape
-    share = float((np.array(mask) == expected).mean())
-    print(f"agreement with Python: {100 * share:.3f} % of the pixels")
-    return share
-
-
-# ----------------------------------------------------------------------------------------------------------- the tests
-
-
-def photo_as_jpeg(folder: Path) -> Path:
-    return PHOTO
+    return float((np.array(mask) == expected).mean())
 
 
 def photo_as_png(folder: Path) -> Path:
@@ -260,53 +185,46 @@ def photo_with_a_hole(folder: Path) -> Path:
     return folder / "hole.png"
 
 
-@pytest.mark.parametrize("make", [photo_as_jpeg, photo_as_png, photo_lying_on_its_side, photo_with_a_hole])
+@pytest.mark.parametrize("make", [lambda folder: PHOTO, photo_as_png, photo_lying_on_its_side, photo_with_a_hole])
 def test_label_map_is_pythons(visitor, model, tmp_path, make):
     path = make(tmp_path)
-    visitor.result_of(lambda: visitor.choose(path))
+    visitor.show(path)
     assert agreement(visitor, in_python(model, path)) >= AGREEMENT
 
 
-def test_label_map_of_other_classes_is_pythons(visitor, model):
-    visitor.result_of(lambda: visitor.choose(PHOTO))
+def test_label_map_of_other_classes_is_pythons(with_photo, model):
     for name in ("tree", "sky"):
-        visitor.result_of(visitor.chip(name).click)
+        with_photo.result_of(with_photo.chip(name).click)
     ids = [id_ for id_, name in model[0].config.id2label.items() if name not in ("tree", "sky")]
-    assert agreement(visitor, in_python(model, PHOTO, ids)) >= AGREEMENT
+    assert agreement(with_photo, in_python(model, PHOTO, ids)) >= AGREEMENT
 
 
-def test_label_map_by_webgpu_is_pythons(browse, address, model):
-    visitor = browse(*SOFTWARE_GPU).open(f"{address}?backend=webgpu")
-    if "WebGPU failed" in visitor.text("backend"):
-        pytest.skip(f"this machine has no WebGPU: {visitor.text('backend')}")
-    visitor.result_of(lambda: visitor.choose(PHOTO))
+def test_label_map_by_webgpu_is_pythons(with_webgpu, model):
+    visitor = with_webgpu("webgpu")
+    visitor.show(PHOTO)
     assert visitor.text("backend") == "Runs on: WebGPU."
     assert agreement(visitor, in_python(model, PHOTO)) >= AGREEMENT
 
 
-def test_backend_that_is_slower_on_a_trial_image_is_not_taken(browse, address):
-    visitor = browse(*SOFTWARE_GPU).open(f"{address}?backend=fastest")
-    if "WebGPU failed" in visitor.text("backend"):
-        pytest.skip(f"this machine has no WebGPU: {visitor.text('backend')}")
+def test_backend_that_is_slower_on_a_trial_image_is_not_taken(with_webgpu):
+    visitor = with_webgpu("fastest")
     taken = re.search(r"took (\d+) ms on WebGPU and (\d+) ms on WebAssembly", visitor.text("backend"))
     webgpu, webassembly = map(int, taken.groups())
-    visitor.result_of(lambda: visitor.choose(PHOTO))
-    faster = "WebGPU" if webgpu < webassembly else "WebAssembly"
-    assert visitor.text("backend").startswith(f"Runs on: {faster}")
+    visitor.show(PHOTO)
+    assert visitor.text("backend").startswith(f"Runs on: {'WebGPU' if webgpu < webassembly else 'WebAssembly'}")
 
 
 def test_where_webgpu_fails_webassembly_takes_over(browse, address):
     visitor = browse(*NO_GPU).open(f"{address}?backend=webgpu")
     assert "WebAssembly" in visitor.text("backend")
     assert "WebGPU failed" in visitor.text("backend")
-    visitor.result_of(lambda: visitor.choose(PHOTO))
-    assert visitor.shares()
+    visitor.show(PHOTO)
+    assert visitor.table()
 
 
-def test_overlay_is_pythons(visitor):
-    visitor.result_of(lambda: visitor.choose(PHOTO))
-    label_map, overlay = np.array(visitor.saved("save-mask")), visitor.saved("save-overlay").convert("RGB")
-    names = dict(enumerate(chip.text for chip in visitor.driver.find_elements(By.CSS_SELECTOR, "#chips button")))
+def test_overlay_is_pythons(with_photo):
+    label_map, overlay = np.array(with_photo.saved("save-mask")), with_photo.saved("save-overlay").convert("RGB")
+    names = dict(enumerate(chip.text for chip in with_photo.all("#chips button")))
     expected = draw_overlay(Image.open(PHOTO), label_map, names, opacity=0.6, legend=False)
     difference = np.abs(np.array(overlay, dtype=int) - np.array(expected, dtype=int))
     assert difference.mean() < 1
@@ -314,8 +232,8 @@ def test_overlay_is_pythons(visitor):
 
 
 def test_opacity_runs_no_network(visitor):
-    latency = visitor.result_of(lambda: visitor.choose(PHOTO))
-    visitor.find("opacity").send_keys(Keys.END)
+    latency = visitor.show(PHOTO)
+    visitor.find("#opacity").send_keys(Keys.END)
     assert visitor.text("opacity-value") == "100 %"
     tint = np.array(visitor.saved("save-overlay").convert("RGB"))
     mask = visitor.saved("save-mask")
@@ -325,35 +243,33 @@ def test_opacity_runs_no_network(visitor):
 
 def test_large_image_is_worked_on_smaller(visitor, tmp_path):
     Image.open(PHOTO).resize((3200, 1800)).save(tmp_path / "large.jpg")
-    latency = visitor.result_of(lambda: visitor.choose(tmp_path / "large.jpg"))
+    latency = visitor.show(tmp_path / "large.jpg")
     assert "Worked on at 1600 x 900 of 3200 x 1800 pixels" in latency
     assert visitor.saved("save-mask").size == (1600, 900)
 
 
 def test_broken_file_gets_a_message_that_shows_its_name_as_text(visitor, tmp_path):
-    (tmp_path / f"{MARKUP.replace('/', '')}.jpg").write_bytes(b"no image")
-    notice = visitor.notice_after(lambda: visitor.choose(tmp_path / f"{MARKUP.replace('/', '')}.jpg"))
+    (tmp_path / "<b>x<b>.jpg").write_bytes(b"no image")
+    notice = visitor.notice_after(lambda: visitor.choose(tmp_path / "<b>x<b>.jpg"))
     assert notice.startswith("<b>x<b>.jpg is not an image")
 
 
-def test_class_name_is_shown_as_text(visitor):
-    visitor.result_of(lambda: visitor.choose(PHOTO))
-    visitor.result_of(visitor.chip("road").click)
-    visitor.result_of(lambda: visitor.add_word(MARKUP))  # it has the vector of the road
-    assert MARKUP in visitor.shares()
-    assert visitor.chip(MARKUP)
-    assert not visitor.driver.find_elements(By.TAG_NAME, "b")
+def test_class_name_is_shown_as_text(with_photo):
+    with_photo.result_of(with_photo.chip("road").click)
+    with_photo.result_of(lambda: with_photo.add_word(MARKUP))  # it has the vector of the road
+    assert MARKUP in with_photo.table()
+    assert with_photo.chip(MARKUP)
+    assert not with_photo.all("b")
 
 
-def test_word_bank_is_searched_and_its_words_are_buttons(visitor):
-    visitor.result_of(lambda: visitor.choose(PHOTO))
-    visitor.find("word").send_keys("an")
-    (match,) = visitor.driver.find_elements(By.CSS_SELECTOR, "#matches button")
+def test_word_bank_is_searched_and_its_words_are_buttons(with_photo):
+    with_photo.find("#word").send_keys("an")
+    (match,) = with_photo.all("#matches button")
     assert match.text == "lane"
-    visitor.result_of(match.click)
-    assert visitor.chip("lane").get_attribute("aria-pressed") == "true"
-    visitor.result_of(visitor.find("reset").click)
-    assert "lane" not in visitor.text("chips")
+    with_photo.result_of(match.click)
+    assert with_photo.chip("lane").get_attribute("aria-pressed") == "true"
+    with_photo.result_of(with_photo.find("#reset").click)
+    assert "lane" not in with_photo.text("chips")
 
 
 def test_word_bank_of_the_visitor_is_used(visitor, model, tmp_path):
@@ -366,32 +282,28 @@ def test_word_bank_of_the_visitor_is_used(visitor, model, tmp_path):
 
 
 def test_last_class_stays(visitor):
-    chips = visitor.driver.find_elements(By.CSS_SELECTOR, "#chips button")
-    names = [chip.text for chip in chips]
-    for name in names[1:]:
+    _, *others = visitor.all("#chips button")
+    for name in [chip.text for chip in others]:
         visitor.chip(name).click()
-    assert "At least one class must stay" in visitor.notice_after(visitor.chip(names[0]).click)
+    assert "At least one class must stay" in visitor.notice_after(visitor.all("#chips button")[0].click)
 
 
-def test_same_image_can_be_chosen_again(visitor):
-    visitor.result_of(lambda: visitor.choose(PHOTO))
-    visitor.result_of(visitor.find("example").click)
-    assert visitor.find("file").get_property("value") == ""  # else choosing the same file again is no change
-    assert visitor.result_of(lambda: visitor.choose(PHOTO))
+def test_same_image_can_be_chosen_again(with_photo):
+    with_photo.result_of(with_photo.find("#example").click)
+    assert with_photo.find("#file").get_property("value") == ""  # else choosing the same file again is no change
+    assert with_photo.show(PHOTO)
 
 
-def test_file_that_cannot_be_saved_gets_a_message(visitor):
-    visitor.result_of(lambda: visitor.choose(PHOTO))
-    visitor.driver.execute_script("delete globalThis.CompressionStream")
-    assert "no CompressionStream" in visitor.notice_after(visitor.find("save-mask").click)
+def test_file_that_cannot_be_saved_gets_a_message(with_photo):
+    with_photo.driver.execute_script("delete globalThis.CompressionStream")
+    assert "no CompressionStream" in with_photo.notice_after(with_photo.find("#save-mask").click)
 
 
-def test_class_under_the_pointer_is_named(visitor):
-    visitor.result_of(lambda: visitor.choose(PHOTO))
-    tint = visitor.find("tint")
+def test_class_under_the_pointer_is_named(with_photo):
+    tint = with_photo.find("#tint")
     lower = int(tint.size["height"] * 0.4)
-    webdriver.ActionChains(visitor.driver).move_to_element_with_offset(tint, 0, lower).perform()
-    assert visitor.wait(lambda: visitor.text("pointed")) == "road"
+    webdriver.ActionChains(with_photo.driver).move_to_element_with_offset(tint, 0, lower).perform()
+    assert with_photo.wait(lambda: with_photo.text("pointed")) == "road"
 
 
 FAKE_CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
@@ -399,16 +311,16 @@ FAKE_CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-st
 
 def test_camera_is_segmented_frame_by_frame(browse, address):
     visitor = browse(*NO_GPU, *FAKE_CAMERA).open(address)
-    visitor.find("camera").click()
+    visitor.press("camera")
     visitor.wait(lambda: "frames a second" in visitor.text("status"))
     assert visitor.result_of(lambda: None)  # the next frame
-    visitor.find("camera").click()
+    visitor.press("camera")
     visitor.wait(lambda: visitor.text("camera") == "Camera")
     assert visitor.saved("save-mask").size == (640, 480)
 
 
 @pytest.fixture
-def camera_visitor(browse, address):
+def with_camera(browse, address):
     """Whose camera is allowed by a call of `allow`, see slow_camera.js."""
     visitor = browse(*NO_GPU, *FAKE_CAMERA).open(address)
     visitor.driver.execute_script((WEB / "tests" / "slow_camera.js").read_text())
@@ -420,39 +332,36 @@ def running(visitor) -> list[bool]:
     return visitor.driver.execute_script("return running()")
 
 
-def test_second_click_before_the_camera_is_allowed_takes_the_first_back(camera_visitor):
-    visitor = camera_visitor
+def test_second_click_before_the_camera_is_allowed_takes_the_first_back(with_camera):
     for _ in range(3):
-        visitor.find("camera").click()
-    assert visitor.driver.execute_script("return allow.length") == 2
-    visitor.driver.execute_script("allow[0](); allow[1]()")
-    visitor.wait(lambda: "frames a second" in visitor.text("status"))
-    assert sorted(running(visitor)) == [False, True]
-    visitor.find("camera").click()
-    assert visitor.text("camera") == "Camera"
-    assert running(visitor) == [False, False]
-    assert not visitor.text("notice")
+        with_camera.press("camera")
+    assert with_camera.driver.execute_script("return allow.length") == 2
+    with_camera.driver.execute_script("allow[0](); allow[1]()")
+    with_camera.wait(lambda: "frames a second" in with_camera.text("status"))
+    assert sorted(running(with_camera)) == [False, True]
+    with_camera.press("camera")
+    assert with_camera.text("camera") == "Camera"
+    assert running(with_camera) == [False, False]
+    assert not with_camera.text("notice")
 
 
-def test_image_that_is_chosen_while_the_camera_starts_takes_its_place(camera_visitor):
-    visitor = camera_visitor
-    visitor.find("camera").click()
-    visitor.result_of(lambda: visitor.choose(PHOTO))
-    visitor.driver.execute_script("allow[0]()")
-    visitor.wait(lambda: running(visitor) == [False])
-    assert visitor.text("camera") == "Camera"
-    assert not visitor.text("notice")
-    assert visitor.saved("save-mask").size == Image.open(PHOTO).size
+def test_image_that_is_chosen_while_the_camera_starts_takes_its_place(with_camera):
+    with_camera.press("camera")
+    with_camera.show(PHOTO)
+    with_camera.driver.execute_script("allow[0]()")
+    with_camera.wait(lambda: running(with_camera) == [False])
+    assert with_camera.text("camera") == "Camera"
+    assert not with_camera.text("notice")
+    assert with_camera.saved("save-mask").size == Image.open(PHOTO).size
 
 
-def test_camera_that_gives_no_image_is_switched_off(camera_visitor):
-    visitor = camera_visitor
-    visitor.driver.execute_script("HTMLMediaElement.prototype.play = () => Promise.reject(new Error('no image'))")
-    visitor.find("camera").click()
-    notice = visitor.notice_after(lambda: visitor.driver.execute_script("allow[0]()"))
+def test_camera_that_gives_no_image_is_switched_off(with_camera):
+    with_camera.driver.execute_script("HTMLMediaElement.prototype.play = () => Promise.reject(new Error('no image'))")
+    with_camera.press("camera")
+    notice = with_camera.notice_after(lambda: with_camera.driver.execute_script("allow[0]()"))
     assert "The camera cannot be used: no image" in notice
-    assert visitor.text("camera") == "Camera"
-    assert running(visitor) == [False]
+    assert with_camera.text("camera") == "Camera"
+    assert running(with_camera) == [False]
 
 
 def test_browser_without_webassembly_gets_a_message(browse, address):
@@ -473,20 +382,20 @@ def test_threads_are_used_where_the_host_isolates_the_page(browse, site):
 def test_policy_may_govern_the_worker_too(browse, site):
     with served(site, GOVERNED) as url:
         visitor = browse(*NO_GPU).open(url)
-        visitor.result_of(lambda: visitor.choose(PHOTO))
-        assert visitor.shares()
+        visitor.show(PHOTO)
+        assert visitor.table()
 
 
 def test_page_asks_no_other_server(visitor, address):
-    visitor.result_of(visitor.find("example").click)
+    visitor.result_of(visitor.find("#example").click)
     asked = visitor.requests()
     assert any(url.endswith("model.onnx") for url in asked)
-    assert {url for url in asked if url.startswith(("http", "ws")) and not url.startswith(address)} == set()
+    assert not [url for url in asked if not url.startswith(address)]
 
 
 @pytest.mark.parametrize("width", [390, 1280])
 def test_nothing_is_wider_than_the_screen(visitor, width):
     metrics = {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": width < 500}
     visitor.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-    visitor.result_of(visitor.find("example").click)
+    visitor.result_of(visitor.find("#example").click)
     assert visitor.driver.execute_script("return document.documentElement.scrollWidth") <= width

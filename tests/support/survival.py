@@ -1,7 +1,11 @@
 """How tests stop a run, let it go on, and compare it with one that was left in peace."""
 
+import json
+import multiprocessing
+import os
+import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tiny_run import run
@@ -39,6 +43,29 @@ def assert_same_run(one: Path, other: Path) -> None:
         assert checksums(one / name) == checksums(other / name)
     files = {"best", "first_batch.jpg", "last", "metrics.jsonl", "predictions.jpg", "run.json"}
     assert {path.name for path in other.iterdir()} == files
+
+
+def progress_of(run_folder: Path) -> dict:
+    """Where the checkpoint `last` stands."""
+    return json.loads((run_folder / "last" / "progress.json").read_text())
+
+
+@contextmanager
+def in_a_process(workspace: Path, output: Path, *options: str, **settings) -> Iterator[multiprocessing.Process]:
+    """A run in a forked process, the first of a group of its own, of which nothing is left afterwards."""
+
+    def begin() -> None:
+        os.setsid()
+        run(workspace, output, *options, **settings)
+
+    process = multiprocessing.get_context("fork").Process(target=begin)
+    process.start()
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.join()
 
 
 def kill_at(step: int) -> Callable[[Progress], None]:

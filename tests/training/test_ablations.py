@@ -73,19 +73,17 @@ def test_ablated_checkpoint_loads_as_it_was(tmp_path):
     torch.testing.assert_close(type(model).from_pretrained(tmp_path).eval()(IMAGE).logits, model(IMAGE).logits)
 
 
-def test_unknown_part_is_refused():
-    with pytest.raises(InputError, match="'gates'; allowed: image_to_text"):
-        ablate(tiny_model(), "gates")
-
-
-def test_a_head_without_blocks_is_refused():
-    with pytest.raises(InputError, match="--ablation bridge needs a two-way block: add --config num_fusion_layers=1"):
-        ablate(tiny_model(num_fusion_layers=0), "bridge")
-
-
-def test_a_head_without_fusion_is_refused():
-    with pytest.raises(InputError, match="needs --guidance fusion, not 'none'"):
-        ablate(tiny_model(guidance="none"), "image_branch")
+@pytest.mark.parametrize(
+    ("part", "network", "said"),
+    [
+        ("gates", {}, "'gates'; allowed: image_to_text"),
+        ("bridge", {"num_fusion_layers": 0}, "bridge needs a two-way block: add --config num_fusion_layers=1"),
+        ("image_branch", {"guidance": "none"}, "needs --guidance fusion, not 'none'"),
+    ],
+)
+def test_part_that_is_not_there_is_refused(part, network, said):
+    with pytest.raises(InputError, match=said):
+        ablate(tiny_model(**network), part)
 
 
 def test_shuffled_vectors_are_the_same_ones_none_in_its_place():
@@ -111,11 +109,9 @@ def test_control_vectors_follow_from_the_seed(kind):
     assert torch.equal(one, other) == (kind == "clip")
 
 
-def test_unknown_vectors_are_refused():
-    with pytest.raises(InputError, match="'noise'; allowed: clip, shuffled"):
-        control_vectors(vectors(), "noise", seed=0)
-
-
-def test_a_single_class_cannot_be_shuffled():
-    with pytest.raises(InputError, match="at least two"):
-        control_vectors(vectors(1), "shuffled", seed=0)
+@pytest.mark.parametrize(
+    ("kind", "count", "said"), [("noise", 5, "'noise'; allowed: clip, shuffled"), ("shuffled", 1, "at least two")]
+)
+def test_vectors_that_cannot_be_made_are_refused(kind, count, said):
+    with pytest.raises(InputError, match=said):
+        control_vectors(vectors(count), kind, seed=0)

@@ -1,11 +1,8 @@
 """Full disks, damaged checkpoints, other data, steps and images that go wrong: told, and nothing is lost."""
 
 import json
-import os
 import resource
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +10,12 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from survival import OPTIONS, Killed, assert_same_run, kill_at, lost_losses, resume
+from survival import OPTIONS, Killed, assert_same_run, in_a_process, kill_at, lost_losses, progress_of, resume
 from tiny_run import run
 
 from lclipseg.console.errors import InputError
 from lclipseg.console.frame import run_command
 from lclipseg.training.folder import Progress, checksums
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize("place", ["/proc/run", "{file}/run"])
@@ -31,15 +26,26 @@ def test_folder_that_cannot_be_written_to_is_named_before_any_work(workspace, tm
         run(workspace, Path(place))
 
 
-def test_disk_too_small_is_noticed_before_any_work(workspace, tmp_path, monkeypatch):
+@pytest.fixture
+def leave(tmp_path, monkeypatch):
+    """Let the disk have so many bytes left."""
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=2_000_000))
+    return lambda free: monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=free))
+
+
+def test_disk_too_small_is_noticed_before_any_work(workspace, tmp_path, leave):
+    leave(2_000_000)
     with pytest.raises(InputError, match=r"has 2 MB left, but the checkpoints of this run need \d+ MB"):
         run(workspace, tmp_path / "run")
     assert not (tmp_path / "run" / "run.json").exists()
 
 
-@pytest.mark.parametrize("limit", [1_000, 100_000, 2_000_000])
+def test_room_that_checkpoints_take_already_is_no_reason_against_a_resume(workspace, copied, leave):
+    leave(int(1.5 * sum(path.stat().st_size for path in (copied / "last").rglob("*"))))
+    resume(workspace, copied)
+
+
+@pytest.mark.parametrize("limit", [1_000, 500_000])
 def test_disk_that_fills_up_leaves_the_checkpoint_before(workspace, tmp_path, whole_runs, limit):
     """No file may become longer than the limit from step 6 on: as on a full disk, writing fails half way through."""
     unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -53,7 +59,7 @@ def test_disk_that_fills_up_leaves_the_checkpoint_before(workspace, tmp_path, wh
             run(workspace, tmp_path / "run", *OPTIONS, on_step=fill)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
-    assert json.loads((tmp_path / "run" / "last" / "progress.json").read_text())["step"] == 5
+    assert progress_of(tmp_path / "run")["step"] == 5
     assert not (tmp_path / "run" / "last.new").exists()
     resume(workspace, tmp_path / "run")
     assert_same_run(whole_runs["alone"], tmp_path / "run")
@@ -84,8 +90,7 @@ def change_a_bit(path: Path) -> None:
         (Path.unlink, "../run.json"),
     ],
 )
-def test_damaged_checkpoint_is_named_and_left_alone(workspace, tmp_path, whole_runs, damage, name):
-    copied = shutil.copytree(whole_runs["alone"], tmp_path / "run")
+def test_damaged_checkpoint_is_named_and_left_alone(workspace, damage, name, copied):
     damage(copied / "last" / name)
     before = checksums(copied)
     with pytest.raises(InputError, match=rf"cannot be resumed.*{name.removeprefix('../')}.* in another --output_dir"):
@@ -93,67 +98,79 @@ def test_damaged_checkpoint_is_named_and_left_alone(workspace, tmp_path, whole_r
     assert checksums(copied) == before
 
 
+def sign(checkpoint: Path) -> None:
+    """Say of the files that they are as they should be."""
+    (checkpoint / "sha256.json").write_text(json.dumps(checksums(checkpoint)))
+
+
 @pytest.mark.parametrize("change", ["shape", "names", "moments"])
-def test_checkpoint_of_another_model_is_refused(workspace, tmp_path, whole_runs, change):
-    copied = shutil.copytree(whole_runs["alone"], tmp_path / "run")
+def test_checkpoint_of_another_model_is_refused(workspace, copied, change):
     path = copied / "last" / ("training_state/optimizer.safetensors" if change == "moments" else "model.safetensors")
     tensors = load_file(path)
     name = next(iter(tensors))
+    tensors["another" if change == "names" else name] = torch.zeros(3, 5)
     if change == "names":
-        tensors["another"] = tensors.pop(name)
-    else:
-        tensors[name] = torch.zeros(3, 5)
+        del tensors[name]
     save_file(tensors, path)
-    (copied / "last" / "sha256.json").write_text(json.dumps(checksums(copied / "last")))
+    sign(copied / "last")
     with pytest.raises(InputError, match=rf"of another model: .*{name}"):
         resume(workspace, copied)
 
 
-def test_pickle_in_place_of_a_state_is_not_opened(workspace, tmp_path, whole_runs):
+def test_pickle_in_place_of_a_state_is_not_opened(workspace, tmp_path, copied):
     class Harm:
         def __reduce__(self):
             return (Path.touch, (tmp_path / "harm",))
 
-    copied = shutil.copytree(whole_runs["alone"], tmp_path / "run")
     for path in (copied / "last").rglob("*.safetensors"):
         torch.save(Harm(), path)
-    (copied / "last" / "sha256.json").write_text(json.dumps(checksums(copied / "last")))
+    sign(copied / "last")
     with pytest.raises(InputError, match="cannot be resumed"):
         resume(workspace, copied)
     assert not (tmp_path / "harm").exists()
 
 
-@pytest.mark.parametrize("change", ["image", "mask", "more", "classes"])
-def test_run_is_not_resumed_on_other_data(workspace, tmp_path, whole_runs, change):
-    copied = shutil.copytree(whole_runs["alone"], tmp_path / "run")
-    data = shutil.copytree(workspace / "data", tmp_path / "data")
-    if change == "classes":
-        (data / "classes.json").write_text('["sky", "tree"]')
-    elif change == "more":
-        for name in ("images", "masks"):
-            shutil.copy(data / "train" / name / "0.png", data / "train" / name / "new.png")
-    else:
-        folder = data / "train" / ("masks" if change == "mask" else "images")
-        shutil.copy(folder / "0.png", folder / "1.png")
-    with pytest.raises(
-        InputError, match="class_names was" if change == "classes" else "the data to train on are not those"
-    ):
+@pytest.mark.parametrize("names", [["images/1.png"], ["masks/1.png"], ["images/new.png", "masks/new.png"]])
+def test_run_is_not_resumed_on_other_data(workspace, copied, data, names):
+    for name in names:
+        path = data / "train" / name
+        shutil.copy(path.with_name("0.png"), path)
+    with pytest.raises(InputError, match="the data to train on are not those"):
         resume(workspace, copied, "--data", str(data))
 
 
-def test_data_may_have_moved(workspace, tmp_path, whole_runs):
-    copied = shutil.copytree(whole_runs["alone"], tmp_path / "run")
-    data = shutil.copytree(workspace / "data", tmp_path / "data")
+@pytest.mark.parametrize(
+    ("classes", "said"),
+    [
+        (["sky", "tree"], "class_names was"),
+        ({"classes": ["sky", "road"], "ignore_index": 7}, "labels was"),
+        ({"classes": ["sky", "road"], "do_reduce_labels": True}, "labels was"),
+    ],
+)
+def test_run_is_not_resumed_with_other_classes_or_another_meaning_of_the_ids(workspace, copied, data, classes, said):
+    (data / "classes.json").write_text(json.dumps(classes))
+    with pytest.raises(InputError, match=said):
+        resume(workspace, copied, "--data", str(data))
+
+
+def test_data_may_have_moved(workspace, whole_runs, copied, data):
     resume(workspace, copied, "--data", str(data))
     assert_same_run(whole_runs["alone"], copied)
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("--guidance", "none"), ("--epochs", "3"), ("--seed", "1"), ("--crop_size", "48 48")]
+    ("options", "said"),
+    [
+        (("--guidance", "none"), "guidance"),
+        (("--epochs", "3"), "epochs"),
+        (("--seed", "1"), "seed"),
+        (("--crop_size", "48", "48"), "crop_size"),
+        (("--mixed_precision", "bf16"), "precision was 'no' and is 'bf16'"),
+    ],
 )
-def test_run_is_not_resumed_as_another_one(workspace, whole_runs, option, value):
-    with pytest.raises(InputError, match=option.removeprefix("--")):
-        run(workspace, whole_runs["alone"], *OPTIONS, option, *value.split(), "--resume", "true")
+def test_run_is_not_resumed_as_another_one(workspace, whole_runs, options, said):
+    with pytest.raises(InputError, match=said):
+        resume(workspace, whole_runs["alone"], *options)
 
 
 def test_finished_run_says_so_and_changes_nothing(workspace, whole_runs, caplog):
@@ -187,43 +204,39 @@ def test_step_that_is_not_finite_is_left_out_and_counted(workspace, tmp_path):
 
 def test_run_that_diverges_keeps_its_last_good_checkpoint(workspace, tmp_path):
     with lost_losses(lambda number: number > 12), pytest.raises(InputError, match="diverged"):
-        run(workspace, tmp_path / "run", *OPTIONS, "--epochs", "20")
-    assert json.loads((tmp_path / "run" / "last" / "progress.json").read_text())["skipped_in_a_row"] == 20
+        run(workspace, tmp_path / "run", *OPTIONS, "--epochs", "11", "--eval_every", "2")
+    assert progress_of(tmp_path / "run")["skipped_in_a_row"] == 20
     assert are_finite(tmp_path / "run" / "last")
 
 
-def damaged_data(workspace: Path, folder: Path) -> Path:
-    """The data with one of the six training images cut short."""
-    data = shutil.copytree(workspace / "data", folder)
+@pytest.fixture
+def damaged(data) -> str:
+    """Data with one of the six training images cut short."""
     halve(data / "train" / "images" / "3.png")
-    return data
+    return str(data)
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])
-def test_damaged_image_is_named_left_out_and_counted(workspace, tmp_path, caplog, workers):
-    data = damaged_data(workspace, tmp_path / "data")
-    options = ("--data", str(data), "--max_unreadable", "0.2", "--num_workers", workers)
+def test_damaged_image_is_named_left_out_and_counted(workspace, tmp_path, damaged, caplog, workers):
+    options = ("--data", damaged, "--max_unreadable", "0.2", "--num_workers", workers)
     with caplog.at_level("WARNING", logger="lclipseg"):
         assert run(workspace, tmp_path / "run", *options)["unreadable_samples"] == 2  # once in each of two epochs
     assert caplog.text.count("3.png: damaged or cut short") == 1
 
 
-def test_too_many_damaged_images_end_the_run_with_its_state_saved(workspace, tmp_path):
-    data = damaged_data(workspace, tmp_path / "data")
+def test_too_many_damaged_images_end_the_run_with_its_state_saved(workspace, tmp_path, damaged):
+    options = ("--data", damaged, "--epochs", "1")
     with pytest.raises(InputError, match=r"--max_unreadable\): .*3\.png: damaged"):
-        run(workspace, tmp_path / "run", "--data", str(data))
-    assert (
-        run(workspace, tmp_path / "run", "--data", str(data), "--max_unreadable", "1", "--resume", "true")["step"] == 6
-    )
+        run(workspace, tmp_path / "run", *options)
+    assert run(workspace, tmp_path / "run", *options, "--max_unreadable", "1", "--resume", "true")["step"] == 3
 
 
-def test_damaged_validation_image_costs_no_step(workspace, tmp_path):
-    data = shutil.copytree(workspace / "data", tmp_path / "data")
+def test_damaged_validation_image_costs_no_step(workspace, tmp_path, data):
     whole = (data / "val" / "images" / "1.png").read_bytes()
     halve(data / "val" / "images" / "1.png")
     with pytest.raises(InputError, match=r"1\.png: damaged"):
         run(workspace, tmp_path / "run", "--data", str(data))
-    assert json.loads((tmp_path / "run" / "last" / "progress.json").read_text())["step"] == 3
+    assert progress_of(tmp_path / "run")["step"] == 3
     (data / "val" / "images" / "1.png").write_bytes(whole)
     with pytest.raises(InputError, match=r"the data to eval on are not those.*--accept_changed_data true"):
         run(workspace, tmp_path / "run", "--data", str(data), "--resume", "true")
@@ -233,8 +246,7 @@ def test_damaged_validation_image_costs_no_step(workspace, tmp_path):
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])
-def test_wrong_id_costs_no_step_and_is_told_without_a_traceback(workspace, tmp_path, capsys, workers):
-    data = shutil.copytree(workspace / "data", tmp_path / "data")
+def test_wrong_id_costs_no_step_and_is_told_without_a_traceback(workspace, tmp_path, capsys, workers, data):
     mask = data / "train" / "masks" / "2.png"
     Image.fromarray(np.full((48, 64), 7, dtype=np.uint8)).save(mask)
     with pytest.raises(SystemExit) as ended:
@@ -246,56 +258,20 @@ def test_wrong_id_costs_no_step_and_is_told_without_a_traceback(workspace, tmp_p
     assert (tmp_path / "run" / "last" / "progress.json").is_file()
 
 
-def test_validation_data_without_a_label_are_told_at_the_first_validation(workspace, tmp_path):
-    data = shutil.copytree(workspace / "data", tmp_path / "data")
+def test_validation_data_without_a_label_are_told_at_the_first_validation(workspace, tmp_path, data):
     for mask in (data / "val" / "masks").iterdir():
         Image.fromarray(np.full((48, 64), 255, dtype=np.uint8)).save(mask)
     with pytest.raises(InputError, match="images to validate on have no labelled pixel"):
         run(workspace, tmp_path / "run", "--data", str(data))
 
 
-@pytest.mark.parametrize("meaning", [{"ignore_index": 7}, {"do_reduce_labels": True}])
-def test_run_is_not_resumed_with_another_meaning_of_the_ids(workspace, tmp_path, whole_runs, meaning):
-    copied = shutil.copytree(whole_runs["alone"], tmp_path / "run")
-    data = shutil.copytree(workspace / "data", tmp_path / "data")
-    (data / "classes.json").write_text(json.dumps({"classes": ["sky", "road"], **meaning}))
-    with pytest.raises(InputError, match="labels was"):
-        resume(workspace, copied, "--data", str(data))
-
-
-def test_run_is_not_resumed_in_another_precision(workspace, tmp_path, whole_runs):
-    copied = shutil.copytree(whole_runs["alone"], tmp_path / "run")
-    with pytest.raises(InputError, match="precision was 'no' and is 'bf16'"):
-        resume(workspace, copied, "--mixed_precision", "bf16")
-
-
-def test_room_that_checkpoints_take_already_is_no_reason_against_a_resume(
-    workspace, tmp_path, monkeypatch, whole_runs
-):
-    copied = shutil.copytree(whole_runs["alone"], tmp_path / "run")
-    taken = sum(path.stat().st_size for path in (copied / "last").rglob("*"))
-    usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=int(1.5 * taken)))
-    resume(workspace, copied)
-
-
-UNFORESEEN = """
-import sys
-from pathlib import Path
-from tiny_run import run
-
-def fail(progress):
-    raise RuntimeError("unforeseen")
-
-run(Path(sys.argv[1]), Path(sys.argv[2]), "--num_workers", "2", on_step=fail)
-"""
-
-
-def test_unforeseen_error_ends_the_readers_too(workspace, tmp_path):
+def test_unforeseen_error_ends_the_readers_too(workspace, tmp_path, capfd):
     """They ignore SIGTERM, with which Python ends its processes before it waits for them."""
-    paths = [str(ROOT), str(ROOT / "tests" / "support"), os.environ.get("PYTHONPATH", "")]
-    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-    command = [sys.executable, "-c", UNFORESEEN, str(workspace), str(tmp_path / "run")]
-    ended = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=120)
-    assert ended.returncode == 1
-    assert ended.stderr.rstrip().endswith("RuntimeError: unforeseen")
+
+    def fail(progress: Progress) -> None:
+        raise RuntimeError("unforeseen")
+
+    with in_a_process(workspace, tmp_path / "run", "--num_workers", "2", on_step=fail) as process:
+        process.join(120)
+        assert process.exitcode == 1
+    assert capfd.readouterr().err.rstrip().endswith("RuntimeError: unforeseen")

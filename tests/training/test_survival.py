@@ -5,23 +5,19 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from survival import OPTIONS, WAYS, Killed, assert_same_run, kill_at, lost_losses, resume
+from survival import OPTIONS, WAYS, Killed, assert_same_run, in_a_process, kill_at, lost_losses, progress_of, resume
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tiny_run import command_line, run
+from tiny_run import run
 from transformers import AutoModelForSemanticSegmentation
 
 from lclipseg.training import folder as run_folder
 from lclipseg.training.folder import Progress, RunFolder, checksums
 from modeling_lclipseg import LClipSegForSemanticSegmentation
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -70,40 +66,32 @@ def test_saving_before_the_first_step_that_counts_changes_nothing(workspace, tmp
     assert_same_run(tmp_path / "seldom", tmp_path / "often")
 
 
-@pytest.mark.parametrize("share", [0.35, 0.85])
-def test_run_killed_while_it_writes_goes_on_bit_for_bit(workspace, tmp_path, monkeypatch, whole_runs, share):
-    kill_and_resume(workspace, tmp_path, monkeypatch, whole_runs["alone"], share)
+@pytest.fixture(scope="module")
+def operations(workspace, tmp_path_factory) -> int:
+    """How many changes a whole run makes to its folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        done = file_operations(patch, None)
+        run(workspace, tmp_path_factory.mktemp("counted") / "run", *OPTIONS)
+    return len(done)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("share", [index / 120 for index in range(120)])
-def test_run_killed_at_any_write_goes_on_bit_for_bit(workspace, tmp_path, monkeypatch, whole_runs, share):
-    kill_and_resume(workspace, tmp_path, monkeypatch, whole_runs["alone"], share)
+# Of all the moments two on every run of the tests, and the rest where there is time.
+MOMENTS = [0.35, 0.85, *(pytest.param(index / 120, marks=pytest.mark.slow) for index in range(120))]
 
 
-def kill_and_resume(workspace: Path, folder: Path, monkeypatch, whole: Path, share: float) -> None:
-    with monkeypatch.context() as patch:
-        total = len(count_operations(workspace, folder / "counted", patch))
+@pytest.mark.parametrize("share", MOMENTS)
+def test_run_killed_while_it_writes_goes_on_bit_for_bit(
+    workspace, tmp_path, monkeypatch, whole_runs, operations, share
+):
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        file_operations(patch, int(share * total))
-        run(workspace, folder / "run", *OPTIONS)
-    for place in (folder / "run" / "last", folder / "run" / "last.old"):
+        file_operations(patch, int(share * operations))
+        run(workspace, tmp_path / "run", *OPTIONS)
+    for place in (tmp_path / "run" / "last", tmp_path / "run" / "last.old"):
         if place.is_dir():  # whatever the moment, what is there is whole
             assert json.loads((place / "sha256.json").read_text()) == checksums(place)
             AutoModelForSemanticSegmentation.from_pretrained(place)
-    resume(workspace, folder / "run")
-    assert_same_run(whole, folder / "run")
-
-
-COUNTED: list[str] = []
-
-
-def count_operations(workspace: Path, folder: Path, monkeypatch) -> list[str]:
-    if not COUNTED:
-        done = file_operations(monkeypatch, None)
-        run(workspace, folder, *OPTIONS)
-        COUNTED.extend(done)
-    return COUNTED
+    resume(workspace, tmp_path / "run")
+    assert_same_run(whole_runs["alone"], tmp_path / "run")
 
 
 @pytest.mark.slow
@@ -114,16 +102,11 @@ def test_run_that_is_really_killed_again_and_again_ends_the_same(workspace, tmp_
     draw, output = random.Random(seed), tmp_path / "run"
     for _ in range(10):
         begun = (output / "last").is_dir() or (output / "last.old").is_dir()
-        argv = command_line(workspace, output, *OPTIONS, *options, *(("--resume", "true") if begun else ()))
-        process = subprocess.Popen(
-            [sys.executable, "scripts/train.py", *argv], cwd=ROOT, start_new_session=True,
-            env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        while process.poll() is None and not (output / "run.json").is_file():
-            time.sleep(0.05)
-        time.sleep(draw.uniform(0, 12))
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        again = ("--resume", "true") if begun else ()
+        with in_a_process(workspace, output, *OPTIONS, *options, *again) as process:
+            while process.is_alive() and not (output / "run.json").is_file():
+                time.sleep(0.05)
+            time.sleep(draw.uniform(0, 4))
     resume(workspace, output, *options)
     assert_same_run(whole_runs["workers"], output)
 
@@ -148,25 +131,22 @@ def test_signal_ends_the_step_saves_and_stops(workspace, tmp_path, whole_runs, n
     with pytest.raises(SystemExit) as ended:
         run(workspace, tmp_path / "run", *OPTIONS, on_step=raise_signals(*numbers, step=7))
     assert ended.value.code == 128 + numbers[-1]
-    assert json.loads((tmp_path / "run" / "last" / "progress.json").read_text())["step"] == 7
+    assert progress_of(tmp_path / "run")["step"] == 7
     assert signal.getsignal(numbers[0]) is before
     resume(workspace, tmp_path / "run")
     assert_same_run(whole_runs["alone"], tmp_path / "run")
 
 
-def test_signal_to_the_readers_of_data_too_saves_and_stops(workspace, tmp_path):
+def test_signal_to_the_readers_of_data_too_saves_and_stops(workspace, tmp_path, capfd):
     """As schedulers send it: to the whole process group."""
-    argv = command_line(workspace, tmp_path / "run", "--epochs", "3000", "--eval_every", "3000", "--num_workers", "2")
-    process = subprocess.Popen(
-        [sys.executable, "scripts/train.py", *argv, "--save_every", "1"], cwd=ROOT, start_new_session=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    while process.poll() is None and not (tmp_path / "run" / "last").is_dir():
-        time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGTERM)
-    said = process.communicate(timeout=120)[1]
-    assert process.returncode == 128 + signal.SIGTERM, said
-    assert "Traceback" not in said
+    options = ("--epochs", "3000", "--eval_every", "3000", "--num_workers", "2", "--save_every", "1")
+    with in_a_process(workspace, tmp_path / "run", *options) as process:
+        while process.is_alive() and not (tmp_path / "run" / "last").is_dir():
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGTERM)
+        process.join(120)
+        assert process.exitcode == 128 + signal.SIGTERM
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_signal_in_the_last_step_finds_the_run_finished(workspace, tmp_path, whole_runs):

@@ -77,19 +77,16 @@ def quadratic(
 
 
 @pytest.mark.parametrize(("batch_size", "accumulation_steps"), [(4, 1), (2, 2), (1, 4)])
-def test_accumulated_batches_make_the_step_of_one_batch(batch_size, accumulation_steps):
-    training = quadratic((1.0, 2.0, 3.0, 6.0), batch_size, accumulation_steps, batch_norm="frozen")
+@pytest.mark.parametrize(
+    ("second", "loss", "gradient"), [(2.0, (1 + 4 + 9 + 36) / 8, -3), (IGNORED, (1 + 9 + 36) / 6, -10 / 3)]
+)
+def test_accumulated_batches_make_the_step_of_one_batch_and_count_by_their_labelled_pixels(
+    batch_size, accumulation_steps, second, loss, gradient
+):
+    training = quadratic((1.0, second, 3.0, 6.0), batch_size, accumulation_steps, batch_norm="frozen")
     (step,) = training.steps(Progress())
-    assert step.loss == pytest.approx((1 + 4 + 9 + 36) / 8)
-    assert training.gradients == [pytest.approx(-3)]
-
-
-@pytest.mark.parametrize(("batch_size", "accumulation_steps"), [(4, 1), (2, 2), (1, 4)])
-def test_batches_count_by_their_labelled_pixels(batch_size, accumulation_steps):
-    training = quadratic((1.0, IGNORED, 3.0, 6.0), batch_size, accumulation_steps, batch_norm="frozen")
-    (step,) = training.steps(Progress())
-    assert step.loss == pytest.approx((1 + 9 + 36) / 6)
-    assert training.gradients == [pytest.approx(-10 / 3)]
+    assert step.loss == pytest.approx(loss)
+    assert training.gradients == [pytest.approx(gradient)]
 
 
 def test_gradients_are_clipped():
@@ -142,17 +139,12 @@ def test_run_that_sees_no_label_ends_and_says_so():
         list(quadratic((IGNORED,), 2, steps=100).steps(Progress()))
 
 
-def test_frozen_statistics_stay():
-    training = quadratic((1.0, 2.0), 2, batch_norm="frozen")
+@pytest.mark.parametrize(("batch_norm", "mean", "batches"), [("frozen", 0, 0), ("synced", 0.1 * 1.5, 1)])
+def test_statistics_follow_the_batches_unless_they_are_frozen(batch_norm, mean, batches):
+    training = quadratic((1.0, 2.0), 2, batch_norm=batch_norm)
     list(training.steps(Progress()))
-    assert training.model.normalisation.running_mean.item() == 0
-    assert training.model.normalisation.num_batches_tracked.item() == 0
-
-
-def test_statistics_follow_the_batches():
-    training = quadratic((1.0, 2.0), 2)
-    list(training.steps(Progress()))
-    assert training.model.normalisation.running_mean.item() == pytest.approx(0.1 * 1.5)
+    assert training.model.normalisation.running_mean.item() == pytest.approx(mean)
+    assert training.model.normalisation.num_batches_tracked.item() == batches
 
 
 def test_unknown_treatment_of_statistics_is_refused():

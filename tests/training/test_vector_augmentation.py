@@ -46,12 +46,9 @@ def test_loss_counts_labels_of_the_classes_as_before():
     assert loss.isfinite() and loss > 0
 
 
-@pytest.mark.parametrize("noise, count", [(-0.1, 0), (0, -1)])
-def test_negative_amounts_are_refused(noise, count):
-    with pytest.raises(InputError, match="must not be below 0"):
+@pytest.mark.parametrize(
+    ("noise", "count", "said"), [(-0.1, 0, "below 0"), (0, -1, "below 0"), (0, 10, "only 9 other words")]
+)
+def test_amounts_that_there_are_not_are_refused(noise, count, said):
+    with pytest.raises(InputError, match=said):
         VectorAugmentation(noise, count, WORDS)
-
-
-def test_more_words_than_there_are_is_refused():
-    with pytest.raises(InputError, match="only 9 other words"):
-        VectorAugmentation(0.0, 10, WORDS)
