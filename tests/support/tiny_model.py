@@ -7,7 +7,7 @@ import torch
 from modeling_lclipseg import LClipSegConfig, LClipSegForSemanticSegmentation, LClipSegImageProcessor
 
 TINY_BACKBONE = {"model_type": "timm_backbone", "backbone": "mobilenetv3_small_050", "out_indices": [1, 2, 3, 4]}
-# With half as many layers: for what takes its time by the layer, as exports and whole runs do.
+# With half as many layers: for what takes its time by the layer, as exports do.
 SHALLOW_BACKBONE = {**TINY_BACKBONE, "backbone": "test_efficientnet"}
 TINY_TEXT = {
     "vocab_size": 24,
