@@ -7,14 +7,15 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
+from io import BytesIO
 
 import numpy as np
 import pytest
 import torch
 from huggingface_hub import InferenceClient
-from photos import png
+from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 from tiny_model import NAMES, save_checkpoint, tiny_model
 
@@ -32,7 +33,14 @@ PATIENCE = 30  # seconds; for what would otherwise hang
 SIZE = (96, 64)
 
 
-IMAGE = png(SIZE)
+def png(seed: int = 0, size: tuple[int, int] = SIZE) -> bytes:
+    file = BytesIO()
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1] // 8, size[0] // 8, 3), dtype=np.uint8)
+    Image.fromarray(pixels).resize(size).save(file, "PNG")
+    return file.getvalue()
+
+
+IMAGE = png()
 TEXT = base64.b64encode(IMAGE).decode()
 
 
@@ -69,13 +77,6 @@ class RunningServer:
         gate = Gate(self.service.segmenter.network)
         self.service.batcher.model = gate
         return gate
-
-    def hold_up(self, pool: ThreadPoolExecutor) -> tuple[Gate, Future]:
-        """A gate, and the request that waits behind it."""
-        gate = self.put_gate()
-        first = pool.submit(self.ask)
-        assert gate.begun.wait(PATIENCE)
-        return gate, first
 
     def ask(self, body=IMAGE, content_type="image/png", method="POST", path="/"):
         """Status, headers and content of an answer."""
@@ -157,11 +158,13 @@ def test_bytes_and_json_give_the_same(server):
     assert server.ask({"inputs": TEXT}, "application/json; charset=utf-8")[2] == as_image[2]
 
 
-def test_parameters_arrive(server):
-    """Labels of the bank and of the checkpoint; a threshold that leaves all segments out."""
+def test_candidate_labels_come_from_the_bank_and_the_checkpoint(server):
     request = {"inputs": TEXT, "parameters": {"candidate_labels": ["kerb", "Sky"]}}
     status, _, content = server.ask(request, "application/json")
     assert status == 200 and {segment["label"] for segment in json.loads(content)} <= {"kerb", "Sky"}
+
+
+def test_threshold_leaves_segments_out(server):
     request = {"inputs": TEXT, "parameters": {"threshold": 1}}
     assert server.ask(request, "application/json")[::2] == (200, b"[]")
 
@@ -182,10 +185,17 @@ def test_parameters_arrive(server):
         (b'{"inputs": ', "application/json", "the body is not JSON"),
         (b"[" * 100_000, "application/json", "the body is not JSON"),
         (b'{"inputs": "\xff"}', "application/json", "the body is not JSON"),
+        ({}, "application/json", "`inputs` is missing"),
         ({"inputs": TEXT, "parameters": {"word_bank": "x"}}, "application/json", "no parameters word_bank"),
         ({"inputs": TEXT, "parameters": {"threshold": float("nan")}}, "application/json", "`threshold` is nan"),
         ({"inputs": TEXT, "parameters": {"candidate_labels": ["\ud800"]}}, "application/json", "control characters"),
-        ({"inputs": TEXT, "parameters": {"candidate_labels": ["bench"]}}, "application/json", "no vector for 'bench'"),
+        (
+            {"inputs": TEXT, "parameters": {"candidate_labels": ["bench"]}},
+            "application/json",
+            "no vector for 'bench'; it",
+        ),
+        ({"inputs": TEXT, "parameters": {"candidate_labels": ["sky", "sky"]}}, "application/json", "Duplicate"),
+        ({"inputs": TEXT, "parameters": {"candidate_labels": ["x" * 101]}}, "application/json", "of 101 letters"),
     ],
 )
 def test_bad_request_is_answered_by_a_message(server, body, content_type, message):
@@ -204,17 +214,12 @@ def test_wrong_address_is_answered_by_the_right_ones(server, method, path, statu
     assert answer[0] == status and "POST / (an image)" in json.loads(answer[2])["error"]
 
 
-def begun(port: int, length: int, body: bytes | None = None) -> http.client.HTTPConnection:
-    """A request of which not all is sent."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
-    connection.putrequest("POST", "/")
-    connection.putheader("Content-Length", str(length))
-    connection.endheaders(body)
-    return connection
-
-
 def test_declared_size_is_checked(server):
-    assert read(begun(server.port, 10**12))[0] == 413
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)
+    connection.putrequest("POST", "/")
+    connection.putheader("Content-Length", str(10**12))
+    connection.endheaders()
+    assert read(connection)[0] == 413
 
 
 def test_undeclared_size_is_checked_while_reading(server, monkeypatch):
@@ -259,10 +264,12 @@ def segments_of(content: bytes) -> dict[str, tuple[float, str]]:
 
 
 def test_answers_from_a_batch_are_those_given_alone(checkpoint):
-    images = [png(SIZE, seed) for seed in range(4)] + [png((64, 96), 9)]
+    images = [png(seed) for seed in range(4)] + [png(9, (64, 96))]
     with running(checkpoint) as server, ThreadPoolExecutor(6) as pool:
         alone = [segments_of(server.ask(image)[2]) for image in images]
-        gate, first = server.hold_up(pool)
+        gate = server.put_gate()
+        first = pool.submit(server.ask)
+        assert gate.begun.wait(PATIENCE)
         answers = [pool.submit(server.ask, image) for image in images]
         wait_until(lambda: server.service.batcher.depth == len(images))
         gate.open.set()
@@ -278,27 +285,24 @@ def job(side: int = 32, labels: tuple[str, ...] | None = None) -> Job:
     return Job(torch.zeros(1, 3, side, side), labels)
 
 
-@pytest.fixture
-def held_up(model) -> tuple[Gate, Batcher, Future]:
-    """A batcher with one job in its network."""
+def test_only_equal_sizes_and_classes_share_a_pass(model):
     gate = Gate(model)
     batcher = Batcher(gate, max_batch=8)
     first = batcher.submit(job())
     assert gate.begun.wait(PATIENCE)
-    return gate, batcher, first
-
-
-def test_only_equal_sizes_and_classes_share_a_pass(held_up):
-    gate, batcher, first = held_up
-    futures = [batcher.submit(one) for one in (job(), job(64), job(labels=("sky",)), job(), job(64))]
+    jobs = [job(), job(64), job(labels=("sky",)), job(), job(64)]
+    futures = [batcher.submit(one) for one in jobs]
     gate.open.set()
     batcher.close()
     assert gate.sizes == [1, 2, 2, 1]
     assert [future.result().shape[-1] for future in (first, *futures)] == [8, 8, 16, 8, 8, 16]
 
 
-def test_cancelled_job_takes_no_part(held_up):
-    gate, batcher, _ = held_up
+def test_cancelled_job_takes_no_part(model):
+    gate = Gate(model)
+    batcher = Batcher(gate, max_batch=8)
+    batcher.submit(job())
+    assert gate.begun.wait(PATIENCE)
     dropped, kept = batcher.submit(job()), batcher.submit(job())
     assert dropped.cancel()
     gate.open.set()
@@ -325,7 +329,9 @@ def test_more_than_the_queue_limit_are_told_to_come_back(checkpoint):
 
 def test_request_that_waited_too_long_is_dropped(checkpoint):
     with running(checkpoint, timeout=0.5) as server, ThreadPoolExecutor(2) as pool:
-        gate, first = server.hold_up(pool)
+        gate = server.put_gate()
+        first = pool.submit(server.ask)
+        assert gate.begun.wait(PATIENCE)
         status, headers, content = server.ask()
         assert status == 503 and "retry-after" in headers and "waited too long" in json.loads(content)["error"]
         gate.open.set()
@@ -335,13 +341,20 @@ def test_request_that_waited_too_long_is_dropped(checkpoint):
 
 def test_slow_body_is_not_waited_for(checkpoint):
     with running(checkpoint, timeout=0.2) as server:
-        assert read(begun(server.port, 1000, b"a few bytes"))[0] == 408
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)
+        connection.putrequest("POST", "/")
+        connection.putheader("Content-Length", "1000")
+        connection.endheaders(b"a few bytes")
+        assert read(connection)[0] == 408
 
 
 def test_client_that_goes_away_is_dropped_and_its_neighbours_are_answered(checkpoint):
     with running(checkpoint) as server, ThreadPoolExecutor(2) as pool:
-        gate, first = server.hold_up(pool)
-        leaver = begun(server.port, len(IMAGE), IMAGE)
+        gate = server.put_gate()
+        first = pool.submit(server.ask)
+        assert gate.begun.wait(PATIENCE)
+        leaver = socket.create_connection(("127.0.0.1", server.port))
+        leaver.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(IMAGE) + IMAGE)
         neighbour = pool.submit(server.ask)
         wait_until(lambda: server.service.batcher.depth == 2)
         leaver.close()

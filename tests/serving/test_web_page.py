@@ -150,7 +150,7 @@ def with_webgpu(browse, address):
 def in_python(model, path: Path, ids: list[int] | None = None) -> np.ndarray:
     """The label map that Python makes of an image file, of all of the checkpoint's classes or some of them."""
     network, image_processor = model
-    ids = list(range(len(network.class_embeddings))) if ids is None else ids
+    ids = ids or list(range(len(network.class_embeddings)))
     vectors = network.class_embeddings[ids]
     (label_map,) = segment_images(network, image_processor, [Image.open(path)], class_embeddings=vectors)
     return np.array(ids)[label_map.numpy()]
@@ -274,8 +274,7 @@ def test_word_bank_is_searched_and_its_words_are_buttons(with_photo):
 
 def test_word_bank_of_the_visitor_is_used(visitor, model, tmp_path):
     WordBank(("meadow",), model[0].class_embeddings[[5]]).save(tmp_path / "mine.safetensors")
-    files = [tmp_path / "mine.safetensors", tmp_path / "mine_names.json"]
-    visitor.choose(*files, element_id="bank")
+    visitor.choose(tmp_path / "mine.safetensors", tmp_path / "mine_names.json", element_id="bank")
     visitor.wait(lambda: visitor.text("bank-about") == "mine.safetensors: 1 words.")
     visitor.add_word("Meadow")
     assert visitor.wait(lambda: visitor.chip("meadow"))
@@ -301,8 +300,8 @@ def test_file_that_cannot_be_saved_gets_a_message(with_photo):
 
 def test_class_under_the_pointer_is_named(with_photo):
     tint = with_photo.find("#tint")
-    lower = int(tint.size["height"] * 0.4)
-    webdriver.ActionChains(with_photo.driver).move_to_element_with_offset(tint, 0, lower).perform()
+    pointer = webdriver.ActionChains(with_photo.driver)
+    pointer.move_to_element_with_offset(tint, 0, int(tint.size["height"] * 0.4)).perform()
     assert with_photo.wait(lambda: with_photo.text("pointed")) == "road"
 
 

@@ -15,7 +15,7 @@ RESNET = {  # of few operations
     "layer_type": "basic",
     "out_features": ["stage1", "stage2", "stage3", "stage4"],
 }
-# With half as many layers: for what takes its time by the layer, as exports and whole runs do.
+# With half as many layers: for what takes its time by the layer, as exports do.
 SHALLOW_BACKBONE = {**TINY_BACKBONE, "backbone": "test_efficientnet"}
 TINY_TEXT = {
     "vocab_size": 24,

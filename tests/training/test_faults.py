@@ -45,7 +45,7 @@ def test_room_that_checkpoints_take_already_is_no_reason_against_a_resume(worksp
     resume(workspace, copied)
 
 
-@pytest.mark.parametrize("limit", [1_000, 500_000])
+@pytest.mark.parametrize("limit", [1_000, 2_000_000])
 def test_disk_that_fills_up_leaves_the_checkpoint_before(workspace, tmp_path, whole_runs, limit):
     """No file may become longer than the limit from step 6 on: as on a full disk, writing fails half way through."""
     unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
