@@ -278,14 +278,14 @@ def test_all_problems_are_found_in_one_run(source):
 def test_problems_of_folders_that_splits_share_count_once(source):
     unknown_stem(source)
     (source / "masks/c.png").unlink()
-    assert found(check(source)) == {"unknown_stem": 1, "no_mask": 1}
+    assert found(check(source)) == {"unknown_stem": 1, "no_split": 2}
 
 
 def test_images_without_masks_on_a_list_are_not_unknown(source):
     unknown_stem(source)
     (source / "train.txt").write_text("a\nb\n")
     (source / "masks/b.png").unlink()
-    assert found(check(source)) == {"no_mask": 1}
+    assert found(check(source)) == {"no_mask": 1, "no_split": 2}
 
 
 def test_one_stem_in_two_splits_is_no_problem(source):

@@ -5,8 +5,8 @@
     lclipseg train configuration/recipes/camvid-mbv3s-fusion.yaml --data data/camvid --output_dir runs/1
     accelerate launch --config_file configuration/accelerate/multi_gpu.yaml scripts/train.py ... --expected_processes 2
 
-A folder holds images/, masks/ (same stems, class indices) and classes.json; see lclipseg/data/labelled.py. A recipe is
-a YAML file of the fields below; what stands on the command line wins.
+A folder holds images/, masks/ (same names, class indices) and classes.json; `lclipseg check-data --help` has the other
+layouts. A recipe is a YAML file of the fields below; what stands on the command line wins.
 """
 
 from collections.abc import Sequence

@@ -13,7 +13,7 @@ from lclipseg.console.errors import InputError
 from lclipseg.data.class_list import ClassList
 from lclipseg.data.labelled import SegmentationData
 from lclipseg.data.mix import MixedClasses, MixedSamples
-from lclipseg.data.open import load_segmentation_data, stream_segmentation_data
+from lclipseg.data.open import load_splits, stream_segmentation_data
 from lclipseg.data.samples import Samples, TrainingSamples
 from lclipseg.data.subset import ClassSubset, ImageSubset, find_classes, load_held_out
 from lclipseg.training.arguments import DataArguments
@@ -123,10 +123,7 @@ def _open(arguments: DataArguments, source: str) -> tuple[Any, Any]:
             )
         streams = [stream_segmentation_data(source, split, classes=arguments.classes, **columns) for split in splits]
         return streams[0], streams[1]
-    train, held = (
-        load_segmentation_data(source, split, classes=arguments.classes, cache=arguments.cache, **columns)
-        for split in splits
-    )
+    train, held = load_splits(source, splits, classes=arguments.classes, cache=arguments.cache, **columns)
     return train, held
 
 

@@ -31,7 +31,7 @@ QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 class Kind(Enum):
     """A kind of problem: its severity, what is counted, and the nearest fix."""
 
-    severity: Literal["error", "warning"]
+    severity: Literal["error", "warning", "note"]
     title: str
     fix: str
 
@@ -39,7 +39,7 @@ class Kind(Enum):
     UNUSABLE_SPLIT = (
         "error",
         "splits that cannot be used",
-        "see the layouts in lclipseg/data/labelled.py",
+        "`lclipseg check-data --help` shows the layouts",
     )
     UNKNOWN_STEM = ("error", "stems in a list that no image has", "take them off the list, or add the images")
     NO_MASK = ("error", "images without a mask of the same stem", "add the masks, or take the images away")
@@ -50,6 +50,7 @@ class Kind(Enum):
     SIZE_MISMATCH = ("error", "masks of another size than their image", "make masks from the upright images")
     WRONG_ID = ("error", "masks with ids that are no class", f"correct {CLASSES_FILE} or the masks")
     LOSSY_MASK = ("error", "masks stored as JPEG or WebP", "save them as PNG where they are made: edges are lost")
+    DEAD_LINK = ("error", "links that lead nowhere", "bring back what they led to, or delete them")
     UNUSED_MASK = ("warning", "masks without an image, not used", "add the images, or take the masks away")
     WRONG_SUFFIX = ("warning", "files of another format than their suffix says", "rename them")
     UNLABELLED = ("warning", "images without a labelled pixel", "label them, or take them away")
@@ -57,8 +58,13 @@ class Kind(Enum):
     ABSENT_CLASS = ("warning", "classes that a split lacks", "label some, move images, or take the class off the list")
     DUPLICATE = ("warning", "images that repeat one of the same split", "keep one of each")
     SHARED_IMAGE = ("warning", "images that are in several splits", "keep each in one split: scores on it mean little")
+    NO_SPLIT = ("warning", "images in no split, not used", "move them into a split or onto a list, or take them away")
+    CYCLE = ("warning", "links to a folder that they lie in, not followed", "delete them")
+    LOCKED = ("warning", "folders that may not be read", "change their permissions")
+    HIDDEN = ("note", "hidden files and leftovers of a system, not used", "none is needed")
+    OTHER_FILE = ("note", "files of other kinds, not used", "none is needed, but for masks: save those as PNG")
 
-    def __init__(self, severity: Literal["error", "warning"], title: str, fix: str):
+    def __init__(self, severity: Literal["error", "warning", "note"], title: str, fix: str):
         self.severity, self.title, self.fix = severity, title, fix
 
 
