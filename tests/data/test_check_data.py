@@ -99,6 +99,10 @@ def coloured_mask(data):
     make_image(20).save(data / "train/masks/b.png")
 
 
+def grey_mask_in_colours(data):
+    mask_of(1).convert("RGB").save(data / "train/masks/b.png")
+
+
 def larger_mask(data):
     mask_of(1, size=(12, 6)).save(data / "train/masks/b.png")
 
@@ -151,6 +155,7 @@ ERRORS = [
     (empty_mask, Kind.BAD_MASK, "train/masks/b.png", "not an image"),
     (truncated_mask, Kind.BAD_MASK, "train/masks/b.png", "cut short"),
     (coloured_mask, Kind.NO_LABEL_MAP, "train/masks/b.png", r"mode 'RGB' \(3 channels\)"),
+    (grey_mask_in_colours, Kind.GREY_RGB, "train/masks/b.png", "has mode 'RGB'"),
     (larger_mask, Kind.SIZE_MISMATCH, "train/masks/b.png", r"12 x 6, but train/images/b.png is 10 x 6"),
     (mask_before_exif, Kind.SIZE_MISMATCH, "train/masks/b.png", "before the image's EXIF orientation"),
     (wrong_id, Kind.WRONG_ID, "train/masks/b.png", r"holds 3 \(\d+ pixels\)"),
@@ -197,6 +202,28 @@ def only_0_and_255(data):
         Image.fromarray((np.array(mask_of(0)) % 2) * 255).save(path)
 
 
+def one_class(data):
+    for path in (data / "val/masks").iterdir():
+        ids = np.full(SIZE[::-1], 1, dtype=np.uint8)
+        ids[0, 0] = 255
+        Image.fromarray(ids).save(path)
+
+
+def one_value(data):
+    Image.new("L", SIZE, 1).save(data / "train/masks/b.png")
+
+
+def unused_class(data):
+    (data / "classes.json").write_text('["sky", "road", "tree", "car"]')
+
+
+def optimised_palette(data):
+    """Ids 0, 1, 255 as indices 0, 1, 2, as optimisers of PNG files write them."""
+    mask = Image.fromarray(np.array(mask_of(1)))
+    mask.putpalette([0, 0, 0, 1, 1, 1, 255, 255, 255])
+    mask.save(data / "train/masks/b.png")
+
+
 def copy_in_the_split(data):
     (data / "train/images/b.png").write_bytes((data / "train/images/a.png").read_bytes())
 
@@ -211,7 +238,16 @@ WARNINGS = [
     (wrong_suffix, Kind.WRONG_SUFFIX, "train/images/b.png", "holds JPEG"),
     (unlabelled, Kind.UNLABELLED, "train/images/b.png", "ignored"),
     (absent_class, Kind.ABSENT_CLASS, "tree", "no pixel of it in 'val'"),
+    (one_class, Kind.ONE_CLASS, "val", "nothing but 'road'"),
     (only_0_and_255, Kind.ONLY_0_AND_255, "val", "nothing but 'sky' and ignored"),
+    (one_value, Kind.ONE_VALUE, "train/masks/b.png", "every pixel is 1 ('road')"),
+    (unused_class, Kind.UNUSED_CLASS, "car", "id 3 is in no mask"),
+    (
+        optimised_palette,
+        Kind.GREY_PALETTE,
+        "train/masks/b.png",
+        "palette shows as the grey levels 0, 1, 255",
+    ),
     (copy_in_the_split, Kind.DUPLICATE, "train/images/a.png of 'train'", "train/images/b.png of 'train'"),
     (copy_in_another_split, Kind.SHARED_IMAGE, "train/images/a.png of 'train'", "val/images/b.png of 'val'"),
     (copy_in_another_format, Kind.SHARED_IMAGE, "train/images/a.png of 'train'", "val/images/b.bmp of 'val'"),
@@ -263,6 +299,34 @@ def test_masks_stored_as_jpeg_are_found_by_suffix_and_by_content(source):
     report = check(source)
     names = {example.name for example in problem(report, Kind.LOSSY_MASK).examples}
     assert names == {"train/masks/b.png", "val/masks/a.jpg"}
+
+
+@pytest.mark.parametrize(
+    ("size", "fix"),
+    [
+        ((5, 3), r"images are 10 x 6, their masks 5 x 3 \(width x height\): .*by nearest neighbour"),
+        ((6, 10), r"make the masks from the upright images"),
+        ((9, 9), r"one of them is cut"),
+    ],
+)
+def test_fix_for_masks_of_another_size_is_guessed_from_all_of_them(source, size, fix):
+    for path in source.glob("*/masks/*.png"):
+        mask_of(1, size=size).save(path)
+    assert re.search(fix, problem(check(source), Kind.SIZE_MISMATCH).fix)
+
+
+def test_mask_with_a_grey_palette_of_its_own_indices_is_no_problem(source):
+    mask = Image.fromarray(np.array(mask_of(1)))
+    mask.putpalette([level for index in range(256) for level in 3 * [index]])
+    mask.save(source / "train/masks/b.png")
+    assert check(source).problems == []
+
+
+def test_folder_of_which_nothing_can_be_paired_is_reported_and_not_given_up(source):
+    for path in source.glob("*/masks/*.png"):
+        path.rename(path.with_name(f"other {path.name}"))
+    report = check(source)
+    assert (report.splits, found(report)) == ([], {"unusable_split": 2, "no_mask": 6, "unused_mask": 6})
 
 
 def test_all_problems_are_found_in_one_run(source):

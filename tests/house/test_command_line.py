@@ -15,6 +15,7 @@ from lclipseg.__main__ import COMMANDS
 from lclipseg.console import arguments
 from lclipseg.console.errors import InputError
 from lclipseg.console.extras import EXTRAS
+from lclipseg.console.nearest import nearest
 from lclipseg.prediction.arguments import MAX_PIXELS
 from modeling_lclipseg.inputs_lclipseg import DEFAULT_MAX_PIXELS
 
@@ -73,6 +74,10 @@ def test_importing_the_package_and_its_python_calls_needs_no_library():
         (["evaluate", "m", "--data", "d", "--window", "32"], "window 32 needs mode 'slide'"),
         (["evaluate", "m", "--data", "d", "--batch-size", "0"], "--batch_size is 0; give a number from 1"),
         (["evaluate", "m", "--data", "d", "--batchsize", "4"], "Did you mean 'batch_size'?"),
+        (["train", "--data", "d", "--output_dir", "o", "--model", "mobilenetv3"], "Did you mean 'lclipseg-mbv3'?"),
+        (["train", "--data", "d"], "--output_dir is missing"),
+        (["train", "--data", "d", "--output_dir", "o", "--learning", "4"], "Did you mean 'learning_rate'?"),
+        (["check"], "Did you mean 'check-data'?"),
         (["export", "m", "--int8"], "--int8 and --calibration"),
         (["export", "m", "--label_map", "perhaps"], "give true or false, not 'perhaps'"),
         (["serve", "m", "--port", "70000"], "--port 70000"),
@@ -185,6 +190,15 @@ def test_options_have_the_types_of_their_fields(argv, expected):
 def test_default_lists_are_not_shared():
     options().words.append("road")
     assert options().words == ["sky"]
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [("mobilenetv3", "mobilenetv3_large"), ("resnet", "resnet50"), ("RESNET50", "resnet50"), ("resent50", "resnet50"),
+     ("large", "mobilenetv3_large"), ("resnet50-v2", "resnet50"), ("xyz", None)],
+)  # fmt: skip
+def test_nearest_name_begins_with_what_was_given_before_letters_are_compared(given, meant):
+    assert nearest(given, ["resnet50", "mobilenetv3_large", "mobilenetv2"]) == meant
 
 
 @pytest.mark.parametrize("argv", [["--size", "x"], ["--shown", "x"], ["--mode", "x"], ["--words"], ["--share"]])

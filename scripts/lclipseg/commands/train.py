@@ -16,12 +16,13 @@ from pathlib import Path
 from lclipseg.console import arguments
 from lclipseg.console.files import read_json
 from lclipseg.console.frame import run_command
-from lclipseg.training.arguments import RUN_FILE, DataArguments, ModelArguments, RunArguments
+from lclipseg.training.arguments import RUN_FILE, DataArguments, ModelArguments, RunArguments, check_together
 
 
 def main(model_arguments: ModelArguments, data_arguments: DataArguments, run_arguments: RunArguments) -> None:
     """Run one training; see [`lclipseg.training.session.train`]."""
-    from lclipseg.training.session import train  # when it is called: help costs no torch
+    check_together(model_arguments, data_arguments, run_arguments)
+    from lclipseg.training.session import train  # when it is called: help and wrong options cost no torch
 
     train(model_arguments, data_arguments, run_arguments)
 
