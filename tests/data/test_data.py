@@ -270,7 +270,8 @@ def test_empty_image_folder_is_an_error(tmp_path):
 
 def test_missing_class_list_says_how_to_write_one(tmp_path):
     write_pairs(tmp_path / "train", ["a"])
-    with pytest.raises(InputError, match=r'has no classes\.json\. Write one, such as {"classes"'):
+    said = r'has no classes\.json\. Write one, such as {"classes": \["what 0 is", .* "what 2 is"\]}.*hold 0, 1, 2,'
+    with pytest.raises(InputError, match=said):
         load_segmentation_data(tmp_path, "train")
 
 

@@ -50,6 +50,8 @@ def test_help_of_every_command_imports_no_heavy_library(command):
     done = run([command, "--help"], missing=HEAVY)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"usage: lclipseg {command}") and f"    lclipseg {command} " in done.stdout
+    for option in done.stdout.partition("\noptions:\n")[2].split("\n  --")[1:]:
+        assert "Default: " in " ".join(option.split()) or "Required" in option
 
 
 @pytest.mark.parametrize("room", ROOMS)
@@ -214,6 +216,7 @@ def test_help_shows_types_and_defaults(capsys):
     shown = " ".join(capsys.readouterr().out.split())
     for part in (
         "--name TEXT Required.",
+        "--size INTEGER Default: none.",
         "--share NUMBER Default: 0.5.",
         "[true|false] Default: true.",
         "{whole,slide}",

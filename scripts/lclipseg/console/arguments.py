@@ -100,13 +100,16 @@ def _add(parser: argparse.ArgumentParser, field: Field, hint: Any) -> None:
     if hint is bool:
         options |= {"nargs": "?", "const": True}
     default = field.default if field.default_factory is MISSING else field.default_factory()
-    text = field.metadata.get("help", "") + _shown_default(default)
+    text = field.metadata.get("help", "")
+    text += "" if "Default: " in text or "Required" in text else _shown_default(default)
     parser.add_argument(f"--{field.name}", required=default is MISSING, help=text.replace("%", "%%"), **options)
 
 
 def _shown_default(default: Any) -> str:
-    if default is MISSING or default is None or default in ("", []):
-        return " Required." if default is MISSING else ""
+    if default is MISSING:
+        return " Required."
+    if default is None or default in ("", []):
+        return " Default: none."
     shown = str(default).lower() if isinstance(default, bool) else default
     return f" Default: {' '.join(map(str, default)) if isinstance(default, list) else shown}."
 

@@ -3,6 +3,7 @@
 Where splits are stands in splits.py, which mask belongs to which image in pairs.py.
 """
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -10,16 +11,20 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
+
 from lclipseg.console.errors import InputError
-from lclipseg.data.class_list import CLASSES_FILE
+from lclipseg.data.class_list import CLASSES_FILE, IGNORE_INDEX
 from lclipseg.data.files import IMAGE_SUFFIXES, LeftOut, Why, named, walk
 from lclipseg.data.lists import listed_stems
 from lclipseg.data.pairs import Pairing
 from lclipseg.data.splits import ALL_LAYOUTS, SPLITS, SplitFiles, find_splits, holds_named_folders, same_split
+from modeling_lclipseg.inputs_lclipseg import open_image, to_mask
 
 logger = logging.getLogger("lclipseg")
 
 HELD_OUT_SHARE = 0.1
+MASKS_SEEN, MAX_SHOWN_CLASSES = 16, 20  # for the message of a missing class list
 ALL_PROBLEMS = "`lclipseg check-data` lists all problems of a data set"
 
 
@@ -148,9 +153,38 @@ class FolderLayout:
                 left_out.add(Why.NO_SPLIT if path.suffix.lower() in IMAGE_SUFFIXES else Why.OTHER_KIND, path)
         return left_out
 
+    def classes_file(self) -> Path:
+        """The class list. Raises [`InputError`] with what some masks hold if there is none."""
+        path = self.root / CLASSES_FILE
+        if path.is_file():
+            return path
+        pairings = [self.pairing(files) for files in self.splits.values() if files.images and files.masks]
+        ids = ids_in([mask for pairing in pairings for _, mask in pairing.pairs.values()])
+        names = ["sky", "road"]
+        if ids and max(ids) < MAX_SHOWN_CLASSES:
+            names = [f"what {index} is" for index in range(max(ids) + 1)]
+        found = (
+            f" Its masks hold {', '.join(map(str, ids[:MAX_SHOWN_CLASSES]))}, and 255 where nothing is labelled."
+            if ids
+            else ""
+        )
+        raise InputError(
+            f"{self.root} has no {CLASSES_FILE}. Write one, such as {json.dumps({'classes': names})}, or name another "
+            f"file by --classes.{found}"
+        )
+
     def _known(self) -> set[Path]:
         """Files that are read, and hold no image."""
         return {self.root / CLASSES_FILE, *(files.listed for files in self.splits.values() if files.listed)}
+
+
+def ids_in(masks: Sequence[Path]) -> list[int]:
+    """The numbers below 255 that some masks hold, which may be no masks at all."""
+    ids: set[int] = set()
+    for mask in masks[:: max(1, len(masks) // MASKS_SEEN)]:
+        with suppress(ValueError):
+            ids |= set(np.unique(to_mask(open_image(mask))).tolist())
+    return sorted(ids - {IGNORE_INDEX})
 
 
 def find_pairs(root: Path, split: str) -> dict[str, tuple[Path, Path]]:
@@ -171,17 +205,6 @@ def pair_files(images: Path, masks: Path) -> dict[str, tuple[Path, Path]]:
 def is_folder_of_pairs(root: Path) -> bool:
     """Whether a source is a folder of image and mask files, rather than a table that `datasets` reads."""
     return root.is_dir() and (not _holds_table(root) or holds_named_folders(root))
-
-
-def classes_file(root: Path) -> Path:
-    """The class list of a folder. Raises [`InputError`] if it has none."""
-    path = root / CLASSES_FILE
-    if not path.is_file():
-        raise InputError(
-            f'{root} has no {CLASSES_FILE}. Write one, such as {{"classes": ["sky", "road"], "ignore_index": 11}}, '
-            "or name another file"
-        )
-    return path
 
 
 def _holds_table(root: Path) -> bool:

@@ -10,7 +10,7 @@ from lclipseg.console.errors import InputError
 from lclipseg.console.extras import missing_library
 from lclipseg.data.class_list import ClassList
 from lclipseg.data.labelled import FolderData, SegmentationData
-from lclipseg.data.layout import FolderLayout, classes_file, is_folder_of_pairs
+from lclipseg.data.layout import FolderLayout, is_folder_of_pairs
 
 if TYPE_CHECKING:
     from lclipseg.data.tables import StreamedData
@@ -59,7 +59,7 @@ def load_splits(
         return [table.open(str(source), split, classes, image_column, mask_column, cache) for split in splits]
     layout = FolderLayout.find(root)
     pairs = [layout.pairs(split) for split in splits]
-    own_classes = ClassList.load(classes or classes_file(root))
+    own_classes = ClassList.load(classes or layout.classes_file())
     left_out = layout.left_out()
     if left_out.counts:
         logger.warning(f"{root}: not used are {left_out}")

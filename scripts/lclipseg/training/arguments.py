@@ -109,7 +109,10 @@ class DataArguments:
 
     data: list[str] = field(
         default_factory=list,
-        metadata={"help": "Folder, parquet or zip file, or Hub data set name; several are trained on together."},
+        metadata={
+            "help": "Folder, parquet or zip file, or Hub data set name; several are trained on together. Required, "
+            "here or in a recipe."
+        },
     )
     data_weights: list[float] = field(
         default_factory=list,
@@ -216,7 +219,7 @@ class DataArguments:
 class RunArguments:
     """How, how long, and where the result goes."""
 
-    output_dir: str = field(default="", metadata={"help": "Folder of the run."})
+    output_dir: str = field(default="", metadata={"help": "Folder of the run. Required, here or in a recipe."})
     epochs: float = field(default=100, metadata={"help": "Passes over the training images."})
     steps: int | None = field(
         default=None, metadata={"help": "Optimiser steps in all, in place of --epochs. Validations follow the epochs."}

@@ -14,7 +14,7 @@ from lclipseg.console.files import read_text
 from lclipseg.data.check.problems import Example, Kind, Problems, RawFile
 from lclipseg.data.class_list import IGNORE_INDEX, ClassList
 from lclipseg.data.files import LeftOut, Why, named
-from lclipseg.data.layout import FolderLayout, classes_file, hold_out, is_folder_of_pairs
+from lclipseg.data.layout import FolderLayout, hold_out, is_folder_of_pairs
 from lclipseg.data.lists import listed_stems
 from lclipseg.data.open import load_segmentation_data, table_module
 from lclipseg.data.pairs import Pairing
@@ -136,7 +136,7 @@ def open_source(
 def _open_folder(root: Path, splits: Sequence[str] | None, classes: str | Path | None) -> DataSource:
     problems = Problems()
     layout = FolderLayout.find(root)
-    found = DataSource(str(root), _class_list(Path(classes or classes_file(root)), problems), problems=problems)
+    found = DataSource(str(root), _class_list(Path(classes or layout.classes_file()), problems), problems=problems)
     notes = _FolderNotes(root, problems)
     unusable: list[InputError] = []
     for split in dict.fromkeys(splits or layout.splits):
@@ -149,8 +149,7 @@ def _open_folder(root: Path, splits: Sequence[str] | None, classes: str | Path |
         found.splits.append(FolderSplit(split, root, pairs))
     if splits and not found.splits:
         raise unusable[0]
-    if not splits:
-        notes.note_left_out(layout.left_out())
+    notes.note_left_out(layout.left_out())
     return found
 
 
