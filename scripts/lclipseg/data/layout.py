@@ -196,7 +196,7 @@ def pair_files(images: Path, masks: Path) -> dict[str, tuple[Path, Path]]:
     """The images and masks of two folders, every image with a mask. Raises [`InputError`] otherwise."""
     pairing = Pairing.of(images, masks)
     _check_readable(pairing)
-    _check_complete(pairing, list(pairing.without_mask))
+    _check_complete(pairing, [*pairing.pairs, *pairing.without_mask])
     if pairing.without_image:
         logger.warning(f"{masks}: {len(pairing.without_image)} masks belong to no image and are not used")
     return pairing.pairs
