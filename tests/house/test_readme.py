@@ -6,7 +6,9 @@ import os
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from lclipseg.__main__ import COMMANDS
 from lclipseg.lab.comparisons.finished import FinishedTable
@@ -29,6 +31,15 @@ def test_six_lines_of_python_run(monkeypatch):
     names: dict = {}
     exec(code, names)
     assert names["label_map"].shape == (540, 960)
+
+
+def test_lines_that_translate_grey_masks_do_so(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "my_folder" / "masks" / "a.png"
+    path.parent.mkdir(parents=True)
+    Image.fromarray(np.array([[0, 255, 7]], dtype=np.uint8)).save(path)
+    exec((ROOT / "docs" / "data.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0], {})
+    assert np.asarray(Image.open(path)).tolist() == [[0, 1, 254]]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
