@@ -10,11 +10,13 @@
 | `bool` array | black and white |
 | wider integers | values in 0..255; anything else is an error |
 | animation, many-page file | its first frame |
+| HEIC, as phones write it | read where `pillow-heif` is installed |
 """
 
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from io import BytesIO
 from os import PathLike, fspath
 from os.path import exists, isdir, isfile
@@ -31,6 +33,13 @@ DEFAULT_MAX_PIXELS = 178_956_970
 DEFAULT_MAX_BYTES = 500_000_000  # of a file from the web
 DEFAULT_TIMEOUT = 60.0  # seconds
 CHANNEL_COUNTS = (1, 3, 4)
+# Brands of ISO media files that are images, and what brings Pillow to read them.
+INSTALLED_BY = {
+    **dict.fromkeys(
+        (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), "pip install pillow-heif"
+    ),
+    **dict.fromkeys((b"avif", b"avis"), "pip install --upgrade pillow"),
+}
 
 
 def open_header(
@@ -56,10 +65,12 @@ def open_header(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `max_pixels` decides
-            image = Image.open(BytesIO(file) if isinstance(file, bytes) else file, formats=formats)
+            image = _opened(BytesIO(file) if isinstance(file, bytes) else file, formats)
     except FileNotFoundError:
         raise ValueError(f"{name}: there is no such file") from None
     except UnidentifiedImageError:
+        if formats is None and (line := _line_to_install(BytesIO(file) if isinstance(file, bytes) else file)):
+            raise ValueError(f"{name}: a phone's format that Pillow does not read by itself: {line}") from None
         readable = f"a format other than {', '.join(formats)}" if formats else "a format that Pillow does not read"
         raise ValueError(f"{name}: not an image, or of {readable}") from None
     except Image.DecompressionBombError as error:
@@ -103,6 +114,31 @@ def open_image(
         _decode(image)
     image.filename = name  # not before: Pillow reads some formats through it
     return image
+
+
+def _opened(file: str | PathLike | BinaryIO, formats: tuple[str, ...] | None) -> ImageFile.ImageFile:
+    try:
+        return Image.open(file, formats=formats)
+    except UnidentifiedImageError:
+        if formats is not None or _line_to_install(file) is None:
+            raise
+        try:
+            import_module("pillow_heif").register_heif_opener()  # by name: a requirement of nobody else
+        except ImportError:
+            raise UnidentifiedImageError from None
+        return Image.open(file)
+
+
+def _line_to_install(file: str | PathLike | BinaryIO) -> str | None:
+    """The line that installs what reads a HEIC or AVIF file; `None` for any other file."""
+    if isinstance(file, (str, PathLike)):
+        with open(file, "rb") as opened:
+            head = opened.read(12)
+    else:
+        file.seek(0)
+        head = file.read(12)
+        file.seek(0)
+    return INSTALLED_BY.get(head[8:12]) if head[4:8] == b"ftyp" else None
 
 
 def _name_of(file: str | PathLike | bytes | BinaryIO) -> str:

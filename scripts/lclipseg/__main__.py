@@ -1,6 +1,5 @@
 """`lclipseg COMMAND ...`: one command of commands/, imported when it is called."""
 
-import difflib
 import importlib
 import sys
 
@@ -31,8 +30,10 @@ def main() -> None:
         sys.argv = [f"lclipseg {name}", *rest]
         importlib.import_module(f"lclipseg.commands.{name.replace('-', '_')}").command()
     else:
-        near = difflib.get_close_matches(name, COMMANDS, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        from lclipseg.console.nearest import nearest
+
+        near = nearest(name.replace("_", "-"), COMMANDS)
+        hint = f" Did you mean {near!r}?" if near else ""
         print(f"error: there is no command {name!r}.{hint} See lclipseg --help.", file=sys.stderr)
         sys.exit(2)
 

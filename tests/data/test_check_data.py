@@ -79,6 +79,20 @@ def copy_in_the_split(data):
     write(data, {"train/images/b.png": (data / "train/images/a.png").read_bytes()})
 
 
+def one_class(data):
+    for path in (data / "val/masks").iterdir():
+        ids = np.full(SIZE[::-1], 1, dtype=np.uint8)
+        ids[0, 0] = 255
+        Image.fromarray(ids).save(path)
+
+
+def optimised_palette(data):
+    """Ids 0, 1, 255 as indices 0, 1, 2, as optimisers of PNG files write them."""
+    mask = Image.fromarray(np.array(mask_of(1)))
+    mask.putpalette([0, 0, 0, 1, 1, 1, 255, 255, 255])
+    mask.save(data / "train/masks/b.png")
+
+
 def damage(data: Path, what) -> None:
     if callable(what):
         what(data)
@@ -99,6 +113,7 @@ ERRORS = [
     ({MASK: b""}, Kind.BAD_MASK, MASK, "not an image"),
     ({MASK: encoded(mask_of(1, 255, (200, 100)))[:-2000]}, Kind.BAD_MASK, MASK, "cut short"),
     ({MASK: make_image(20)}, Kind.NO_LABEL_MAP, MASK, r"mode 'RGB' \(3 channels\)"),
+    ({MASK: mask_of(1).convert("RGB")}, Kind.GREY_RGB, MASK, "has mode 'RGB'"),
     ({MASK: mask_of(1, size=(12, 6))}, Kind.SIZE_MISMATCH, MASK, "12 x 6, but train/images/b.png is 10 x 6"),
     (
         {B: None, JPEG: encoded(make_image(20), "JPEG", exif=TURNED)},
@@ -138,6 +153,10 @@ WARNINGS = [
         dict.fromkeys(VAL_MASKS, TWO_CLASSES.point(lambda value: 255 * value)),
         Kind.ONLY_0_AND_255, "val", "nothing but 'sky' and ignored",
     ),
+    (one_class, Kind.ONE_CLASS, "val", "nothing but 'road'"),
+    ({MASK: Image.new("L", SIZE, 1)}, Kind.ONE_VALUE, MASK, r"every pixel is 1 \('road'\)"),
+    ({"classes.json": '["sky", "road", "tree", "car"]'}, Kind.UNUSED_CLASS, "car", "id 3 is in no mask"),
+    (optimised_palette, Kind.GREY_PALETTE, MASK, "palette shows as the grey levels 0, 1, 255"),
     (copy_in_the_split, Kind.DUPLICATE, "train/images/a.png of 'train'", f"{B} of 'train'"),
     (copy_in_another_split, Kind.SHARED_IMAGE, "train/images/a.png of 'train'", "val/images/b.png of 'val'"),
     (
@@ -193,6 +212,34 @@ def test_masks_stored_as_jpeg_are_found_by_suffix_and_by_content(source):
     assert names == {"train/masks/b.png", "val/masks/a.jpg"}
 
 
+@pytest.mark.parametrize(
+    ("size", "fix"),
+    [
+        ((5, 3), r"images are 10 x 6, their masks 5 x 3 \(width x height\): .*by nearest neighbour"),
+        ((6, 10), r"make the masks from the upright images"),
+        ((9, 9), r"one of them is cut"),
+    ],
+)
+def test_fix_for_masks_of_another_size_is_guessed_from_all_of_them(source, size, fix):
+    for path in source.glob("*/masks/*.png"):
+        mask_of(1, size=size).save(path)
+    assert re.search(fix, problem(check(source), Kind.SIZE_MISMATCH).fix)
+
+
+def test_mask_with_a_grey_palette_of_its_own_indices_is_no_problem(source):
+    mask = Image.fromarray(np.array(mask_of(1)))
+    mask.putpalette([level for index in range(256) for level in 3 * [index]])
+    mask.save(source / "train/masks/b.png")
+    assert check(source).problems == []
+
+
+def test_folder_of_which_nothing_can_be_paired_is_reported_and_not_given_up(source):
+    for path in source.glob("*/masks/*.png"):
+        path.rename(path.with_name(f"other {path.name}"))
+    report = check(source)
+    assert (report.splits, found(report)) == ([], {"unusable_split": 2, "no_mask": 6, "unused_mask": 6})
+
+
 def test_all_problems_are_found_in_one_run(source):
     no_mask(source)
     copy_in_another_split(source)
@@ -204,13 +251,13 @@ def test_all_problems_are_found_in_one_run(source):
 def test_problems_of_folders_that_splits_share_count_once(source):
     unknown_stem(source)
     (source / "masks/c.png").unlink()
-    assert found(check(source)) == {"unknown_stem": 1, "no_mask": 1}
+    assert found(check(source)) == {"unknown_stem": 1, "no_split": 2}
 
 
 def test_images_without_masks_on_a_list_are_not_unknown(source):
     unknown_stem(source)
     write(source, {"train.txt": "a\nb\n", "masks/b.png": None})
-    assert found(check(source)) == {"no_mask": 1}
+    assert found(check(source)) == {"no_mask": 1, "no_split": 2}
 
 
 def test_folder_without_splits_is_held_out_as_in_training(tmp_path):

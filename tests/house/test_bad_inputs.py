@@ -7,11 +7,13 @@ import importlib.util
 import json
 import os
 import struct
+import sys
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -116,6 +118,7 @@ REFUSED = {
     "float with NaN.tif": (of_values([0, np.nan], np.float32), "NaN"),
     "float with infinity.tif": (of_values([0, np.inf], np.float32), r"values in \[0, 1\]"),
     "negative.tif": (of_values([-1, 5], np.int32), r"0\.\.65535, but this one holds -1\.\.5; scale it"),
+    "phone.heic": (b"\0\0\0\x18ftypheic" + bytes(40), "by itself: pip install pillow-heif|a format other than"),
     "program called.png": (PROGRAM, "EPS is a program.* convert it to PNG|a format other than BMP"),
 }
 
@@ -239,6 +242,23 @@ def test_folder_with_the_name_of_a_image_is_no_image_of_a_data_set(tmp_path):
     data = given.data()
     (given.folder / "train" / "images" / "b.png").mkdir()
     assert load_segmentation_data(given.folder, "train").names == data.names == ["a"]
+
+
+@pytest.mark.parametrize("form", [bytes, BytesIO, Path])
+def test_heic_is_read_where_its_library_is_installed(tmp_path, monkeypatch, form):
+    """A stand-in for the library; what it does itself is its own to test."""
+    monkeypatch.setattr(Image, "OPEN", dict(Image.OPEN))
+    monkeypatch.setattr(Image, "ID", list(Image.ID))
+    content = REFUSED["phone.heic"][0]
+    (tmp_path / "x.heic").write_bytes(content)
+    library = ModuleType("pillow_heif")
+    library.register_heif_opener = (
+        lambda: Image.register_open(  # type: ignore[attr-defined]
+            "HEIF", lambda file, name: Image.new("RGB", (3, 2)), lambda head: head[4:12] == b"ftypheic"
+        )
+    )
+    monkeypatch.setitem(sys.modules, "pillow_heif", library)
+    assert open_image(tmp_path / "x.heic" if form is Path else form(content)).size == (3, 2)
 
 
 @pytest.mark.parametrize("form", [bytes, BytesIO, Path])

@@ -15,6 +15,7 @@ from lclipseg.__main__ import COMMANDS
 from lclipseg.console import arguments
 from lclipseg.console.errors import InputError
 from lclipseg.console.extras import EXTRAS
+from lclipseg.console.nearest import nearest
 from lclipseg.prediction.arguments import MAX_PIXELS
 from modeling_lclipseg.inputs_lclipseg import DEFAULT_MAX_PIXELS
 
@@ -49,6 +50,8 @@ def test_help_of_every_command_imports_no_heavy_library(command):
     done = run([command, "--help"], missing=HEAVY)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"usage: lclipseg {command}") and f"    lclipseg {command} " in done.stdout
+    for option in done.stdout.partition("\noptions:\n")[2].split("\n  --")[1:]:
+        assert "Default: " in " ".join(option.split()) or "Required" in option
 
 
 def test_package_its_python_calls_and_options_of_every_room_can_be_imported_without_a_library():
@@ -68,6 +71,10 @@ def test_package_its_python_calls_and_options_of_every_room_can_be_imported_with
         (["evaluate", "m", "--data", "d", "--window", "32"], "window 32 needs mode 'slide'"),
         (["evaluate", "m", "--data", "d", "--batch-size", "0"], "--batch_size is 0; give a number from 1"),
         (["evaluate", "m", "--data", "d", "--batchsize", "4"], "Did you mean 'batch_size'?"),
+        (["train", "--data", "d", "--output_dir", "o", "--model", "mobilenetv3"], "Did you mean 'lclipseg-mbv3'?"),
+        (["train", "--data", "d"], "--output_dir is missing"),
+        (["train", "--data", "d", "--output_dir", "o", "--learning", "4"], "Did you mean 'learning_rate'?"),
+        (["check"], "Did you mean 'check-data'?"),
         (["export", "m", "--int8"], "--int8 and --calibration"),
         (["export", "m", "--label_map", "perhaps"], "give true or false, not 'perhaps'"),
         (["serve", "m", "--port", "70000"], "--port 70000"),
@@ -173,6 +180,15 @@ def test_default_lists_are_not_shared():
     assert options().words == ["sky"]
 
 
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [("mobilenetv3", "mobilenetv3_large"), ("resnet", "resnet50"), ("RESNET50", "resnet50"), ("resent50", "resnet50"),
+     ("large", "mobilenetv3_large"), ("resnet50-v2", "resnet50"), ("xyz", None)],
+)  # fmt: skip
+def test_nearest_name_begins_with_what_was_given_before_letters_are_compared(given, meant):
+    assert nearest(given, ["resnet50", "mobilenetv3_large", "mobilenetv2"]) == meant
+
+
 @pytest.mark.parametrize("argv", [["--size", "x"], ["--shown", "x"], ["--mode", "x"], ["--words"], ["--share"]])
 def test_value_of_another_type_ends_with_status_2(argv):
     with pytest.raises(SystemExit) as ended:
@@ -186,6 +202,7 @@ def test_help_shows_types_and_defaults(capsys):
     shown = " ".join(capsys.readouterr().out.split())
     for part in (
         "--name TEXT Required.",
+        "--size INTEGER Default: none.",
         "--share NUMBER Default: 0.5.",
         "[true|false] Default: true.",
         "{whole,slide}",

@@ -6,7 +6,9 @@ import os
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from lclipseg.__main__ import COMMANDS
 from lclipseg.lab.comparisons.finished import FinishedTable
@@ -31,13 +33,22 @@ def test_six_lines_of_python_run(monkeypatch):
     assert names["label_map"].shape == (540, 960)
 
 
+def test_lines_that_translate_grey_masks_do_so(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "my_folder" / "masks" / "a.png"
+    path.parent.mkdir(parents=True)
+    Image.fromarray(np.array([[0, 255, 7]], dtype=np.uint8)).save(path)
+    exec((ROOT / "docs" / "data.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0], {})
+    assert np.asarray(Image.open(path)).tolist() == [[0, 1, 254]]
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_links_between_files_lead_somewhere(document):
     for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", document.read_text(encoding="utf-8")):
         assert (document.parent / target).exists(), target
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/training.md", "docs/deploying.md"])
+@pytest.mark.parametrize("name", ["README.md", "docs/data.md", "docs/training.md", "docs/deploying.md"])
 def test_commands_of_the_documents_exist(name):
     document = (ROOT / name).read_text(encoding="utf-8")
     for script in set(re.findall(r"scripts/\w+\.py", document)):

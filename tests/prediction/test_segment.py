@@ -123,6 +123,28 @@ def test_folder_is_searched_to_its_depth_and_a_pattern_is_expanded(run, tmp_path
     assert written() == found
 
 
+def test_what_a_folder_holds_besides_images_is_counted(run, tmp_path, written, caplog):
+    save_photo(tmp_path / "in" / "a.png")
+    for name in ("notes.txt", "__MACOSX/._a.png"):
+        (tmp_path / "in" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "in" / name).write_text("no image")
+    assert run(tmp_path / "in") == 0
+    assert written() == {"a"}
+    assert "__MACOSX/._a.png; 1 files of other kinds: notes.txt" in caplog.text
+
+
+def test_links_to_folders_are_followed_and_those_that_lead_nowhere_fail(run, tmp_path, written, capsys):
+    save_photo(tmp_path / "elsewhere" / "a.png")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "more").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    (tmp_path / "in" / "loop").symlink_to(tmp_path / "in", target_is_directory=True)
+    assert run(tmp_path / "in") == 0
+    assert written() == {"more/a"}
+    (tmp_path / "in" / "b.png").symlink_to(tmp_path / "gone.png")
+    assert run(tmp_path / "in") == 1
+    assert "b.png: is one of links that lead nowhere" in capsys.readouterr().err
+
+
 def test_same_stem_overwrites_nothing(run, tmp_path):
     photos = [tmp_path / name for name in ("x/a.jpg", "x/a.png", "x/A.bmp", "y/a.png")]
     for seed, photo in enumerate(photos):

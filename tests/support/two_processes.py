@@ -53,11 +53,12 @@ def too_few_processes(workspace: Path, output: Path) -> str:
     return ""
 
 
-def wrong_id(workspace: Path, output: Path) -> str:
-    """One image has an id of no class, so that one of the processes meets it."""
+def wrong_image(workspace: Path, output: Path) -> str:
+    """One image holds no colours, which its header does not show, so that one of the processes meets it."""
     if Accelerator().is_main_process:
         data = shutil.copytree(workspace / "data", workspace / "wrong")
-        Image.fromarray(np.full((48, 64), 7, dtype=np.uint8)).save(data / "train" / "masks" / "2.png")
+        (data / "train" / "images" / "2.png").unlink()
+        Image.fromarray(np.full((48, 64), np.nan, dtype=np.float32)).save(data / "train" / "images" / "2.tif")
     Accelerator().wait_for_everyone()
     try:
         run(workspace, output / "faulty", *TRAINING, "--batch_size", "1", "--data", str(workspace / "wrong"))
@@ -143,7 +144,7 @@ def main(workspace: Path, output: Path) -> None:
         "uneven": streamed(workspace, "uneven"),
         "shared": shared_weights(workspace, output),
         "too_few": too_few_processes(workspace, output),
-        "wrong_id": wrong_id(workspace, output),
+        "wrong_image": wrong_image(workspace, output),
     }
     train(workspace, output)
     train_with_a_kill(workspace, output)

@@ -246,19 +246,42 @@ def test_damaged_validation_image_costs_no_step(workspace, tmp_path, data):
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])
-def test_wrong_id_costs_no_step_and_is_told_without_a_traceback(workspace, tmp_path, capsys, workers, data):
-    mask = data / "train" / "masks" / "2.png"
-    Image.fromarray(np.full((48, 64), 7, dtype=np.uint8)).save(mask)
+def test_wrong_image_costs_no_step_and_is_told_without_a_traceback(workspace, tmp_path, capsys, workers, data):
+    """Its header does not show that it holds no colours, so that no look at the start finds it."""
+    image = data / "train" / "images" / "2.tif"
+    image.with_suffix(".png").unlink()
+    Image.fromarray(np.full((48, 64), np.nan, dtype=np.float32)).save(image)
     with pytest.raises(SystemExit) as ended:
         run_command(lambda: run(workspace, tmp_path / "run", "--data", str(data), "--num_workers", workers))
     said = capsys.readouterr().err
     assert ended.value.code == 2
-    assert f"error: {mask} holds the id 7" in said
+    assert f"error: {image}: this image holds NaN" in said
     assert "Traceback" not in said
     assert (tmp_path / "run" / "last" / "progress.json").is_file()
 
 
-def test_validation_data_without_a_label_are_told_at_the_first_validation(workspace, tmp_path, data):
+def test_wrong_id_is_told_before_the_first_step(workspace, tmp_path, data):
+    Image.fromarray(np.full((48, 64), 7, dtype=np.uint8)).save(data / "train" / "masks" / "2.png")
+    with pytest.raises(
+        InputError, match=r"ids that are no class: 1 \(train/masks/2\.png holds 7 .*\"ignore_index\": 7"
+    ):
+        run(workspace, tmp_path / "run", "--data", str(data))
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_batch_larger_than_the_data_is_said_with_the_number_that_fits(workspace, tmp_path, caplog):
+    with caplog.at_level("WARNING", logger="lclipseg"):
+        run(workspace, tmp_path / "run", "--batch_size", "8", "--warmup_steps", "0")
+    assert "--batch_size 8 is more than the 6 images to train on" in caplog.text
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU computes in float16")
+def test_float16_without_a_gpu_is_refused(workspace, tmp_path):
+    with pytest.raises(InputError, match=r"fp16 needs a GPU.* Give --mixed_precision no"):
+        run(workspace, tmp_path / "run", "--mixed_precision", "fp16")
+
+
+def test_validation_data_without_a_label_are_told(workspace, tmp_path, data):
     for mask in (data / "val" / "masks").iterdir():
         Image.fromarray(np.full((48, 64), 255, dtype=np.uint8)).save(mask)
     with pytest.raises(InputError, match="images to validate on have no labelled pixel"):

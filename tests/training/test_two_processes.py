@@ -114,8 +114,8 @@ def test_fewer_processes_than_asked_for_are_an_error(found):
 
 
 def test_fault_that_one_process_meets_ends_both_with_the_run_saved(folder, found):
-    said = sorted(one["wrong_id"] for one in found)
-    assert "2.png holds the id 7" in said[0]
+    said = sorted(one["wrong_image"] for one in found)
+    assert "2.tif: this image holds NaN" in said[0]
     assert said[1].startswith("another process was given data")
     assert (folder / "faulty" / "last" / "progress.json").is_file()
 

@@ -5,12 +5,23 @@
 
 Takes what `lclipseg train` takes: a folder, a parquet or zip file, the name of a Hub data set. Lists all problems with
 their nearest fixes: missing, unreadable and unequal pairs, ids that are no class, lossy masks, images without labels,
-images that are in several splits, classes that a split lacks. The exit status is 0 if the data can be used (warnings
-are none), 1 if it has errors, 2 if there is nothing to check. --out writes data_check.md and data_check.json.
+images that are in several splits, classes that a split lacks; and all files that are not used. The exit status is 0
+if the data can be used (warnings are none), 1 if it has errors, 2 if there is nothing to check. --out writes
+data_check.md and data_check.json.
 
 Of several sources, or of a recipe that names several, it also says what one run on all of them shares: classes of the
 same words, which are one, and what each set calls them; classes that share only some of their words; names that stand
 for other words in another set. --out then has a folder for each, and mix.md and mix.json.
+
+A folder holds classes.json and one of
+    train/images/a.jpg  train/masks/a.png       val/...     a folder a split
+    images/train/a.jpg  masks/train/a.png       ...         the other way round; masks/a.png will do
+    train/a.jpg         train_masks/a.png       val/...     masks beside, also called trainannot
+    train/a.jpg         train/a_mask.png        val/...     side by side
+    images/a.jpg        masks/a.png    train.txt  val.txt   lists, the name of an image a line
+    images/a.jpg        masks/a.png                         a tenth is held out as val
+A mask is a lossless file with the class's index in every pixel, 255 where nothing is labelled. It is called as its
+image, or a_mask, a_label, a_gtFine_labelIds, ...; its folder may be labels or annotations.
 """
 
 import sys

@@ -5,8 +5,8 @@
     lclipseg train configuration/recipes/camvid-mbv3s-fusion.yaml --data data/camvid --output_dir runs/1
     accelerate launch --config_file configuration/accelerate/multi_gpu.yaml scripts/train.py ... --expected_processes 2
 
-A folder holds images/, masks/ (same stems, class indices) and classes.json; see lclipseg/data/labelled.py. A recipe is
-a YAML file of the fields below; what stands on the command line wins.
+A folder holds images/, masks/ (same names, class indices) and classes.json; `lclipseg check-data --help` has the other
+layouts. A recipe is a YAML file of the fields below; what stands on the command line wins.
 """
 
 from collections.abc import Sequence
@@ -16,12 +16,13 @@ from pathlib import Path
 from lclipseg.console import arguments
 from lclipseg.console.files import read_json
 from lclipseg.console.frame import run_command
-from lclipseg.training.arguments import RUN_FILE, DataArguments, ModelArguments, RunArguments
+from lclipseg.training.arguments import RUN_FILE, DataArguments, ModelArguments, RunArguments, check_together
 
 
 def main(model_arguments: ModelArguments, data_arguments: DataArguments, run_arguments: RunArguments) -> None:
     """Run one training; see [`lclipseg.training.session.train`]."""
-    from lclipseg.training.session import train  # when it is called: help costs no torch
+    check_together(model_arguments, data_arguments, run_arguments)
+    from lclipseg.training.session import train  # when it is called: help and wrong options cost no torch
 
     train(model_arguments, data_arguments, run_arguments)
 

@@ -5,7 +5,6 @@ A field is an option `--name VALUE` of its type: `str`, `int`, `float`, `bool` (
 """
 
 import argparse
-import difflib
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, fields
@@ -15,6 +14,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from lclipseg.console.errors import InputError
 from lclipseg.console.files import read_yaml
+from lclipseg.console.nearest import nearest
 
 METAVARS = {str: "TEXT", int: "INTEGER", float: "NUMBER", bool: "true|false"}
 TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -100,13 +100,16 @@ def _add(parser: argparse.ArgumentParser, field: Field, hint: Any) -> None:
     if hint is bool:
         options |= {"nargs": "?", "const": True}
     default = field.default if field.default_factory is MISSING else field.default_factory()
-    text = field.metadata.get("help", "") + _shown_default(default)
+    text = field.metadata.get("help", "")
+    text += "" if "Default: " in text or "Required" in text else _shown_default(default)
     parser.add_argument(f"--{field.name}", required=default is MISSING, help=text.replace("%", "%%"), **options)
 
 
 def _shown_default(default: Any) -> str:
-    if default is MISSING or default is None or default in ("", []):
-        return " Required." if default is MISSING else ""
+    if default is MISSING:
+        return " Required."
+    if default is None or default in ("", []):
+        return " Default: none."
     shown = str(default).lower() if isinstance(default, bool) else default
     return f" Default: {' '.join(map(str, default)) if isinstance(default, list) else shown}."
 
@@ -155,5 +158,5 @@ def _fields(parser: argparse.ArgumentParser) -> set[str]:
 
 
 def _hint(name: str, parser: argparse.ArgumentParser) -> str:
-    near = difflib.get_close_matches(name.replace("-", "_"), _fields(parser), n=1)
-    return f" Did you mean {near[0]!r}?" if near else f" There are {', '.join(sorted(_fields(parser)))}."
+    near = nearest(name.replace("-", "_"), sorted(_fields(parser)))
+    return f" Did you mean {near!r}?" if near else f" There are {', '.join(sorted(_fields(parser)))}."

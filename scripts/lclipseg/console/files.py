@@ -9,6 +9,11 @@ import yaml
 from lclipseg.console.errors import InputError
 
 
+def read_text(path: str | Path) -> str:
+    """A text in UTF-8, without the byte order mark that some editors put before it."""
+    return Path(path).read_text(encoding="utf-8-sig")
+
+
 def read_yaml(path: str | Path, what: str = "") -> Any:
     """
     What a YAML file holds.
@@ -21,7 +26,7 @@ def read_yaml(path: str | Path, what: str = "") -> Any:
         [`InputError`]: the file cannot be read, or is not valid YAML.
     """
     try:
-        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        return yaml.safe_load(read_text(path))
     except OSError as error:
         raise InputError(f"{what}{path} cannot be read: {error.strerror}") from error
     except (UnicodeDecodeError, yaml.YAMLError) as error:
@@ -36,7 +41,7 @@ def read_json(path: Path) -> dict[str, Any]:
         [`InputError`]: it is missing, damaged or holds something else.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path))
     except FileNotFoundError:
         raise InputError(f"there is no file {path}") from None
     except (OSError, ValueError) as error:

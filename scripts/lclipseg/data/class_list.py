@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lclipseg.console.errors import InputError
+from lclipseg.console.files import read_text
 from modeling_lclipseg.class_embeddings_lclipseg import check_class_names, fold_name
 
 CLASSES_FILE = "classes.json"
@@ -43,7 +44,7 @@ class ClassList:
         "palette": [[r, g, b], ...], "prompts": {"sky": "blue sky", "sofa": ["sofa", "couch"]}, "do_reduce_labels":
         false, "none_of_these": "background"}`, all but the first key optional."""
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            content = json.loads(read_text(path))
         except OSError as error:
             raise InputError(f"class list {path} cannot be read: {error.strerror}") from error
         except ValueError as error:

@@ -3,11 +3,7 @@
 Every source gives [`Sample`]s: an upright RGB image and a map of class ids in which ignored pixels are 255. Every id
 is checked against the class list when a mask is read, and the error names the file.
 
-A folder holds `classes.json` and one of
-- `train/images` + `train/masks`, `val/...`, `test/...`: split by folder;
-- `images` + `masks` and the lists `train.txt`, `val.txt`, `test.txt` (one stem a line): split by list;
-- `images` + `masks` alone: a fixed tenth of the images is held out as "val", the rest is "train".
-A mask belongs to the image of the same stem (`images/a.jpg`, `masks/a.png`).
+A folder holds `classes.json` and images and masks, as splits.py and pairs.py say.
 """
 
 from abc import ABC, abstractmethod

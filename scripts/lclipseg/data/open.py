@@ -1,5 +1,7 @@
 """Open a data source, whichever kind it is: a folder of pairs, or a table that `datasets` reads."""
 
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -8,10 +10,12 @@ from lclipseg.console.errors import InputError
 from lclipseg.console.extras import missing_library
 from lclipseg.data.class_list import ClassList
 from lclipseg.data.labelled import FolderData, SegmentationData
-from lclipseg.data.layout import classes_file, find_pairs, is_folder_of_pairs
+from lclipseg.data.layout import FolderLayout, is_folder_of_pairs
 
 if TYPE_CHECKING:
     from lclipseg.data.tables import StreamedData
+
+logger = logging.getLogger("lclipseg")
 
 
 def load_segmentation_data(
@@ -26,7 +30,7 @@ def load_segmentation_data(
     """Open one split of a data source; images are decoded when they are asked for.
 
     Args:
-        source (`str`): a folder (see the head of labelled.py), a parquet or zip file, or the name of a Hub data set.
+        source (`str`): a folder (see splits.py), a parquet or zip file, or the name of a Hub data set.
         split (`str`): "train", "val" (or "validation") or "test"; a Hub data set may have others.
         classes (`str`, *optional*): a `classes.json` to use instead of the source's own.
         image_column, mask_column (`str`, *optional*): columns of a table, where they are not to be guessed by name.
@@ -35,11 +39,31 @@ def load_segmentation_data(
     Raises:
         [`InputError`]: the source lacks the split, an image lacks its mask, or there is no class list.
     """
+    columns = {"image_column": image_column, "mask_column": mask_column}
+    return load_splits(source, [split], classes=classes, cache=cache, **columns)[0]
+
+
+def load_splits(
+    source: str | Path,
+    splits: Sequence[str],
+    *,
+    classes: str | Path | None = None,
+    image_column: str | None = None,
+    mask_column: str | None = None,
+    cache: bool = False,
+) -> list[SegmentationData]:
+    """As [`load_segmentation_data`] for several splits. What a folder holds besides them is named and counted."""
     root = Path(source).expanduser()
-    if is_folder_of_pairs(root):
-        own_classes = ClassList.load(classes or classes_file(root))
-        return FolderData(own_classes, find_pairs(root, split), cache)
-    return table_module().TableData.open(str(source), split, classes, image_column, mask_column, cache)
+    if not is_folder_of_pairs(root):
+        table = table_module().TableData
+        return [table.open(str(source), split, classes, image_column, mask_column, cache) for split in splits]
+    layout = FolderLayout.find(root)
+    pairs = [layout.pairs(split) for split in splits]
+    own_classes = ClassList.load(classes or layout.classes_file())
+    left_out = layout.left_out()
+    if left_out.counts:
+        logger.warning(f"{root}: not used are {left_out}")
+    return [FolderData(own_classes, of_split, cache) for of_split in pairs]
 
 
 def stream_segmentation_data(

@@ -20,7 +20,7 @@ from pyarrow import parquet
 from lclipseg.console.errors import InputError, naming
 from lclipseg.data.class_list import CLASSES_FILE, ClassList
 from lclipseg.data.labelled import Sample, SegmentationData, UnreadableError, check_sample
-from lclipseg.data.layout import same_split
+from lclipseg.data.splits import same_split
 from modeling_lclipseg.inputs_lclipseg import open_image
 
 MASK_COLUMNS = ("mask", "label", "segmentation_map", "annotation")

@@ -18,7 +18,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from PIL import Image
 
 from lclipseg.console.errors import InputError
-from lclipseg.data.layout import IMAGE_SUFFIXES
+from lclipseg.data.files import IMAGE_SUFFIXES
 from lclipseg.data.open import load_segmentation_data
 from lclipseg.export.label_map import PIXEL_VALUES
 from lclipseg.networks.export_record import CLASS_EMBEDDINGS

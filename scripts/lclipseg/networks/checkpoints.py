@@ -1,6 +1,5 @@
 """Checkpoints and exported models from where they lie: loaded whole, or refused with the reason."""
 
-import difflib
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation, P
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from lclipseg.console.errors import InputError
+from lclipseg.console.nearest import nearest
 from lclipseg.networks.export_record import EXPORT_FILE, MODEL_FILE, ExportRecord
 from lclipseg.networks.exported import OnnxModel, load_exported
 from modeling_lclipseg import LClipSegForSemanticSegmentation  # and with it the Auto classes
@@ -127,8 +127,8 @@ def _is_local(source: str) -> bool:
 def _check_folder(folder: Path) -> None:
     if not folder.exists():
         siblings = [path.name for path in folder.parent.iterdir()] if folder.parent.is_dir() else []
-        near = difflib.get_close_matches(folder.name, siblings, n=1)
-        hint = f"did you mean {folder.parent / near[0]}?" if near else "give a folder that save_pretrained wrote"
+        near = nearest(folder.name, siblings)
+        hint = f"did you mean {folder.parent / near}?" if near else "give a folder that save_pretrained wrote"
         raise InputError(f"there is no folder {folder}; {hint} (or OWNER/NAME on the Hub)")
     if folder.is_file():
         raise InputError(f"{folder} is a file; give the folder that holds it ({folder.parent})")

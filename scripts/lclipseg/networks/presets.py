@@ -1,15 +1,17 @@
 """The presets of configuration/models: one small YAML per network that LClipSeg is built for."""
 
-import difflib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from lclipseg.console.errors import InputError
+from lclipseg.console.nearest import nearest
 from lclipseg.console.paths import configuration
-from modeling_lclipseg import LClipSegConfig
+
+if TYPE_CHECKING:
+    from modeling_lclipseg import LClipSegConfig
 
 FOLDER = configuration("models")
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -41,14 +43,39 @@ class Preset:
         """Height and width that the backbone is built for, in pixels; `None` where any size will do."""
         return (self.config.get("backbone_kwargs") or {}).get("img_size")
 
-    def build_config(self, **overrides: Any) -> LClipSegConfig:
+    def build_config(self, **overrides: Any) -> "LClipSegConfig":
         """The configuration, with `overrides` winning over the preset's own fields."""
+        from modeling_lclipseg import LClipSegConfig  # names of presets are checked before it is imported
+
         return LClipSegConfig(**{**self.config, **overrides})
 
 
 def preset_names() -> list[str]:
     """Names of all presets, sorted."""
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def preset_file(name: str) -> Path:
+    """
+    The file of a preset, given its name or the file. It imports nothing heavy.
+
+    Raises:
+        [`InputError`]: there is none of that name; the nearest, by its own name or its backbone's, is suggested.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
+    if not path.is_file():
+        names = {preset: preset for preset in preset_names()}
+        backbones = {_backbone(FOLDER / f"{preset}.yaml"): preset for preset in reversed(preset_names())}
+        near = nearest(name, {**backbones, **names}, cutoff=0.5)
+        hint = f" Did you mean {({**backbones, **names})[near]!r}?" if near else ""
+        raise InputError(f"no preset {name!r}; there are {', '.join(preset_names())}, or a YAML file.{hint}")
+    return path
+
+
+def _backbone(path: Path) -> str:
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))["config"]
+    nested = config.get("backbone_config") or {}
+    return str(config.get("backbone") or nested.get("backbone") or nested.get("model_type"))
 
 
 def load_preset(name: str) -> Preset:
@@ -58,11 +85,7 @@ def load_preset(name: str) -> Preset:
     Raises:
         [`InputError`]: there is none of that name (the nearest is suggested), or the file has other fields.
     """
-    path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
-    if not path.is_file():
-        near = difflib.get_close_matches(name, preset_names(), n=1, cutoff=0.3)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise InputError(f"no preset {name!r}; there are {', '.join(preset_names())}, or a YAML file.{hint}")
+    path = preset_file(name)
     values = yaml.safe_load(path.read_text(encoding="utf-8"))
     try:
         fields: dict[str, Any] = {

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lclipseg.console import errors as cli
 from lclipseg.console.errors import InputError
+from lclipseg.data.files import IMAGE_SUFFIXES, LeftOut, Why, walk
 from lclipseg.networks.checkpoints import check_has_classes, load_runnable
 from lclipseg.networks.class_embeddings import comma_separated, take_classes
 from lclipseg.networks.segmenter import Segmenter
@@ -155,8 +155,12 @@ def _found(inputs: Sequence[str], out: Path, failures: list[str]) -> Iterator[tu
         path = Path(given).expanduser()
         if path.is_dir():
             _check_out_is_elsewhere(out, path)
-            root, files = path, [file for file in _images_below(path) if out.resolve() not in file.resolve().parents]
-            problem = "the folder holds no images"
+            left_out = LeftOut(path)
+            root, files, problem = path, _images_below(path, out, left_out), "the folder holds no images"
+            if left_out.counts:
+                logger.warning(f"{given}: not used are {left_out}")
+            for why in (Why.DEAD_LINK, Why.LOCKED):
+                failures += [f"{path / name}: is one of {why.value}" for name in left_out.examples.get(why, [])]
         elif path.exists():
             root, files, problem = path.parent, [path], ""
         else:
@@ -171,9 +175,15 @@ def _found(inputs: Sequence[str], out: Path, failures: list[str]) -> Iterator[tu
                 yield file, root or file.parent
 
 
-def _images_below(folder: Path) -> list[Path]:
-    suffixes = set(Image.registered_extensions())
-    return sorted(file for file in folder.rglob("*") if file.is_file() and file.suffix.lower() in suffixes)
+def _images_below(folder: Path, out: Path, left_out: LeftOut) -> list[Path]:
+    inside = out.resolve().relative_to(folder.resolve()) if folder.resolve() in out.resolve().parents else None
+    images = []
+    for file in walk(folder, left_out, [] if inside is None else [folder / inside]):
+        if file.suffix.lower() in IMAGE_SUFFIXES:
+            images.append(file)
+        else:
+            left_out.add(Why.OTHER_KIND, file)
+    return images
 
 
 def _check_out_is_elsewhere(out: Path, folder: Path) -> None:

@@ -5,7 +5,6 @@ a checkpoint (configuration/cards/checkpoints, or anyone's own); the latter wins
 what checkpoints/NAME.yaml says. Their texts are Markdown.
 """
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -17,6 +16,7 @@ import yaml
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
 from lclipseg.console.errors import InputError
+from lclipseg.console.nearest import nearest
 from lclipseg.console.paths import configuration
 
 FOLDER = configuration("cards")
@@ -112,8 +112,8 @@ def _read(path: Path) -> dict[str, Any]:
     shared = {SHARED: str(content.pop(SHARED))} if SHARED in content else {}
     for name in content:
         if name not in known:
-            near = difflib.get_close_matches(str(name), known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
+            near = nearest(str(name), known)
+            hint = f"did you mean {near!r}?" if near else f"there are {', '.join(known)}"
             raise InputError(f"{path}: a card has no place for {name!r}; {hint}")
     return shared | {name: _checked(path, name, value) for name, value in content.items()}
 

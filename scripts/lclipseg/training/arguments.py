@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from lclipseg.console.errors import InputError
+from lclipseg.networks.presets import preset_file
 
 RUN_FILE = "run.json"  # in a run's folder: these arguments, and all else that its result depends on
 # Parts of the fusion that a comparison can do without, see ablations.py.
@@ -99,6 +100,8 @@ class ModelArguments:
             raise InputError(f"--start_from {self.start_from} brings its own network; leave --model {self.model} out.")
         if self.start_from is not None and self.backbone_weights is not None:
             raise InputError("--start_from brings all weights; leave --backbone_weights out.")
+        if self.model is not None:
+            preset_file(self.model)
         if self.guidance == "none" and self.vectors != "clip":
             raise InputError(f"--vectors {self.vectors} needs a guidance with text; --guidance is 'none'.")
 
@@ -109,7 +112,10 @@ class DataArguments:
 
     data: list[str] = field(
         default_factory=list,
-        metadata={"help": "Folder, parquet or zip file, or Hub data set name; several are trained on together."},
+        metadata={
+            "help": "Folder, parquet or zip file, or Hub data set name; several are trained on together. Required, "
+            "here or in a recipe."
+        },
     )
     data_weights: list[float] = field(
         default_factory=list,
@@ -225,7 +231,7 @@ class DataArguments:
 class RunArguments:
     """How, how long, and where the result goes."""
 
-    output_dir: str = field(default="", metadata={"help": "Folder of the run."})
+    output_dir: str = field(default="", metadata={"help": "Folder of the run. Required, here or in a recipe."})
     epochs: float = field(default=100, metadata={"help": "Passes over the training images."})
     steps: int | None = field(
         default=None, metadata={"help": "Optimiser steps in all, in place of --epochs. Validations follow the epochs."}
@@ -320,3 +326,26 @@ class RunArguments:
         _check(self, lambda value: value is None or value > 0, "above 0", "steps", "patience")
         _check(self, lambda value: 0 <= value < 2**32, "0 to 4294967295", "seed")
         _check(self, lambda value: 0 <= value < 1, "0, or a decay below 1, such as 0.999", "ema")
+
+
+def check_together(
+    model_arguments: ModelArguments, data_arguments: DataArguments, run_arguments: RunArguments
+) -> None:
+    """Before anything is loaded: what a recipe may leave out, and a batch that no statistics can be made of."""
+    for name, value in (("data", data_arguments.data), ("output_dir", run_arguments.output_dir)):
+        if not value:
+            raise InputError(f"--{name} is missing; see --help.")
+    needs_bank = model_arguments.vector_noise or model_arguments.negative_words
+    if needs_bank and (model_arguments.bank is None or model_arguments.guidance == "none"):
+        raise InputError("--vector_noise and --negative_words need --bank FILE, and a guidance with text.")
+    if data_arguments.streaming and (data_arguments.repeat_rare or run_arguments.class_weights != "none"):
+        raise InputError(
+            "--repeat_rare and --class_weights read the training masks first, which --streaming true has not; leave "
+            "them out."
+        )
+    small = run_arguments.batch_size == 1 and max(data_arguments.crop_size) <= 32
+    if small and run_arguments.batch_norm != "frozen":
+        raise InputError(
+            f"one crop of {data_arguments.crop_size} pixels has a single value a channel at stride 32, which no batch "
+            "statistics can be made of; give --batch_size 2, a larger --crop_size, or --batch_norm frozen."
+        )

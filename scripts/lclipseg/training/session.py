@@ -22,7 +22,7 @@ from lclipseg.data.samples import Samples, TrainingSamples
 from lclipseg.prediction.evaluate import evaluate_model
 from lclipseg.prediction.metrics import SegmentationScores
 from lclipseg.prediction.several import SeveralScores
-from lclipseg.training.arguments import DataArguments, ModelArguments, RunArguments
+from lclipseg.training.arguments import DataArguments, ModelArguments, RunArguments, check_together
 from lclipseg.training.contact_sheet import ContactSheets, draw_predictions, draw_samples
 from lclipseg.training.folder import FIRST_BATCH_FILE, PREDICTIONS_FILE, Progress, RunFolder
 from lclipseg.training.loop import Intervals, TrainingRun
@@ -50,7 +50,7 @@ def train(
         [`InputError`]: arguments, data or a checkpoint that cannot be used. Nothing has been trained then, or the run
             is saved where it stands.
     """
-    _check_together(model_arguments, data_arguments, run_arguments)
+    check_together(model_arguments, data_arguments, run_arguments)
     accelerator = _accelerator(run_arguments)
     folder = RunFolder(run_arguments.output_dir)
     with accelerator.main_process_first():
@@ -58,6 +58,8 @@ def train(
     set_seed(run_arguments.seed)
 
     data = RunData.open(data_arguments, run_arguments.seed)
+    if not run_arguments.resume:
+        _look(data, data_arguments, accelerator)
     words = {fold_name(word) for one in data.all_classes for of_one in (one.names, *one.prompts) for word in of_one}
     start = begin(model_arguments, data.classes, words, data_arguments.shortest_edge, run_arguments.seed)
     start.model.samples_loss = run_arguments.loss_pixels == "sixteenth"
@@ -96,6 +98,7 @@ def train(
     if run_arguments.resume:
         with accelerator.main_process_first():  # it may note that other data are accepted
             folder.check_same(description)
+        _look(data, data_arguments, accelerator)
         progress = folder.load(training.state)
         if progress.validated_step >= schedule.steps or progress.ended_early:
             logger.info(
@@ -138,27 +141,11 @@ def train(
         sys.exit(128 + stop.signal)
 
 
-def _check_together(
-    model_arguments: ModelArguments, data_arguments: DataArguments, run_arguments: RunArguments
-) -> None:
-    """Before anything is loaded: what a recipe may leave out, and a batch that no statistics can be made of."""
-    for name, value in (("data", data_arguments.data), ("output_dir", run_arguments.output_dir)):
-        if not value:
-            raise InputError(f"--{name} is missing; see --help.")
-    needs_bank = model_arguments.vector_noise or model_arguments.negative_words
-    if needs_bank and (model_arguments.bank is None or model_arguments.guidance == "none"):
-        raise InputError("--vector_noise and --negative_words need --bank FILE, and a guidance with text.")
-    if data_arguments.streaming and (data_arguments.repeat_rare or run_arguments.class_weights != "none"):
-        raise InputError(
-            "--repeat_rare and --class_weights read the training masks first, which --streaming true has not; leave "
-            "them out."
-        )
-    small = run_arguments.batch_size == 1 and max(data_arguments.crop_size) <= 32
-    if small and run_arguments.batch_norm != "frozen":
-        raise InputError(
-            f"one crop of {data_arguments.crop_size} pixels has a single value a channel at stride 32, which no batch "
-            "statistics can be made of; give --batch_size 2, a larger --crop_size, or --batch_norm frozen."
-        )
+def _look(data: RunData, arguments: DataArguments, accelerator: Accelerator) -> None:
+    """Have every process see what cannot be trained on, and the first one say what is odd."""
+    for remark in data.look(arguments):
+        if accelerator.is_main_process:
+            logger.warning(remark)
 
 
 def _scores(
@@ -180,6 +167,11 @@ def _schedule(arguments: RunArguments, samples: Samples, processes: int) -> tupl
     """The schedule, and the steps of an epoch."""
     samples_per_step = arguments.batch_size * arguments.accumulation_steps * processes
     steps_per_epoch = (samples.images_per_epoch or 0) / samples_per_step
+    if samples.images_per_epoch is not None and arguments.batch_size > samples.images_per_epoch:
+        logger.warning(
+            f"--batch_size {arguments.batch_size} is more than the {samples.images_per_epoch} images to train on, so "
+            f"that every step has some of them twice; give --batch_size {samples.images_per_epoch} or less."
+        )
     steps = arguments.steps or max(1, round(arguments.epochs * steps_per_epoch))
     return Schedule.of(arguments, steps), steps_per_epoch
 
@@ -245,6 +237,11 @@ def _accelerator(run_arguments: RunArguments) -> Accelerator:
         )
     except ValueError as error:  # a tracker that accelerate does not know, a precision that the device has not
         raise InputError(str(error)) from error
+    if accelerator.device.type == "cpu" and accelerator.mixed_precision == "fp16":
+        raise InputError(
+            "--mixed_precision fp16 needs a GPU, and there is none: accelerate would train in float32 and say fp16. "
+            "Give --mixed_precision no, or bf16."
+        )
     accelerator.gradient_accumulation_steps = 1  # ours to do, whatever the launcher was told
     check_processes(run_arguments.expected_processes, accelerator.num_processes)
     if os.environ.get("ACCELERATE_USE_FSDP") == "true" and accelerator.distributed_type != DistributedType.FSDP:

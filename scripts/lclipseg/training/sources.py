@@ -9,11 +9,12 @@ import torch
 from torchvision.transforms import v2
 
 from lclipseg.console.errors import InputError
+from lclipseg.data.check.at_start import look
 from lclipseg.data.class_list import ClassList
 from lclipseg.data.counts import count_pixels
 from lclipseg.data.labelled import SegmentationData
 from lclipseg.data.mix import MixedClasses, MixedSamples, set_names
-from lclipseg.data.open import load_segmentation_data, stream_segmentation_data
+from lclipseg.data.open import load_splits, stream_segmentation_data
 from lclipseg.data.samples import Repeats, Samples, TrainingSamples
 from lclipseg.data.subset import ClassSubset, ImageSubset, find_classes, load_held_out
 from lclipseg.training.arguments import DataArguments
@@ -60,6 +61,16 @@ class RunData:
             eval=tuple(held for _, held in splits),
             all_classes=tuple(train.classes for train, _ in opened),
         )
+
+    def look(self, arguments: DataArguments) -> list[str]:
+        """What is odd about some of the pairs, but allowed. Raises [`InputError`] where they cannot be trained on."""
+        remarks = []
+        for source, *both in zip(arguments.data, self.train, self.eval, strict=True):
+            whole = [_whole(data) for data in both]
+            if all(isinstance(data, SegmentationData) for data in whole):
+                splits = dict(zip((arguments.train_split, arguments.eval_split), whole, strict=True))
+                remarks += look(source, splits, arguments.max_unreadable)
+        return remarks
 
     @cached_property
     def mixed(self) -> MixedClasses:
@@ -150,10 +161,7 @@ def _open(arguments: DataArguments, source: str) -> tuple[Any, Any]:
             )
         streams = [stream_segmentation_data(source, split, classes=arguments.classes, **columns) for split in splits]
         return streams[0], streams[1]
-    train, held = (
-        load_segmentation_data(source, split, classes=arguments.classes, cache=arguments.cache, **columns)
-        for split in splits
-    )
+    train, held = load_splits(source, splits, classes=arguments.classes, cache=arguments.cache, **columns)
     return train, held
 
 
@@ -168,6 +176,13 @@ def _without(arguments: DataArguments, train: Any, held: Any) -> tuple[Any, Any]
         return train, held
     kept = [name for index, name in enumerate(train.classes.names) if index not in left_out]
     return ClassSubset(train, kept), ClassSubset(held, kept)
+
+
+def _whole(data: Any) -> Any:
+    """The data set that others are views of."""
+    while isinstance(data, ClassSubset | ImageSubset):
+        data = data.data
+    return data
 
 
 def _length(data: "SegmentationData | StreamedData") -> int | None:

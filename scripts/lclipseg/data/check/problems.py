@@ -31,7 +31,7 @@ QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 class Kind(Enum):
     """A kind of problem: its severity, what is counted, and the nearest fix."""
 
-    severity: Literal["error", "warning"]
+    severity: Literal["error", "warning", "note"]
     title: str
     fix: str
 
@@ -39,7 +39,7 @@ class Kind(Enum):
     UNUSABLE_SPLIT = (
         "error",
         "splits that cannot be used",
-        "see the layouts in lclipseg/data/labelled.py",
+        "`lclipseg check-data --help` shows the layouts",
     )
     UNKNOWN_STEM = ("error", "stems in a list that no image has", "take them off the list, or add the images")
     NO_MASK = ("error", "images without a mask of the same stem", "add the masks, or take the images away")
@@ -47,18 +47,41 @@ class Kind(Enum):
     BAD_IMAGE = ("error", "images that cannot be used", "replace the files, or take them away with their masks")
     BAD_MASK = ("error", "masks that cannot be read", "replace the files, or take them away with their images")
     NO_LABEL_MAP = ("error", "masks that are no map of class ids", "write masks of one channel, one class id a pixel")
+    GREY_RGB = (
+        "error",
+        "masks of three equal channels",
+        "keep one of them: Image.open(path).getchannel(0).save(path), with PIL's Image",
+    )
     SIZE_MISMATCH = ("error", "masks of another size than their image", "make masks from the upright images")
     WRONG_ID = ("error", "masks with ids that are no class", f"correct {CLASSES_FILE} or the masks")
     LOSSY_MASK = ("error", "masks stored as JPEG or WebP", "save them as PNG where they are made: edges are lost")
+    DEAD_LINK = ("error", "links that lead nowhere", "bring back what they led to, or delete them")
     UNUSED_MASK = ("warning", "masks without an image, not used", "add the images, or take the masks away")
     WRONG_SUFFIX = ("warning", "files of another format than their suffix says", "rename them")
     UNLABELLED = ("warning", "images without a labelled pixel", "label them, or take them away")
+    GREY_PALETTE = (
+        "warning",
+        "masks whose palette shows other grey levels than their indices",
+        "indices count: if the grey levels are the ids, a program has numbered them anew; save them as grey images",
+    )
+    ONE_VALUE = (
+        "warning",
+        "masks of a single class",
+        "if they have a border between classes, see how they were saved",
+    )
     ONLY_0_AND_255 = ("warning", "splits of nothing but 0 and 255", "255 means ignored: write the class's id instead")
+    ONE_CLASS = ("warning", "splits of a single class", "nothing can be learned there: see how the masks were saved")
+    UNUSED_CLASS = ("warning", "classes that no mask has", "take them off the list, or see how the masks were saved")
     ABSENT_CLASS = ("warning", "classes that a split lacks", "label some, move images, or take the class off the list")
     DUPLICATE = ("warning", "images that repeat one of the same split", "keep one of each")
     SHARED_IMAGE = ("warning", "images that are in several splits", "keep each in one split: scores on it mean little")
+    NO_SPLIT = ("warning", "images in no split, not used", "move them into a split or onto a list, or take them away")
+    CYCLE = ("warning", "links to a folder that they lie in, not followed", "delete them")
+    LOCKED = ("warning", "folders that may not be read", "change their permissions")
+    HIDDEN = ("note", "hidden files and leftovers of a system, not used", "none is needed")
+    OTHER_FILE = ("note", "files of other kinds, not used", "none is needed, but for masks: save those as PNG")
 
-    def __init__(self, severity: Literal["error", "warning"], title: str, fix: str):
+    def __init__(self, severity: Literal["error", "warning", "note"], title: str, fix: str):
         self.severity, self.title, self.fix = severity, title, fix
 
 
@@ -122,6 +145,8 @@ class Summary:
         class_pixels, class_images (`numpy.ndarray` of shape `(256,)`, int64): pixels of every class id, and images
             with such pixels; at 255 those that are ignored.
         wrong_pixels, wrong_images (`Counter[int]`): the same for numbers that are no class, the smallest 1000.
+        mismatches (`Counter[tuple[int, int, int, int]]`): width and height of an image, and of its mask where those
+            are others; the first 1000 kinds.
         digests (`list[int]`): a 64-bit number for the decoded pixels of each image; 0 where they were not read.
     """
 
@@ -136,6 +161,7 @@ class Summary:
     class_images: np.ndarray = field(default_factory=lambda: np.zeros(256, dtype=np.int64))
     wrong_pixels: Counter[int] = field(default_factory=Counter)
     wrong_images: Counter[int] = field(default_factory=Counter)
+    mismatches: Counter[tuple[int, int, int, int]] = field(default_factory=Counter)
     digests: list[int] = field(default_factory=list)
 
     def merge(self, later: "Summary") -> None:
@@ -144,6 +170,8 @@ class Summary:
         self.problems.merge(later.problems)
         for name in ("widths", "heights", "image_modes", "mask_modes", "wrong_pixels", "wrong_images"):
             getattr(self, name).update(getattr(later, name))
+        for sizes, count in later.mismatches.items():
+            self._count_mismatch(sizes, count)
         self.class_pixels += later.class_pixels
         self.class_images += later.class_images
         self.digests += later.digests
@@ -203,10 +231,14 @@ class Summary:
         else:
             self._check_suffix(file, image)
         try:
-            return to_mask(image)
+            values = to_mask(image)
         except Exception as error:  # as above
-            self._add(Kind.NO_LABEL_MAP, file, _reason(error, file))
+            is_grey = image.mode in ("RGB", "RGBA") and _channels_are_equal(image)
+            self._add(Kind.GREY_RGB if is_grey else Kind.NO_LABEL_MAP, file, _reason(error, file))
             return None
+        if image.mode == "P" and (detail := _other_greys(image)):
+            self._add(Kind.GREY_PALETTE, file, detail)
+        return values
 
     def _check_suffix(self, file: RawFile, image: Image.Image) -> None:
         expected = Image.registered_extensions().get(file.suffix)
@@ -232,15 +264,22 @@ class Summary:
             self._drop_wrong_ids()
         elif (right == 255).all():
             self._add(Kind.UNLABELLED, image, f"all of its mask {mask.name} is ignored")
+        elif len(found) == 1 and len(classes.names) > 1:
+            self._add(Kind.ONE_VALUE, mask, f"every pixel is {found[0]} ({classes.names[right[0]]!r})")
 
     def _compare_sizes(self, sizes: "_Sizes", mask_size: tuple[int, int], image: RawFile, mask: RawFile) -> None:
         if sizes.upright == mask_size:
             return
+        self._count_mismatch((*sizes.upright, *mask_size), 1)
         width, height = sizes.upright
         detail = f"{mask_size[0]} x {mask_size[1]}, but {image.name} is {width} x {height} (width x height, upright)"
         if sizes.stored == mask_size:
             detail += "; the mask was made before the image's EXIF orientation was applied"
         self._add(Kind.SIZE_MISMATCH, mask, detail)
+
+    def _count_mismatch(self, sizes: tuple[int, int, int, int], count: int) -> None:
+        if sizes in self.mismatches or len(self.mismatches) < MAX_WRONG_IDS:
+            self.mismatches[sizes] += count
 
     def _drop_wrong_ids(self) -> None:
         """Keep the smallest ones: whatever the order of merging, what is kept was counted in full."""
@@ -262,6 +301,26 @@ class _Sizes:
         width, height = image.size
         turned = exif.get(ExifTags.Base.Orientation) in QUARTER_TURNS
         return cls((width, height), (height, width) if turned else (width, height))
+
+
+def _channels_are_equal(image: Image.Image) -> bool:
+    colours = np.asarray(image)[..., :3]
+    return bool((colours == colours[..., :1]).all())
+
+
+def _other_greys(image: Image.Image) -> str:
+    """What the palette shows in place of the indices of a mask, where all of it is grey, but other numbers."""
+    palette = np.reshape(image.getpalette() or [], (-1, 3))
+    used = np.unique(np.asarray(image))
+    colours = palette[used[used < len(palette)]]
+    greys = colours[:, 0]
+    if not len(greys) or (colours != greys[:, None]).any() or np.array_equal(greys, used):
+        return ""
+    return f"has the indices {_some(used)}, which its palette shows as the grey levels {_some(greys)}"
+
+
+def _some(numbers: np.ndarray) -> str:
+    return ", ".join(map(str, numbers[:5].tolist())) + (" ..." if len(numbers) > 5 else "")
 
 
 def _digest(image: Image.Image) -> int:

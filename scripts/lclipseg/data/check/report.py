@@ -10,8 +10,8 @@ import numpy as np
 from lclipseg.data.check.problems import MAX_WRONG_IDS, NO_DIGEST, Example, Kind, Problems, Summary
 from lclipseg.data.check.source import DataSource
 from lclipseg.data.class_list import CLASSES_FILE, IGNORE_INDEX, ClassList
+from lclipseg.data.splits import same_split
 
-SPLITS_THAT_NEED_ALL_CLASSES = ("train", "val", "validation")
 MAX_NAMES = 5  # of images that are equal
 
 
@@ -138,11 +138,15 @@ class DataReport:
         for summary in summaries:
             problems.merge(summary.problems)
         splits = [SplitStatistics.of(summary, source.classes) for summary in summaries]
+        unused = _note_unused_classes(summaries, source.classes, problems)
         for summary, split in zip(summaries, splits, strict=True):
-            _note_classes(summary, split, source.classes, problems)
+            _note_classes(summary, split, source.classes, unused, problems)
         _note_equal_images(source, summaries, problems)
         wrong = _wrong_ids(summaries)
-        fixes = {Kind.WRONG_ID: wrong_id_fix(source.classes, wrong, _zero_occurs(summaries, source.classes))}
+        fixes = {
+            Kind.WRONG_ID: wrong_id_fix(source.classes, wrong, _zero_occurs(summaries, source.classes)),
+            Kind.SIZE_MISMATCH: size_fix(summaries),
+        }
         return cls(
             source=source.name,
             quick=quick,
@@ -189,6 +193,20 @@ def wrong_id_fix(classes: ClassList, wrong: Sequence[WrongId], zero_occurs: bool
     return "if these are grey levels or colours, translate them into ids; write 255 where nothing is labelled"
 
 
+def size_fix(summaries: Sequence[Summary]) -> str:
+    """Guess how masks came to other sizes than their images."""
+    kinds = {sizes for summary in summaries for sizes in summary.mismatches}
+    if len(kinds) != 1 or sum(summary.mismatches.total() for summary in summaries) == 1:
+        return Kind.SIZE_MISMATCH.fix
+    ((width, height, mask_width, mask_height),) = kinds
+    sizes = f"images are {width} x {height}, their masks {mask_width} x {mask_height} (width x height)"
+    if (mask_width, mask_height) == (height, width):
+        return f"all such {sizes}: make the masks from the upright images, or turn them"
+    if abs(width * mask_height - height * mask_width) <= max(width, height):
+        return f"all such {sizes}: bring them to one size, the masks by nearest neighbour, as any other way mixes ids"
+    return f"all such {sizes}: one of them is cut; make the masks from the images as they are"
+
+
 def _zero_occurs(summaries: Sequence[Summary], classes: ClassList) -> bool:
     return not classes.do_reduce_labels and any(summary.class_pixels[0] for summary in summaries)
 
@@ -202,16 +220,32 @@ def _wrong_ids(summaries: Sequence[Summary]) -> list[WrongId]:
     return [WrongId(value, pixels[value], images[value]) for value in sorted(pixels)[:MAX_WRONG_IDS]]
 
 
-def _note_classes(summary: Summary, split: SplitStatistics, classes: ClassList, problems: Problems) -> None:
+def _note_unused_classes(summaries: Sequence[Summary], classes: ClassList, problems: Problems) -> set[str]:
+    """The classes that no mask of any split has."""
+    labelled = sum((summary.class_pixels for summary in summaries), start=np.zeros(256, dtype=np.int64))
+    if not labelled[:IGNORE_INDEX].any():
+        return set()
+    unused = [name for index, name in enumerate(classes.names) if not labelled[index]]
+    for name in unused:
+        problems.add(Kind.UNUSED_CLASS, Example("", name, f"id {classes.names.index(name)} is in no mask"))
+    return set(unused)
+
+
+def _note_classes(
+    summary: Summary, split: SplitStatistics, classes: ClassList, unused: set[str], problems: Problems
+) -> None:
     """What only the masks of a whole split show."""
     found = summary.class_pixels.nonzero()[0].tolist()
+    labelled = [index for index in found if index != IGNORE_INDEX]
     counts_from_0 = classes.ignore_index is None and not classes.do_reduce_labels
-    if found == [0, IGNORE_INDEX] and counts_from_0 and len(classes.names) > 1:
-        detail = f"its masks hold nothing but {classes.names[0]!r} and ignored pixels"
-        problems.add(Kind.ONLY_0_AND_255, Example(split.name, split.name, detail))
-    if split.name in SPLITS_THAT_NEED_ALL_CLASSES:
+    if len(labelled) == 1 and len(classes.names) > 1:
+        name = classes.names[labelled[0]]
+        kind = Kind.ONLY_0_AND_255 if found == [0, IGNORE_INDEX] and counts_from_0 else Kind.ONE_CLASS
+        detail = f"its masks hold nothing but {name!r}" + (" and ignored pixels" if IGNORE_INDEX in found else "")
+        problems.add(kind, Example(split.name, split.name, detail))
+    if "train" in same_split(split.name) or "val" in same_split(split.name):
         for entry in split.classes:
-            if entry.pixels == 0:
+            if entry.pixels == 0 and entry.name not in unused:
                 detail = f"no pixel of it in {split.name!r}"
                 problems.add(Kind.ABSENT_CLASS, Example(split.name, entry.name, detail))
 

@@ -1,5 +1,5 @@
 """The pairs of a data source as they are, with everything that is wrong before a file is opened: the class list,
-folders, lists and pairs. The rules are those of `data.py` and `table_data.py`."""
+folders, lists and pairs. The rules are those of layout.py and tables.py."""
 
 import json
 import os
@@ -10,24 +10,28 @@ from pathlib import Path
 from typing import Any
 
 from lclipseg.console.errors import InputError
+from lclipseg.console.files import read_text
 from lclipseg.data.check.problems import Example, Kind, Problems, RawFile
 from lclipseg.data.class_list import IGNORE_INDEX, ClassList
-from lclipseg.data.layout import (
-    IMAGE_SUFFIXES,
-    MASK_SUFFIXES,
-    SplitFiles,
-    classes_file,
-    files_by_stem,
-    hold_out,
-    is_folder_of_pairs,
-    locate_split,
-    read_list,
-    split_names,
-)
+from lclipseg.data.files import LeftOut, Why, named
+from lclipseg.data.layout import FolderLayout, hold_out, is_folder_of_pairs
+from lclipseg.data.lists import listed_stems
 from lclipseg.data.open import load_segmentation_data, table_module
+from lclipseg.data.pairs import Pairing
+from lclipseg.data.splits import SplitFiles
 from modeling_lclipseg.class_embeddings_lclipseg import check_class_names
 
-LOSSY_SUFFIXES = frozenset({".jpeg", ".jpg", ".webp"})
+# What becomes of what is left out, but for images without a mask, which count with their split.
+LEFT_OUT = {
+    Why.HIDDEN: (Kind.HIDDEN, "is hidden, or a leftover of the system"),
+    Why.OTHER_KIND: (Kind.OTHER_FILE, "is no image"),
+    Why.DEAD_LINK: (Kind.DEAD_LINK, "leads nowhere"),
+    Why.CYCLE: (Kind.CYCLE, "leads to a folder that it lies in"),
+    Why.LOCKED: (Kind.LOCKED, "may not be read"),
+    Why.NO_IMAGE: (Kind.UNUSED_MASK, "no image has its name"),
+    Why.LOSSY: (Kind.LOSSY_MASK, "is not taken for a mask"),
+    Why.NO_SPLIT: (Kind.NO_SPLIT, "is in no split"),
+}
 
 
 class SplitSource(ABC):
@@ -131,70 +135,82 @@ def open_source(
 
 def _open_folder(root: Path, splits: Sequence[str] | None, classes: str | Path | None) -> DataSource:
     problems = Problems()
-    found = DataSource(str(root), _class_list(Path(classes or classes_file(root)), problems), problems=problems)
-    pools: dict[Path, _Pool] = {}  # splits by list share their folders, whose problems count once
+    layout = FolderLayout.find(root)
+    found = DataSource(str(root), _class_list(Path(classes or layout.classes_file()), problems), problems=problems)
+    notes = _FolderNotes(root, problems)
     unusable: list[InputError] = []
-    for split in dict.fromkeys(splits or split_names(root)):
+    for split in dict.fromkeys(splits or layout.splits):
         try:
-            files = locate_split(root, split)
-            if files.images not in pools:
-                pools[files.images] = _Pool.scan(root, files, problems)
-            pairs = pools[files.images].members(root, split, files, problems)
+            pairs = notes.pairs(split, layout.split(split), layout)
         except InputError as error:
             problems.add(Kind.UNUSABLE_SPLIT, Example(split, split, str(error)))
             unusable.append(error)
             continue
         found.splits.append(FolderSplit(split, root, pairs))
-    if not found.splits:
+    if splits and not found.splits:
         raise unusable[0]
+    notes.note_left_out(layout.left_out())
     return found
 
 
-@dataclass(frozen=True)
-class _Pool:
-    """The pairs of two folders, and the stems of images that have no mask."""
+@dataclass
+class _FolderNotes:
+    """Notes what is wrong with the names of files; splits by list share their folders, whose problems count once."""
 
-    pairs: dict[str, tuple[Path, Path]]
-    without_mask: frozenset[str]
+    root: Path
+    problems: Problems
+    pairings: list[Pairing] = field(default_factory=list)
+    without_mask: set[Path] = field(default_factory=set)
 
-    @classmethod
-    def scan(cls, root: Path, files: SplitFiles, problems: Problems) -> "_Pool":
-        """Pair the files of two folders and note whatever cannot be paired."""
-        split = "" if files.images.parent == root else files.images.parent.name
-        images, masks = files_by_stem(files.images, IMAGE_SUFFIXES), files_by_stem(files.masks, MASK_SUFFIXES)
-        lossy = files_by_stem(files.masks, LOSSY_SUFFIXES)
-
-        def note(kind: Kind, path: Path, detail: str) -> None:
-            problems.add(kind, Example(split, os.path.relpath(path, root), detail))
-
-        for first, *others in (*images.values(), *masks.values()):
-            for other in others:
-                note(Kind.SAME_STEM, other, f"has the stem of {first.name}")
-        without = frozenset(images.keys() - masks.keys())
-        for stem in sorted(without):
-            note(Kind.NO_MASK, images[stem][0], f"{files.masks.name} holds no {stem}.png (or .bmp, .tif, .tiff)")
-        for stem in sorted(masks.keys() - images.keys()):
-            note(Kind.UNUSED_MASK, masks[stem][0], f"{files.images.name} holds no image of this stem")
-        for stem in sorted(lossy):
-            note(Kind.LOSSY_MASK, lossy[stem][0], "is not taken for a mask")
-        pairs = {stem: (paths[0], masks[stem][0]) for stem, paths in images.items() if stem in masks}
-        return cls(pairs, without)
-
-    def members(self, root: Path, split: str, files: SplitFiles, problems: Problems) -> list[tuple[Path, Path]]:
+    def pairs(self, split: str, files: SplitFiles, layout: FolderLayout) -> list[tuple[Path, Path]]:
         """The pairs of one split. Raises [`InputError`] if there are none."""
-        stems = list(self.pairs)
+        pairing = layout.pairing(files)
+        if not any(pairing is other for other in self.pairings):
+            self.pairings.append(pairing)
+            for first, other in pairing.doubles:
+                self._note(Kind.SAME_STEM, split, other, f"has the stem of {first.name}, or a name that says the same")
+        stems = [*pairing.pairs, *pairing.without_mask]
         if files.listed is not None:
-            stems = read_list(files.listed)
-            for stem in stems:
-                if stem not in self.pairs and stem not in self.without_mask:
-                    detail = f"{files.listed.name} lists it, {files.images.name} does not hold it"
-                    problems.add(Kind.UNKNOWN_STEM, Example(split, stem, detail))
-        elif files.is_held_out:
-            stems = hold_out(stems, split, str(root))
-        pairs = [self.pairs[stem] for stem in stems if stem in self.pairs]
+            called, (stems, unknown) = named(stems), listed_stems(files.listed, pairing)
+            for line in unknown:
+                detail = f"{files.listed.name} lists it, {pairing.images.name} does not hold it; it holds {called}"
+                self.problems.add(Kind.UNKNOWN_STEM, Example(split, line, detail))
+        self._note_without_mask(split, stems, pairing)
+        if files.is_held_out:
+            stems = hold_out(list(pairing.pairs), split, str(self.root))
+        pairs = [pairing.pairs[stem] for stem in stems if stem in pairing.pairs]
         if not pairs:
             raise InputError(f"{files.listed or files.images} gives the split {split!r} no image with a mask")
         return pairs
+
+    def _note_without_mask(self, split: str, stems: Sequence[str], pairing: Pairing) -> None:
+        unused = (
+            f"; masks without an image: {named([path.name for path in pairing.without_image])}"
+            if pairing.without_image
+            else ""
+        )
+        for stem in stems:
+            image = pairing.without_mask.get(stem)
+            if image is not None and image not in self.without_mask:
+                self.without_mask.add(image)
+                detail = f"{pairing.masks.name} holds no {stem}.png (or {stem}_mask.png, ...){unused}"
+                self._note(Kind.NO_MASK, split, image, detail)
+
+    def note_left_out(self, left_out: LeftOut) -> None:
+        """Whatever else lies in the folder."""
+        for pairing in self.pairings:
+            for image in pairing.without_mask.values():
+                if image not in self.without_mask:
+                    self._note(Kind.NO_SPLIT, "", image, "is on no list, and has no mask")
+        for why, count in left_out.counts.items():
+            if why in LEFT_OUT:
+                kind, detail = LEFT_OUT[why]
+                for name in left_out.examples[why]:
+                    self.problems.add(kind, Example("", name, detail))
+                self.problems.counts[kind] += count - len(left_out.examples[why])
+
+    def _note(self, kind: Kind, split: str, path: Path, detail: str) -> None:
+        self.problems.add(kind, Example(split, os.path.relpath(path, self.root), detail))
 
 
 def _open_table(
@@ -245,7 +261,7 @@ def _class_list(path: Path, problems: Problems) -> ClassList:
 
 def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_text(path))
     except (OSError, ValueError):
         return None
 

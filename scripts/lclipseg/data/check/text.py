@@ -15,7 +15,7 @@ from lclipseg.data.class_list import CLASSES_FILE
 SHOWN_EXAMPLES = 3
 SHOWN_CLASSES = 20
 SHOWN_WRONG_IDS = 20
-COLOURS = {"error": "red", "warning": "yellow"}
+COLOURS = {"error": "red", "warning": "yellow", "note": "default"}
 QUICK_NOTE = "Quick: of the images only the headers were read; damaged pixels and equal images stay unseen."
 
 
@@ -82,7 +82,8 @@ def show_sections(sections: Sequence[Section], console: Console) -> None:
 def verdict(report: DataReport) -> str:
     pairs = sum(split.pairs for split in report.splits)
     splits = ", ".join(f"{split.pairs:,} {split.name}" for split in report.splits)
-    found = f"errors: {report.errors:,}, warnings: {report.warnings:,}" if report.problems else "no problems found"
+    has_problems = report.errors or report.warnings
+    found = f"errors: {report.errors:,}, warnings: {report.warnings:,}" if has_problems else "no problems found"
     return f"{pairs:,} images with masks ({splits}); {found}."
 
 

@@ -17,7 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from lclipseg.console.errors import InputError
-from lclipseg.data.layout import IMAGE_SUFFIXES, MASK_FOLDERS, pair_files, read_list
+from lclipseg.data.files import IMAGE_SUFFIXES
+from lclipseg.data.layout import pair_files
+from lclipseg.data.lists import read_list
+from lclipseg.data.splits import MASK_FOLDERS
 
 PART_KEYS = {"part", "images", "masks", "listed", "first", "last", "share", "segments", "instances", "matrix"}
 Pairs = dict[str, tuple[Path, Path]]
