@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import keyword
 import sys
 
 COMMANDS = {
@@ -12,6 +13,7 @@ COMMANDS = {
     "serve": "Serve a checkpoint over HTTP.",
     "publish": "Publish a finished run on the Hub.",
     "check-data": "List everything that is wrong with a data set before training on it.",
+    "import": "Bring what a labelling tool exported into the layout that training reads.",
     "prepare-data": "Bring a downloaded data set into the layout that training reads.",
     "embed": "Turn words into a word bank of CLIP text vectors.",
     "merge-banks": "Make a word bank from published tables of CLIP vectors.",
@@ -29,7 +31,8 @@ def main() -> None:
         print(f"lclipseg {version('lclipseg')}")
     elif name.replace("_", "-") in COMMANDS:
         sys.argv = [f"lclipseg {name}", *rest]
-        importlib.import_module(f"lclipseg.commands.{name.replace('-', '_')}").command()
+        module = name.replace("-", "_")
+        importlib.import_module(f"lclipseg.commands.{module}{'_' * keyword.iskeyword(module)}").command()
     else:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
