@@ -5,6 +5,7 @@
 Takes a folder, a zip file or an annotation file, and finds out what it is, or is told by --format:
 
     coco          COCO JSON: instances, stuff, panoptic; as Roboflow, CVAT and others write it, too
+    colours       masks and a table: labelmap.txt (CVAT), VOC's folders, _classes.csv (Roboflow), or a palette
     cityscapes, ade20k, mapillary_vistas, pascal_context, coco_stuff: as `lclipseg prepare-data` reads them
 
 Names of classes and splits are kept. What is decided on the way (overlaps, crowds, images without objects) is told at

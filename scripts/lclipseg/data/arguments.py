@@ -38,7 +38,7 @@ class PrepareArguments:
     )
 
 
-FORMATS = ("coco",)
+FORMATS = ("coco", "colours")
 PUBLISHED = ("ade20k", "cityscapes", "coco_stuff", "mapillary_vistas", "pascal_context")
 
 
@@ -56,8 +56,8 @@ class ImportArguments:
     rest: str | None = field(
         default=None,
         metadata={
-            "help": "What pixels are that no object covers: the name of a class, or ignore. Default: background for "
-            "outlined objects, ignore for masks."
+            "help": "What pixels are that no object covers: the name of a class, or ignore. Default: background; "
+            "ignore where the export names every pixel (panoptic, stuff)."
         },
     )
     empty: Literal["keep", "skip"] = field(

@@ -29,7 +29,7 @@ class Findings:
     cut: list[str] = field(default_factory=list)  # objects that reach out of their image
     without_pixels: list[str] = field(default_factory=list)  # objects that cover no pixel
     not_annotated: list[str] = field(default_factory=list)  # images that nobody has labelled, which are left out
-    unknown_colours: Counter[tuple[int, int, int]] = field(default_factory=Counter)  # pixels of each
+    unknown_values: Counter[str] = field(default_factory=Counter)  # pixels of each colour or number of no class
     notes: list[str] = field(default_factory=list)  # what a reader decided for the whole export
 
 

@@ -11,6 +11,7 @@ from lclipseg.data.sources.recipe import Recipe
 
 READERS = {
     "coco": "coco.CocoExport",
+    "colours": "colours.ColourExport",
 }
 assert tuple(READERS) == FORMATS
 

@@ -68,6 +68,8 @@ def _classes(export: Export, args: ImportArguments) -> tuple[ClassList, int]:
         keep = read_lines(Path(args.keep))
         if unknown := [name for name in keep if name not in (*names, rest_name)]:
             raise InputError(f"--keep {args.keep}: {unknown} are no classes; there are {names}")
+        if rest_name in names and rest_name not in keep:
+            rest_name = None  # a class of the export like any other
         names = in_order([name for name in keep if name != rest_name])
     rest = None if rest_name in (None, "", "ignore") else str(rest_name)
     if rest is not None:

@@ -22,6 +22,9 @@ def summary(
         yield f"objects: {sum(found.objects.values())}" + (f" ({counts})" if counts else "")
         covered = "not labelled" if rest == IGNORE_INDEX else f"the class {classes.names[rest]!r}"
         yield f"what no object covers is {covered}; --rest says otherwise"
+    else:
+        counts = ", ".join(f"{name} {count}" for name, count in found.objects.most_common())
+        yield f"images that show each class: {counts}"
     yield from found.notes
     if found.ignored:
         yield f"not labelled: {', '.join(f'{count} x {name}' for name, count in found.ignored.most_common())}"
@@ -38,9 +41,9 @@ def summary(
         yield f"objects that reach out of their image: {len(found.cut)}, cut at its border: {_some(found.cut)}"
     if found.without_pixels:
         yield f"objects that cover no pixel: {len(found.without_pixels)}: {_some(found.without_pixels)}"
-    if found.unknown_colours:
-        named = [f"({r}, {g}, {b}) {count} pixels" for (r, g, b), count in found.unknown_colours.most_common()]
-        yield f"colours of no class: {len(named)}, not labelled: {_some(named)}"
+    if found.unknown_values:
+        named = [f"{value} in {count} pixels" for value, count in found.unknown_values.most_common()]
+        yield f"colours or numbers of no class: {len(named)}, not labelled: {_some(named)}"
 
 
 def _some(items: Sequence[str]) -> str:
