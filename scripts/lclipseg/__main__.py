@@ -9,6 +9,7 @@ COMMANDS = {
     "train": "Train a network on your own images, or repeat a published run.",
     "evaluate": "Score a checkpoint on a labelled data set.",
     "segment": "Segment images into a checkpoint's classes, or into others given as words.",
+    "suggest": "Say which images to label next, the ones that a checkpoint is least sure of.",
     "export": "Make an ONNX graph, in float32 or int8.",
     "serve": "Serve a checkpoint over HTTP.",
     "publish": "Publish a finished run on the Hub.",
