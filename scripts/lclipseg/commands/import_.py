@@ -6,6 +6,11 @@ Takes a folder, a zip file or an annotation file, and finds out what it is, or i
 
     coco          COCO JSON: instances, stuff, panoptic; as Roboflow, CVAT and others write it, too
     colours       masks and a table: labelmap.txt (CVAT), VOC's folders, _classes.csv (Roboflow), or a palette
+    yolo          data.yaml and text files of polygons
+    labelme       one JSON file an image
+    label-studio  its JSON export: brush strokes, polygons, rectangles, ellipses
+    cvat          its XML for images
+    ade20k-full   the whole of ADE20K, with --keep
     cityscapes, ade20k, mapillary_vistas, pascal_context, coco_stuff: as `lclipseg prepare-data` reads them
 
 Names of classes and splits are kept. What is decided on the way (overlaps, crowds, images without objects) is told at

@@ -38,7 +38,7 @@ class PrepareArguments:
     )
 
 
-FORMATS = ("coco", "colours")
+FORMATS = ("coco", "colours", "yolo", "labelme", "label-studio", "cvat", "ade20k-full")
 PUBLISHED = ("ade20k", "cityscapes", "coco_stuff", "mapillary_vistas", "pascal_context")
 
 

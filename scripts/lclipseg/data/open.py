@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from lclipseg.console.errors import InputError
 from lclipseg.console.extras import missing_library
 from lclipseg.data.class_list import ClassList
+from lclipseg.data.imports.hint import refuse_export
 from lclipseg.data.labelled import FolderData, SegmentationData
 from lclipseg.data.layout import classes_file, find_pairs, is_folder_of_pairs
 
@@ -36,6 +37,8 @@ def load_segmentation_data(
         [`InputError`]: the source lacks the split, an image lacks its mask, or there is no class list.
     """
     root = Path(source).expanduser()
+    if classes is None:
+        refuse_export(root)
     if is_folder_of_pairs(root):
         own_classes = ClassList.load(classes or classes_file(root))
         return FolderData(own_classes, find_pairs(root, split), cache)

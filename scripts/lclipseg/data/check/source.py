@@ -12,6 +12,7 @@ from typing import Any
 from lclipseg.console.errors import InputError
 from lclipseg.data.check.problems import Example, Kind, Problems, RawFile
 from lclipseg.data.class_list import IGNORE_INDEX, ClassList
+from lclipseg.data.imports.hint import refuse_export
 from lclipseg.data.layout import (
     IMAGE_SUFFIXES,
     MASK_SUFFIXES,
@@ -124,6 +125,8 @@ def open_source(
         [`InputError`]: there is no such source, no class list, or not one split that can be used.
     """
     root = Path(source).expanduser()
+    if classes is None:
+        refuse_export(root)
     if is_folder_of_pairs(root):
         return _open_folder(root, splits, classes)
     return _open_table(source, splits, classes, image_column, mask_column)

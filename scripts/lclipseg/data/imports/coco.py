@@ -164,7 +164,7 @@ class CocoExport(ObjectExport):
             raise InputError(f"{of.where}: {of.png.name} shows the segment {min(strange)}, which has no category")
         return mask
 
-    def objects(self, image: ExportedImage) -> Iterator[LabelledObject]:
+    def objects(self, image: ExportedImage, height: int, width: int) -> Iterator[LabelledObject]:
         of: Instances = image.annotation
         for index, each in enumerate(of.annotations):
             where = f"{image.where}, {_where('', each, index)}"

@@ -125,8 +125,8 @@ class ObjectExport(Export):
     smaller_on_top: ClassVar[bool] = True  # else later ones lie on top
 
     @abstractmethod
-    def objects(self, image: ExportedImage) -> Iterator[LabelledObject]:
-        """The objects of an image, in their order."""
+    def objects(self, image: ExportedImage, height: int, width: int) -> Iterator[LabelledObject]:
+        """The objects of an image of so many pixels, in their order."""
 
     def line(self, points: Any, kind: str, where: str) -> Line:
         """An open line. Raises [`InputError`] unless --line_width gives it an area."""
@@ -138,7 +138,7 @@ class ObjectExport(Export):
 
     def draw(self, image: ExportedImage, height: int, width: int, ids: Mapping[str, int], rest: int) -> np.ndarray:
         placed = []
-        for each in self.objects(image):
+        for each in self.objects(image, height, width):
             patch = self._patch(each, height, width)
             if patch is not None:
                 placed.append((each, *patch))

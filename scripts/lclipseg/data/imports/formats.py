@@ -12,6 +12,11 @@ from lclipseg.data.sources.recipe import Recipe
 READERS = {
     "coco": "coco.CocoExport",
     "colours": "colours.ColourExport",
+    "yolo": "yolo.YoloExport",
+    "labelme": "labelme.LabelMeExport",
+    "label-studio": "label_studio.LabelStudioExport",
+    "cvat": "cvat.CvatExport",
+    "ade20k-full": "ade20k_full.WholeAde20kExport",
 }
 assert tuple(READERS) == FORMATS
 

@@ -3,6 +3,7 @@
 import json
 import os
 import posixpath
+import re
 import shutil
 import zipfile
 from collections import defaultdict
@@ -16,6 +17,7 @@ from lclipseg.console.errors import InputError
 from lclipseg.data.layout import IMAGE_SUFFIXES, SPLIT_WORDS
 
 LARGEST_RATIO = 200  # unpacked to packed size of an archive: images hardly shrink, JSON by a factor of 20
+KEPT_FILES = 8  # parsed: one file an image may hold the image itself
 UPLOAD_PREFIX = 9  # Label Studio puts eight hexadecimal digits and a dash before the name of an uploaded file
 
 
@@ -56,8 +58,10 @@ class Source:
         return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)
 
     def json(self, path: Path) -> Any:
-        """What a JSON file holds, read once. Raises [`InputError`] if it is none."""
+        """What a JSON file holds; the last ones are kept. Raises [`InputError`] if it is none."""
         if path not in self._parsed:
+            if len(self._parsed) >= KEPT_FILES:
+                self._parsed.pop(next(iter(self._parsed)))
             try:
                 self._parsed[path] = json.loads(path.read_text(encoding="utf-8-sig"))
             except (OSError, ValueError, RecursionError) as error:
@@ -122,7 +126,11 @@ class Source:
         most = max(map(common, paths))
         paths = [path for path in paths if common(path) == most]
         paths = [path for path in paths if path.is_relative_to(near)] or paths
-        return [path for path in paths if split is not None and self.split_of(path.parent / "_") == split] or paths
+        return [path for path in paths if split is not None and self.folder_split(path) == split] or paths
+
+    def folder_split(self, path: Path) -> str | None:
+        """The split that the name of a folder above a file tells: the file of one image may be called train_12."""
+        return self.split_of(path.parent / "_")
 
     def split_of(self, path: Path) -> str | None:
         """The split that the name of a file, or of a folder above it, tells; `None` if none does."""
@@ -135,10 +143,8 @@ class Source:
 
 def split_word(name: str) -> str | None:
     """The split in a name such as "instances_train2017" or "Valid", as this project calls it."""
-    for word in name.lower().replace("-", "_").replace(".", "_").replace(" ", "_").split("_"):
-        if (split := SPLIT_WORDS.get(word.rstrip("0123456789"))) is not None:
-            return split
-    return None
+    words = (word.rstrip("0123456789") for word in re.split("[-_. ]", name.lower()))
+    return next((SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS), None)
 
 
 def unpacked(archive: Path, into: Path) -> Path:
