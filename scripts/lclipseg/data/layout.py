@@ -18,14 +18,6 @@ IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".t
 MASK_SUFFIXES = frozenset({".bmp", ".png", ".tif", ".tiff"})  # lossless ones: a JPEG mask has wrong ids at every edge
 MASK_FOLDERS = ("masks", "labels")
 SPLITS = ("train", "val", "validation", "test")
-SPLIT_WORDS = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-}
 HELD_OUT_SHARE = 0.1
 ALL_PROBLEMS = "`lclipseg check-data` lists all problems of a data set"
 

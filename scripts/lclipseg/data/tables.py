@@ -20,7 +20,7 @@ from pyarrow import parquet
 from lclipseg.console.errors import InputError, naming
 from lclipseg.data.class_list import CLASSES_FILE, ClassList
 from lclipseg.data.labelled import Sample, SegmentationData, UnreadableError, check_sample
-from lclipseg.data.layout import SPLIT_WORDS, same_split
+from lclipseg.data.layout import same_split
 from modeling_lclipseg.inputs_lclipseg import open_image
 
 MASK_COLUMNS = ("mask", "label", "segmentation_map", "annotation", "mask.png", "seg.png", "label.png", "png")
@@ -29,6 +29,7 @@ FILE_BUILDERS = {".parquet": "parquet", ".zip": "imagefolder", ".tar": "webdatas
 METADATA_HINT = (
     'A folder or zip of images needs a metadata.jsonl of lines like {"file_name": "a.jpg", "mask_file_name": "a.png"}'
 )
+SPLIT_WORDS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from lclipseg.console.errors import InputError
-from lclipseg.data.layout import IMAGE_SUFFIXES, SPLIT_WORDS
+from lclipseg.data.layout import IMAGE_SUFFIXES
 
+SPLIT_WORDS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
 LARGEST_RATIO = 200  # unpacked to packed size of an archive: images hardly shrink, JSON by a factor of 20
 KEPT_FILES = 8  # parsed: one file an image may hold the image itself
 UPLOAD_PREFIX = 9  # Label Studio puts eight hexadecimal digits and a dash before the name of an uploaded file
