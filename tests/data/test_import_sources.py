@@ -1,7 +1,9 @@
 """Zip files, published trees and names that try to lead out; and exports given where imported data belong."""
 
 import json
+import logging
 import os
+import sys
 import zipfile
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from published_trees import write_pair
 
 from lclipseg.commands.import_ import parse
 from lclipseg.console.errors import InputError
+from lclipseg.console.frame import run_command
 from lclipseg.data.arguments import CheckArguments
 from lclipseg.data.check.check import check_data
 from lclipseg.data.open import load_segmentation_data
@@ -133,3 +136,24 @@ def test_what_was_imported_is_read_as_data(tmp_path, export):
 def test_wrong_options_are_told(argv, said):
     with pytest.raises(InputError, match=said):
         parse(["source", "--out", "out", *argv])
+
+
+def test_library_that_is_missing_is_named_with_its_extra(export, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "pycocotools", None)
+    with pytest.raises(SystemExit):
+        run_command(lambda: imported(tmp_path))
+    assert 'needs the library pycocotools, which is not installed: pip install "lclipseg[import]"' in (
+        capsys.readouterr().err
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_names_of_files_do_not_steer_the_terminal(export, tmp_path, caplog):
+    caplog.set_level(logging.INFO, logger="lclipseg")
+    name = "\x1b[2J.png"
+    write_image(export / "images" / name)
+    content = {**COCO, "images": [*COCO["images"], {**COCO["images"][0], "id": 8, "file_name": name}]}
+    outside = {**COCO["annotations"][0], "image_id": 8, "segmentation": [[-5, 1, 4, 1, 4, 3]]}
+    write_json(export / "annotations" / "instances_default.json", {**content, "annotations": [outside]})
+    imported(tmp_path)
+    assert "\\x1b[2J.png" in caplog.text and "\x1b" not in caplog.text

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageOps
 from rich.progress import track
 
-from lclipseg.console.errors import InputError
+from lclipseg.console.errors import InputError, printable
 from lclipseg.data.arguments import PUBLISHED, ImportArguments, PrepareArguments
 from lclipseg.data.class_list import CLASSES_FILE, IGNORE_INDEX, ClassList
 from lclipseg.data.imports.export import Export, ExportedImage, in_order
@@ -56,7 +56,7 @@ def import_data(given: str, args: ImportArguments) -> Path:
         written, empty = _write(export, found, classes, rest, made)
         classes.save(made / CLASSES_FILE)
     for line in summary(export, classes, rest, written, empty, out):
-        logger.info(line)
+        logger.info(printable(line))
     return out
 
 
