@@ -109,7 +109,7 @@ class CvatExport(ObjectExport):
                 raise InputError(f"{where}: a box, which --boxes error does not allow")
             left, top, right, bottom = _numbers(each, ("xtl", "ytl", "xbr", "ybr"), where)
             return CocoPolygons((box_corners(left, top, right - left, bottom - top, _turn(each, where)),))
-        raise InputError(f"{where}: a {each.tag} covers no area; only {', '.join(AREAS)} can be read")
+        raise InputError(f"{where} covers no area; only {', '.join(AREAS)} can be read")
 
 
 def _files(source: Source) -> list[Path]:
