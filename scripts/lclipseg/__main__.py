@@ -1,16 +1,19 @@
 """`lclipseg COMMAND ...`: one command of commands/, imported when it is called."""
 
 import importlib
+import keyword
 import sys
 
 COMMANDS = {
     "train": "Train a network on your own images, or repeat a published run.",
     "evaluate": "Score a checkpoint on a labelled data set.",
     "segment": "Segment images into a checkpoint's classes, or into others given as words.",
+    "suggest": "Say which images to label next, the ones that a checkpoint is least sure of.",
     "export": "Make an ONNX graph, in float32 or int8.",
     "serve": "Serve a checkpoint over HTTP.",
     "publish": "Publish a finished run on the Hub.",
     "check-data": "List everything that is wrong with a data set before training on it.",
+    "import": "Bring what a labelling tool exported into the layout that training reads.",
     "prepare-data": "Bring a downloaded data set into the layout that training reads.",
     "embed": "Turn words into a word bank of CLIP text vectors.",
     "merge-banks": "Make a word bank from published tables of CLIP vectors.",
@@ -28,7 +31,8 @@ def main() -> None:
         print(f"lclipseg {version('lclipseg')}")
     elif name.replace("_", "-") in COMMANDS:
         sys.argv = [f"lclipseg {name}", *rest]
-        importlib.import_module(f"lclipseg.commands.{name.replace('-', '_')}").command()
+        module = name.replace("-", "_")
+        importlib.import_module(f"lclipseg.commands.{module}{'_' * keyword.iskeyword(module)}").command()
     else:
         from lclipseg.console.nearest import nearest
 

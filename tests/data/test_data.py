@@ -154,7 +154,7 @@ def test_split_by_folder(tmp_path, folder, asked, masks):
     ("folder", "listed", "split", "message"),
     [
         ("train", None, "test", r"no split 'test'; it has \['train'\]"),
-        ("", "a\nx\ny", "train", r"train\.txt lists 2 stems that no image has: x, y"),
+        ("", "a\nx\ny", "train", r"train\.txt lists 2 names that no image has: x, y"),
         ("", "a", "val", r"no list val\.txt; it has \['train\.txt'\]"),
         ("", None, "test", "no splits"),
     ],

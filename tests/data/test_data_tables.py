@@ -1,6 +1,7 @@
 """Parquet files, archives, image folders and data sets of the Hub, as tables and as streams."""
 
 import json
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -177,3 +178,15 @@ def test_hub_data_set_brings_its_class_list(tables, monkeypatch):
     data = load_segmentation_data("someone/scenes", "val")
     assert_pairs(data, 2)
     assert asked == [("someone/scenes", "classes.json", "dataset")]
+
+
+@pytest.mark.parametrize("suffixes", [("png", "mask.png"), ("image.png", "mask.png")])
+def test_tar_in_the_form_of_webdataset_is_a_table(tables, suffixes):
+    write_classes(tables)
+    with tarfile.open(tables / "train.tar", "w") as tar:
+        for seed in range(3):
+            for suffix, image in zip(suffixes, (make_image(seed), mask_of(seed)), strict=True):
+                image.save(tables / "one.png")
+                tar.add(tables / "one.png", f"{seed}.{suffix}")
+    assert_pairs(load_segmentation_data(tables / "train.tar", "train"), 3)
+    assert_pairs(stream_segmentation_data(tables / "train.tar", "train"), 3)

@@ -3,8 +3,9 @@
     lclipseg segment photos/ street.jpg "more/*.png" --model lclipseg/lclipseg-mbv3 --classes "sky, road, car"
 
 Writes for each image NAME_overlay.png (the classes in colour, with a legend), NAME_mask.png (the class ids, with a
-palette) and NAME.json (size, classes, area shares). Images from a folder keep their sub-folders. A file that cannot be
-used is reported and the others go on; the exit status is then 1.
+palette) and NAME.json (size, classes, area shares), and with --annotations one file for all images that a labelling
+tool can begin with. Images from a folder keep their sub-folders. A file that cannot be used is reported and the others
+go on; the exit status is then 1.
 """
 
 import sys

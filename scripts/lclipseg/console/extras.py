@@ -6,6 +6,7 @@ EXTRAS = {
     "export": ("onnx", "onnx_ir", "onnxruntime", "onnxscript"),
     "serve": ("fastapi", "prometheus_client", "uvicorn"),
     "train": ("accelerate", "datasets", "jinja2", "tensorboard"),
+    "import": ("pycocotools", "defusedxml"),
     "report": ("matplotlib", "scipy"),
 }
 

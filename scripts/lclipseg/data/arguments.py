@@ -1,6 +1,7 @@
-"""What `lclipseg check-data` and `lclipseg prepare-data` can be told."""
+"""What `lclipseg check-data`, `lclipseg prepare-data` and `lclipseg import` can be told."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from lclipseg.console.errors import InputError
 
@@ -35,3 +36,50 @@ class PrepareArguments:
     keep: str | None = field(
         default=None, metadata={"help": "Text file of the classes to keep, one a line, instead of the recipe's own."}
     )
+
+
+FORMATS = ("coco", "colours", "yolo", "labelme", "label-studio", "cvat", "ade20k-full")
+PUBLISHED = ("ade20k", "cityscapes", "coco_stuff", "mapillary_vistas", "pascal_context")
+
+
+@dataclass
+class ImportArguments:
+    out: str = field(metadata={"help": "Folder to write: classes.json, images and masks, in splits if there are any."})
+    format: str | None = field(
+        default=None,
+        metadata={
+            "help": f"One of {', '.join(FORMATS)}, or a published set: {', '.join(PUBLISHED)}. Default: what the "
+            "files look like."
+        },
+    )
+    images: str | None = field(default=None, metadata={"help": "Folder of the images, where they lie elsewhere."})
+    rest: str | None = field(
+        default=None,
+        metadata={
+            "help": "What pixels are that no object covers: the name of a class, or ignore. Default: background; "
+            "ignore where the export names every pixel (panoptic, stuff)."
+        },
+    )
+    empty: Literal["keep", "skip"] = field(
+        default="keep",
+        metadata={"help": "Images that are annotated as showing no object: keep them as all rest, or skip them."},
+    )
+    boxes: Literal["error", "fill", "ignore"] | None = field(
+        default=None,
+        metadata={
+            "help": "Boxes: fill them with their class, leave their pixels unlabelled, or end. Default: fill those "
+            "that were drawn as areas (LabelMe, CVAT, Label Studio), error for those of detection data."
+        },
+    )
+    line_width: int | None = field(
+        default=None, metadata={"help": "Draw open lines so many pixels wide. Default: they are an error."}
+    )
+    keep: str | None = field(
+        default=None, metadata={"help": "Text file of the classes to keep, one a line; others become unlabelled."}
+    )
+
+    def __post_init__(self) -> None:
+        if self.format is not None and self.format not in (*FORMATS, *PUBLISHED):
+            raise InputError(f"--format is {self.format!r}; give one of {', '.join((*FORMATS, *PUBLISHED))}")
+        if self.line_width is not None and not 1 <= self.line_width <= 1000:
+            raise InputError(f"--line_width is {self.line_width}; give a number from 1 to 1000")

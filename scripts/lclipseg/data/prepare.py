@@ -2,7 +2,6 @@
 
 import logging
 import shutil
-import tempfile
 from pathlib import Path
 
 from PIL import Image
@@ -16,6 +15,7 @@ from lclipseg.data.layout import find_pairs
 from lclipseg.data.sources.masks import decoded
 from lclipseg.data.sources.recipe import Layout, Recipe
 from lclipseg.data.sources.splits import PlacedPart, place_splits
+from lclipseg.data.whole_folder import made_whole
 
 logger = logging.getLogger("lclipseg")
 
@@ -30,18 +30,12 @@ def prepare(recipe_name: str, args: PrepareArguments) -> Path:
     if not source.is_dir():
         raise InputError(f"there is no such folder as --source {source}. Get the data from {recipe.where}")
     layout = recipe.layout_of(source)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    # Made beside the goal and moved there at the end, so that an interrupted run leaves no half data set.
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
-        made = Path(scratch) / "made"
-        splits = place_splits(layout.splits, source, Path(scratch), recipe.group)
+    with made_whole(out) as made:
+        splits = place_splits(layout.splits, source, made.parent, recipe.group)
         counts = {
             split: _write_split(split, parts, source, recipe, layout, made / split) for split, parts in splits.items()
         }
         recipe.kept.save(made / CLASSES_FILE)
-        if out.is_dir():
-            out.rmdir()
-        made.rename(out)
     images = ", ".join(f"{count} {split}" for split, count in counts.items())
     logger.info(f"{out}: {len(recipe.kept.names)} classes; images: {images}")
     return out

@@ -1,5 +1,5 @@
 """Labelled images from what the `datasets` library reads: Hub data sets, parquet files, image folders and zips with a
-metadata file. The only file that needs the library."""
+metadata file, tars in the form of WebDataset. The only file that needs the library."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,8 +23,9 @@ from lclipseg.data.labelled import Sample, SegmentationData, UnreadableError, ch
 from lclipseg.data.splits import same_split
 from modeling_lclipseg.inputs_lclipseg import open_image
 
-MASK_COLUMNS = ("mask", "label", "segmentation_map", "annotation")
-FILE_BUILDERS = {".parquet": "parquet", ".zip": "imagefolder"}
+MASK_COLUMNS = ("mask", "label", "segmentation_map", "annotation", "mask.png", "seg.png", "label.png", "png")
+IMAGE_COLUMNS = ("image", "jpg", "jpeg", "webp", "image.jpg", "image.png", "png")  # but the first: of WebDataset
+FILE_BUILDERS = {".parquet": "parquet", ".zip": "imagefolder", ".tar": "webdataset"}
 METADATA_HINT = (
     'A folder or zip of images needs a metadata.jsonl of lines like {"file_name": "a.jpg", "mask_file_name": "a.png"}'
 )
@@ -49,7 +50,7 @@ class TableColumns:
         mask_column: str | None,
     ) -> "TableColumns":
         """Find columns by name where none are given. Raises [`InputError`] if a column or the classes are missing."""
-        image = _column(features, "image", image_column, ("image",), source)
+        image = _column(features, "image", image_column, IMAGE_COLUMNS, source)
         mask = _column(features, "mask", mask_column, MASK_COLUMNS, source)
         return cls(image, mask, _classes(features, source, classes))
 
@@ -199,7 +200,7 @@ class TableSplit:
         if path.is_file():
             if path.suffix.lower() not in FILE_BUILDERS:
                 raise InputError(
-                    f"{path} is no data set: give a folder, a .parquet or .zip file, or a Hub data set name"
+                    f"{path} is no data set: give a folder, a .parquet, .zip or .tar file, or a Hub data set name"
                 )
             builder, data_files = FILE_BUILDERS[path.suffix.lower()], {split_of(path): str(path)}
         elif not path.is_dir() and (path.suffix or source.startswith(("/", ".", "~")) or source.count("/") > 1):

@@ -1,4 +1,4 @@
-"""What `lclipseg segment` and `lclipseg evaluate` can be told."""
+"""What `lclipseg segment`, `lclipseg suggest` and `lclipseg evaluate` can be told."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -31,6 +31,9 @@ class SegmentArguments:
     mode: Literal["whole", "slide"] = field(
         default="whole", metadata={"help": "One forward pass for an image, or overlapping windows."}
     )
+    annotations: Literal["coco", "label-studio"] | None = field(
+        default=None, metadata={"help": "Write one file for all images besides, for a labelling tool to begin with."}
+    )
     max_pixels: int = field(
         default=MAX_PIXELS, metadata={"help": "Refuse images of more pixels than this, before decoding them."}
     )
@@ -40,6 +43,21 @@ class SegmentArguments:
             raise InputError("--bank gives vectors to the words of --classes; add --classes")
         if self.max_pixels < 1:
             raise InputError(f"--max_pixels is {self.max_pixels}; give a number from 1")
+
+
+@dataclass
+class SuggestArguments:
+    model: str = field(metadata={"help": "Folder of a checkpoint, or OWNER/NAME on the Hub."})
+    revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of a model on the Hub."})
+    count: int = field(default=50, metadata={"help": "How many images to name."})
+    labelled: str | None = field(
+        default=None, metadata={"help": "Folder of data: images whose name has a mask there already are left out."}
+    )
+    out: str = field(default="suggested.csv", metadata={"help": "File to write: a line for each image named."})
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise InputError(f"--count is {self.count}; give a number from 1")
 
 
 @dataclass

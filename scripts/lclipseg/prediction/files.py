@@ -23,6 +23,7 @@ from lclipseg.networks.class_embeddings import comma_separated, take_classes
 from lclipseg.networks.segmenter import Segmenter
 from lclipseg.prediction.arguments import SegmentArguments
 from lclipseg.prediction.inference_mode import InferenceMode
+from lclipseg.prediction.preannotations import PREANNOTATIONS, Preannotations
 from lclipseg.prediction.segment import segment_images
 from modeling_lclipseg.inputs_lclipseg import open_image, to_rgb_image
 from modeling_lclipseg.visualization_lclipseg import ClassShare, class_shares, draw_overlay, to_indexed_image
@@ -88,7 +89,7 @@ def segment_files(inputs: Sequence[str], args: SegmentArguments) -> int:
     out = Path(args.out).expanduser()
     inference = InferenceMode(args.mode)
     failures: list[str] = []
-    jobs = list(_named(_found(inputs, out, failures)))
+    jobs = list(_named(found_images(inputs, out, failures)))
     _check_inputs_survive(jobs, out)
     model, image_processor = load_runnable(args.model, args.revision)
     if args.classes is not None:
@@ -98,13 +99,14 @@ def segment_files(inputs: Sequence[str], args: SegmentArguments) -> int:
     model = _folded(model, args.model).to("cuda" if torch.cuda.is_available() else "cpu")
     _make_folder(out)
 
+    preannotations = None if args.annotations is None else PREANNOTATIONS[args.annotations]()
     done = 0
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=len(jobs) <= FEW_IMAGES) as progress:
         for job in progress.track(jobs, description="segmenting"):
             try:
-                record = _segment(job, model, image_processor, inference, out, args)
+                record = _segment(job, model, image_processor, inference, out, args, preannotations)
             except (ValueError, OSError, torch.OutOfMemoryError) as error:
                 failures.append(cli.naming(job.path, error))
                 continue
@@ -113,6 +115,8 @@ def segment_files(inputs: Sequence[str], args: SegmentArguments) -> int:
                 print(cli.printable(f"{job.path}: {record.summary()} -> {job.results(out)[0]}"))
     for failure in failures:
         console.print(f"[red]failed:[/] {escape(cli.printable(failure))}", soft_wrap=True, highlight=False)
+    if preannotations is not None and done:
+        print(f"for a labelling tool: {preannotations.save(out)}")
     print(f"{done} of {len(jobs)} images segmented, results in {out}")
     return 1 if failures else 0
 
@@ -127,7 +131,13 @@ def _folded(model: Segmenter, source: str) -> Any:
 
 
 def _segment(
-    job: ImageJob, model: Segmenter, image_processor: Any, inference: InferenceMode, out: Path, args: SegmentArguments
+    job: ImageJob,
+    model: Segmenter,
+    image_processor: Any,
+    inference: InferenceMode,
+    out: Path,
+    args: SegmentArguments,
+    preannotations: Preannotations | None,
 ) -> SegmentationRecord:
     image = to_rgb_image(open_image(job.path, args.max_pixels))
     segmentation = segment_images(model, image_processor, [image], mode=inference.mode)[0]
@@ -145,10 +155,12 @@ def _segment(
     draw_overlay(image, segmentation, id2label).save(overlay_path)
     to_indexed_image(segmentation).save(mask_path)
     record.save(record_path)
+    if preannotations is not None:
+        preannotations.add(str(job.path), segmentation.numpy(), id2label)
     return record
 
 
-def _found(inputs: Sequence[str], out: Path, failures: list[str]) -> Iterator[tuple[Path, Path]]:
+def found_images(inputs: Sequence[str], out: Path, failures: list[str]) -> Iterator[tuple[Path, Path]]:
     """Every image file once, with the folder that its name is relative to; what leads to no file is a failure."""
     seen: set[Path] = set()
     for given in inputs:

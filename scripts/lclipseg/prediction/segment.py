@@ -62,6 +62,23 @@ def segment_images(
     return [maps[index] for index in range(len(upright))]
 
 
+def uncertainty(model: Segmenter, image_processor: Any, image: Image.Image) -> float:
+    """
+    How unsure a model is of an image: one less the probability of the likeliest class, the mean over all pixels.
+
+    Args:
+        model, image_processor: see [`segment_images`]; no exported graph that gives label maps.
+        image (`PIL.Image.Image`): of any mode.
+
+    Returns:
+        `float`: 0, where every pixel is certain, to just below 1.
+    """
+    (upright,) = _upright([image])
+    outputs = _forward(model, image_processor, [upright], None)
+    ((_, confidence),) = image_processor.post_process_confidence(outputs, _sizes([upright]))
+    return 1 - confidence.double().mean().item()
+
+
 def predict_probabilities(
     model: Segmenter,
     image_processor: Any,

@@ -14,6 +14,8 @@ from lclipseg.console.errors import InputError
 from lclipseg.data.class_list import IGNORE_INDEX
 from lclipseg.data.sources.masks import MaskReader, decoded
 
+LONGEST_RUN = 60  # bits of a run's length: far more than an image has pixels
+
 
 class CocoFile:
     """
@@ -34,9 +36,7 @@ class CocoFile:
             content = json.loads(self.path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise InputError(f"{self.path} cannot be read as JSON: {error}") from error
-        if not isinstance(content, dict) or {"images", "categories", "annotations"} - set(content):
-            raise InputError(f"{self.path} needs the keys images, categories and annotations, as COCO's files")
-        return content
+        return checked_content(content, str(self.path))
 
     @cached_property
     def class_of(self) -> dict[int, int]:
@@ -63,6 +63,13 @@ class CocoFile:
         return self.images[file.stem]
 
 
+def checked_content(content: Any, where: str) -> dict[str, Any]:
+    """What a JSON file of COCO holds. Raises [`InputError`] if it lacks one of its three lists."""
+    if not isinstance(content, dict) or {"images", "categories", "annotations"} - set(content):
+        raise InputError(f"{where} needs the keys images, categories and annotations, as COCO's files")
+    return content
+
+
 class PanopticMasks(MaskReader):
     """PNGs whose colours are numbers of segments, R + 256 G + 65536 B, which a JSON file gives categories."""
 
@@ -71,13 +78,18 @@ class PanopticMasks(MaskReader):
 
     def read(self, mask: Path, image: Path) -> np.ndarray:
         found = self.file.annotations[self.file.image(image)["id"]]
-        pixels = np.asarray(decoded(mask).convert("RGB")).astype(np.int64)
-        numbers = pixels @ np.array([1, 256, 65536])
+        numbers = segment_numbers(mask)
         ids = np.full(numbers.shape, IGNORE_INDEX, dtype=np.uint8)
         for segment in (segment for each in found for segment in each["segments_info"]):
             if not segment.get("iscrowd"):
                 ids[numbers == segment["id"]] = self.file.class_of[segment["category_id"]]
         return ids
+
+
+def segment_numbers(mask: Path) -> np.ndarray:
+    """The number of the segment of every pixel of a panoptic PNG: `(H, W)`, int64, 0 where there is none."""
+    pixels = np.asarray(decoded(mask).convert("RGB")).astype(np.int64)
+    return pixels @ np.array([1, 256, 65536])
 
 
 class InstanceMasks(MaskReader):
@@ -126,9 +138,21 @@ def covered_pixels(segmentation: Any, height: int, width: int, where: str) -> np
             if len(polygon) >= 6:  # three corners
                 ImageDraw.Draw(canvas).polygon(polygon, fill=1)
         return np.asarray(canvas)
+    return run_length_pixels(segmentation, height, width, where)
+
+
+def run_length_pixels(segmentation: Any, height: int, width: int, where: str) -> np.ndarray:
+    """As [`covered_pixels`] for run lengths alone."""
     counts = segmentation.get("counts") if isinstance(segmentation, dict) else None
-    runs = run_lengths(counts) if isinstance(counts, str) else counts
-    if not isinstance(runs, list) or sum(runs) != height * width or min(runs) < 0:
+    try:
+        runs = run_lengths(counts) if isinstance(counts, str) else counts
+    except ValueError as error:
+        raise InputError(f"{where}: {error}") from error
+    if (
+        not isinstance(runs, list)
+        or not all(type(run) is int and run >= 0 for run in runs)
+        or sum(runs) != height * width
+    ):
         raise InputError(f"{where}: a segmentation is neither polygons nor run lengths of {height} x {width} pixels")
     return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height).T
 
@@ -136,12 +160,14 @@ def covered_pixels(segmentation: Any, height: int, width: int, where: str) -> np
 def run_lengths(text: str) -> list[int]:
     """
     The numbers that COCO's text of run lengths holds: base 32 in characters from "0", the lowest digit first; from the
-    fourth on, differences to the last but one.
+    fourth on, differences to the last but one. Raises ValueError for a text that is none.
     """
     runs: list[int] = []
     value = shift = 0
     for character in text:
         digit = ord(character) - 48
+        if not 0 <= digit < 64 or shift > LONGEST_RUN:
+            raise ValueError(f"the text of run lengths holds {character!r}, or a number that never ends")
         value |= (digit & 31) << shift
         shift += 5
         if not digit & 32:  # the last digit; its highest bit is the sign

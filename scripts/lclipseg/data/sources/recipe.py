@@ -78,7 +78,7 @@ class Recipe:
         final = _final(given, merged, content, where)
         keep, keep_where = content.get("keep"), where
         if keep_file is not None:
-            keep, keep_where = _lines(Path(keep_file)), keep_file
+            keep, keep_where = read_lines(Path(keep_file)), keep_file
         kept = final.subset(final.names if keep is None else keep, where=keep_where)
         return cls(
             given=given,
@@ -206,7 +206,8 @@ def _group(given: Any, where: str) -> re.Pattern[str] | None:
     return group
 
 
-def _lines(path: Path) -> Sequence[str]:
+def read_lines(path: Path) -> Sequence[str]:
+    """The names in a text file of --keep, one a line."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
