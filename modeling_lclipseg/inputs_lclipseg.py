@@ -319,7 +319,7 @@ def _sixteen_bit_values(image: Image.Image) -> np.ndarray:
 
 
 def _to_native_array(array: np.ndarray) -> np.ndarray:
-    """A copy that torch and Pillow can take: writable, not flipped, in this machine's byte order, of a type it computes in."""
+    """A copy that torch can take: writable, not flipped, in this machine's byte order, of a type torch computes in."""
     if array.dtype.kind not in "buif":
         raise ValueError(f"an image or mask must hold numbers, but this array is of type {array.dtype}")
     dtype = array.dtype.newbyteorder("=")

@@ -5,21 +5,20 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import onnx
 import pytest
 import torch
+from export_of_tiny import PADDED_BY_SIZE, PROCESSOR, exported, same_network, save_exportable, vectors
 from onnx import numpy_helper
 from photos import photo
 from PIL import Image
-from tiny_model import NAMES, SHALLOW_BACKBONE, tiny_model
+from tiny_model import NAMES, SHALLOW_BACKBONE
 from torchvision.transforms.v2 import InterpolationMode
 from written_data import write_data
 
 from lclipseg.commands import evaluate, segment
-from lclipseg.commands.export import parse as parse_export
 from lclipseg.console.errors import InputError
 from lclipseg.data.arguments import PrepareArguments
 from lclipseg.data.prepare import prepare
@@ -39,35 +38,6 @@ from modeling_lclipseg import LClipSegForSemanticSegmentation, LClipSegImageProc
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ROOT / "checkpoints" / "lclipseg-mbv3s-camvid"
-# TensorFlow's padding depends on the size of the image: the hardest case for sizes not seen in the export.
-PADDED_BY_SIZE = {"backbone_config": SHALLOW_BACKBONE, "backbone_kwargs": {"pad_type": "same"}}
-PROCESSOR = LClipSegImageProcessor(size={"shortest_edge": 64, "longest_edge": 160})
-
-
-CENTER = torch.eye(32)[:1]  # the common direction of the checkpoint's vectors
-
-
-def vectors(count: int, seed: int = 0) -> torch.Tensor:
-    return CENTER + 0.1 * torch.randn(count, 32, generator=torch.Generator().manual_seed(seed))
-
-
-def save_checkpoint(folder: Path, **overrides) -> Path:
-    model = tiny_model(**overrides)
-    if model.head.takes_text:
-        model.set_class_center(CENTER).set_classes(NAMES, vectors(len(NAMES)))
-    model.save_pretrained(folder)
-    PROCESSOR.save_pretrained(folder)
-    return folder
-
-
-def exported(checkpoint: Path, out: Path, *arguments: str) -> Path:
-    export_model(*parse_export([str(checkpoint), "--out", str(out), *arguments]))
-    return out
-
-
-def same_network(folder: Path):
-    """Inside, the export takes the network of another one, which is the same and takes seconds to trace."""
-    return mock.patch.object(exporting, "export_network", lambda *_: onnx.load(folder / MODEL_FILE))
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +47,7 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def checkpoint(folder) -> Path:
-    return save_checkpoint(folder / "checkpoint", **PADDED_BY_SIZE)
+    return save_exportable(folder / "checkpoint", **PADDED_BY_SIZE)
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +77,7 @@ OTHER_HEADS["fusion without blocks"] = {"guidance": "fusion", "num_fusion_layers
 @pytest.fixture(scope="module", params=OTHER_HEADS)
 def baked(request, folder) -> tuple[Path, Path]:
     """A checkpoint of every head that the other graphs do not have, and its graph."""
-    checkpoint = save_checkpoint(
+    checkpoint = save_exportable(
         folder / request.param, backbone_config=SHALLOW_BACKBONE, **OTHER_HEADS[request.param]
     )
     return checkpoint, exported(checkpoint, folder / f"{request.param}-baked", "--vocabulary", "baked")
@@ -313,7 +283,7 @@ def test_exported_model_knows_what_was_trained(checkpoint, open_graph, tmp_path)
 @pytest.mark.parametrize("guidance", ["denseclip", "none"])
 def test_closed_guidance_has_no_open_vocabulary(tmp_path, guidance):
     with pytest.raises(InputError, match="--vocabulary baked"):
-        exported(save_checkpoint(tmp_path / "checkpoint", guidance=guidance), tmp_path / "out")
+        exported(save_exportable(tmp_path / "checkpoint", guidance=guidance), tmp_path / "out")
 
 
 def test_checkpoint_without_class_embeddings_is_refused(checkpoint, tmp_path, monkeypatch):

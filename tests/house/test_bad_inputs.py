@@ -25,7 +25,7 @@ from lclipseg.data.augmentation import training_transform
 from lclipseg.data.labelled import SegmentationData
 from lclipseg.data.open import load_segmentation_data
 from lclipseg.data.samples import TrainingSamples
-from lclipseg.prediction import files
+from lclipseg.prediction import checkpoint_segmenter, files
 from lclipseg.prediction.arguments import SegmentArguments
 from lclipseg.prediction.evaluate import evaluate_model
 from modeling_lclipseg import LClipSegImageProcessor
@@ -153,7 +153,7 @@ def to_image_processor(given: Given) -> None:
 
 
 def to_segment(given: Given, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
-    monkeypatch.setattr(files, "load_runnable", lambda source, revision: (MODEL, PROCESSOR))
+    monkeypatch.setattr(checkpoint_segmenter, "load_runnable", lambda source, revision: (MODEL, PROCESSOR))
     out = given.folder / "out"
     status = files.segment_files([str(given.file)], SegmentArguments(model="tiny", out=str(out)))
     errors = capsys.readouterr().err
