@@ -9,7 +9,7 @@ COMMANDS = {
     "evaluate": "Score a checkpoint on a labelled data set.",
     "segment": "Segment images into a checkpoint's classes, or into others given as words.",
     "export": "Make an ONNX graph, in float32 or int8.",
-    "serve": "Serve a checkpoint over HTTP.",
+    "serve": "Serve a checkpoint or an export over HTTP.",
     "publish": "Publish a finished run on the Hub.",
     "check-data": "List everything that is wrong with a data set before training on it.",
     "prepare-data": "Bring a downloaded data set into the layout that training reads.",

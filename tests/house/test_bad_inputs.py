@@ -16,9 +16,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import transformers
 from photos import photo
 from PIL import Image
 from tiny_model import tiny_model
+from transformers import dynamic_module_utils
 
 from lclipseg.console.errors import InputError
 from lclipseg.data.augmentation import training_transform
@@ -181,9 +183,9 @@ def to_handler(given: Given, monkeypatch: pytest.MonkeyPatch) -> None:
     assert spec is not None and spec.loader is not None
     module: Any = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    monkeypatch.setattr(module, "get_class_from_dynamic_module", lambda reference, folder: open_image)
+    monkeypatch.setattr(dynamic_module_utils, "get_class_from_dynamic_module", lambda reference, folder: open_image)
     segmenter = LClipSegPipeline(model=MODEL, image_processor=PROCESSOR)
-    monkeypatch.setattr(module, "pipeline", lambda *arguments, **options: segmenter)
+    monkeypatch.setattr(transformers, "pipeline", lambda *arguments, **options: segmenter)
     for segment_ in module.EndpointHandler()({"inputs": given.file.read_bytes()}):
         assert Image.open(BytesIO(module.base64.b64decode(segment_["mask"]))).size == given.size
 
