@@ -25,13 +25,15 @@ from lclipseg.data.prepare import prepare
 from lclipseg.export import export
 from lclipseg.export import graph as exporting
 from lclipseg.export import label_map as label_map_graph
-from lclipseg.export.arguments import ExportArguments
+from lclipseg.export.arguments import HIGHEST_OPSET, LOWEST_OPSET, ExportArguments
 from lclipseg.export.export import export_model
+from lclipseg.export.finish import finished
 from lclipseg.lab.timing.realistic_logits import RealisticLogits
 from lclipseg.lab.words import attention_maps
 from lclipseg.networks import exported as onnx_model
 from lclipseg.networks.checkpoints import load_model, load_runnable, weights_sha256
 from lclipseg.networks.export_record import BANK_FILE, MODEL_FILE, ExportRecord
+from lclipseg.prediction.graph_segmenter import GraphSegmenter
 from lclipseg.prediction.scoring import score
 from lclipseg.prediction.segment import segment_images
 from modeling_lclipseg import LClipSegForSemanticSegmentation, LClipSegImageProcessor, WordBank
@@ -143,6 +145,55 @@ def test_record_says_what_the_graph_takes_and_gives(request, graph):
         name: value["shape"] for name, value in record.inputs.items()
     }
     assert [value.name for value in session.get_outputs()] == list(record.outputs)
+
+
+@pytest.mark.parametrize("graph", ["open_graph", "map_graph", "int8_graph"])
+def test_graph_is_valid_and_imports_each_set_of_operators_once(request, graph):
+    found = onnx.load(request.getfixturevalue(graph) / MODEL_FILE)
+    onnx.checker.check_model(found, full_check=True)
+    assert [(one.domain, one.version) for one in found.opset_import] == [("", LOWEST_OPSET)]
+    assert found.ir_version <= 10  # as high as the lowest onnxruntime that setup.cfg promises reads
+
+
+@pytest.mark.parametrize("graph", ["open_graph", "map_graph", "int8_graph"])
+@pytest.mark.parametrize("opset", [LOWEST_OPSET + 1, HIGHEST_OPSET])
+def test_graph_of_other_operators_gives_the_same(request, graph, opset, tmp_path):
+    folder = shutil.copytree(request.getfixturevalue(graph), tmp_path / "other")
+    converted = finished(onnx.load(folder / MODEL_FILE), opset)
+    onnx.save(converted, folder / MODEL_FILE)
+    assert [one.version for one in converted.opset_import] == [opset]
+    expected, found = (GraphSegmenter(one).segment(photo(80, 64)) for one in (request.getfixturevalue(graph), folder))
+    assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize("graph", ["open_graph", "map_graph", "int8_graph"])
+def test_graph_says_what_it_was_made_for(request, graph, checkpoint):
+    notes = load_runnable(request.getfixturevalue(graph))[0].session.get_modelmeta().custom_metadata_map
+    assert json.loads(notes["classes"]) == NAMES and json.loads(notes["prompt_templates"]) == ["a photo of a {}"]
+    assert json.loads(notes["image_mean"]) == list(PROCESSOR.image_mean)
+    assert json.loads(notes["size"]) == {"shortest_edge": 64, "longest_edge": 160}
+    assert (notes["model"], "license" in notes) == (checkpoint.name, False)
+
+
+def test_licence_is_that_of_the_card_unless_another_is_given(checkpoint, open_graph, tmp_path):
+    source = shutil.copytree(checkpoint, tmp_path / "carded")
+    (source / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n# A card\n")
+    with same_network(open_graph):
+        for given, expected in (([], "cc-by-nc-4.0"), (["--licence", "mit"], "mit")):
+            folder = exported(source, tmp_path / "out", *given)
+            notes = {prop.key: prop.value for prop in onnx.load(folder / MODEL_FILE).metadata_props}
+            assert notes["license"] == expected
+
+
+def test_files_are_readable_by_whoever_reads_the_record(open_graph):
+    modes = {file.stat().st_mode for file in open_graph.iterdir()}
+    assert len(modes) == 1
+
+
+@pytest.mark.parametrize("opset", [17, 22])
+def test_operators_that_no_promised_runtime_has_are_refused(opset):
+    with pytest.raises(InputError, match=f"--opset {opset}: give 18 to 21"):
+        ExportArguments(opset=opset)
 
 
 @pytest.mark.parametrize("graph", ["open_graph", "map_graph", "int8_graph"])
