@@ -12,8 +12,8 @@ COLOURS = {"red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1)}
 WORDS_OF_OTHERS = {"yellow": (0.7071, 0.7071, 0)}
 
 
-def write_export(folder: Path, vocabulary: str = "open", **settings) -> Path:
-    """A graph from pixel values to logits, with vectors of three numbers; `settings` of the image processor."""
+def write_export(folder: Path, vocabulary: str = "open", label_map: bool = False, **settings) -> Path:
+    """A graph from pixel values to logits, or from an image to its label map; `settings` of the image processor."""
     folder.mkdir(parents=True, exist_ok=True)
     vectors = np.array(list(COLOURS.values()), dtype=np.float32)
     values = helper.make_tensor_value_info("pixel_values", TensorProto.FLOAT, ["batch", 3, "height", "width"])
@@ -25,11 +25,30 @@ def write_export(folder: Path, vocabulary: str = "open", **settings) -> Path:
         helper.make_node("Unsqueeze", ["class_embeddings", "axes"], ["kernels"]),
         helper.make_node("Conv", ["cells", "kernels"], ["logits"]),
     ]
+    if label_map:
+        values = helper.make_tensor_value_info("image", TensorProto.UINT8, ["height", "width", 3])
+        logits = helper.make_tensor_value_info("segmentation", TensorProto.INT32, ["height", "width"])
+        inputs[0] = values
+        nodes = [
+            helper.make_node("Cast", ["image"], ["colours"], to=TensorProto.FLOAT),
+            helper.make_node("Transpose", ["class_embeddings"], ["kernels"]),
+            helper.make_node("MatMul", ["colours", "kernels"], ["scores"]),
+            helper.make_node("ArgMax", ["scores"], ["best"], axis=2, keepdims=0),
+            helper.make_node("Cast", ["best"], ["segmentation"], to=TensorProto.INT32),
+        ]
     constants = [helper.make_tensor("axes", TensorProto.INT64, [2], [2, 3])]
     if vocabulary == "baked":
         constants.append(helper.make_tensor("class_embeddings", TensorProto.FLOAT, vectors.shape, vectors.ravel()))
     graph = helper.make_graph(nodes, "colours", inputs, [logits], constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    notes = {
+        "classes": list(COLOURS),
+        "size": {"shortest_edge": 64},
+        "pad_size_divisor": 32,
+        "rescale_factor": 1 / 255,
+    }
+    notes |= {"image_mean": [0.0] * 3, "image_std": [1.0] * 3}
+    helper.set_model_props(model, {name: json.dumps(value) for name, value in notes.items()})
     onnx.save(model, folder / "model.onnx")
     save_file({"words": vectors, "class_center": np.zeros(3, np.float32)}, folder / "class_embeddings.safetensors")
     write_json(folder / "class_embeddings_names.json", {"names": {"words": list(COLOURS)}, "text_model": "colours"})
@@ -56,10 +75,10 @@ def write_export(folder: Path, vocabulary: str = "open", **settings) -> Path:
     record = {
         "format": "onnx",
         "vocabulary": vocabulary,
-        "label_map": False,
+        "label_map": label_map,
         "int8": False,
         "inputs": {value.name: {} for value in inputs},
-        "outputs": {"logits": {}},
+        "outputs": {logits.name: {}},
         "opset": 18,
         "model": "colours",
         "weights_sha256": None,
