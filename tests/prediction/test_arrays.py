@@ -18,7 +18,7 @@ from tiny_model import NAMES
 from lclipseg.commands import segment
 from lclipseg.console.errors import InputError
 from lclipseg.networks.onnx_graph import OnnxGraph
-from lclipseg.networks.onnx_words import load_bank
+from lclipseg.networks.onnx_words import EVERYDAY_WORDS, load_bank
 from lclipseg.prediction.arrays import ArrayImageProcessor
 from lclipseg.prediction.checkpoint_segmenter import CheckpointSegmenter
 from lclipseg.prediction.graph_segmenter import GraphSegmenter
@@ -205,8 +205,13 @@ def test_baked_classes_stay(graphs):
         open_segmenter(str(graphs["baked"]), names=["sky"])
 
 
+def test_word_without_a_vector_is_left_to_the_text_tower_where_there_is_torch(graphs):
+    with pytest.raises(InputError, match="The text tower could not be used"):
+        open_segmenter(str(graphs["logits"]), names=["skyy"])
+
+
 def test_words_that_ship_here_are_unit_vectors_by_their_words():
-    found = load_bank("configuration/words/vitb16.safetensors")
-    expected = WordBank.load("configuration/words/vitb16.safetensors")
+    found = load_bank(EVERYDAY_WORDS)
+    expected = WordBank.load(EVERYDAY_WORDS)
     np.testing.assert_allclose(found.rows["window"], expected.lookup(["Window"])[0], atol=1e-6)
     assert len(found.rows) == len(found.words) == 360
