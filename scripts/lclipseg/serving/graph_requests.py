@@ -62,10 +62,10 @@ class GraphRequests(Requests):
     def confidence(self, logits: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
         return self._segmenter.image_processor.confidence(logits, size)
 
-    def _run(self, jobs: Sequence[Job]) -> np.ndarray:
+    def _run(self, jobs: Sequence[Job]) -> list[np.ndarray]:
         """The logits of each, (K, h, w)."""
         pixel_values = np.concatenate([job.pixel_values for job in jobs])
-        return self._segmenter.graph.run(pixel_values, jobs[0].class_embeddings)
+        return list(self._segmenter.graph.run(pixel_values, jobs[0].class_embeddings))
 
 
 __all__ = ["GraphRequests"]
