@@ -47,7 +47,7 @@ page: $(VENV)/.installed  ## the demo page, for your own images and classes
 	$(BIN)/python scripts/space/app.py --model $(CHECKPOINT)
 
 serve: $(VENV)/.installed  ## an HTTP server with the checkpoint that ships here, on port SERVE_PORT
-	$(BIN)/pip install --quiet --editable ".[serve]"
+	$(BIN)/pip install --quiet --editable ".[torch,serve]"
 	$(BIN)/lclipseg serve $(CHECKPOINT) --port $(SERVE_PORT)
 
 web: $(VENV)/.installed  ## the page that runs in the browser itself, in build/web, on port WEB_PORT
@@ -66,7 +66,7 @@ models: $(VENV)/.installed-dev  ## renew the table of presets in README.md
 # Each stamp is newer than setup.cfg while the environment has what setup.cfg asks for.
 $(VENV)/.installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --editable .
+	$(BIN)/pip install --quiet --editable ".[torch]"
 	touch $@
 
 $(VENV)/.installed-dev: setup.cfg pyproject.toml

@@ -1,7 +1,6 @@
 """From class names to class embeddings: the rules for names and vectors, and the text tower."""
 
-import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,14 +9,16 @@ from torch import nn
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 from transformers.utils import logging
 
-# Unicode's categories of unreadable characters: control characters, halves of a character, ends of lines.
-UNREADABLE = ("Cc", "Cs", "Zl", "Zp")
-# A word has a larger cosine with the mean of its own tower's vectors; another tower's are at right angles to it.
-SAME_TOWER_COSINE = 0.3
-# The least length of a mean of vectors that tells that they have a common direction.
-SHORTEST_CENTER = 0.5
-# The least cosine of a new word with a trained class at which a network can segment it, see `nearest_known`.
-FAMILIAR_COSINE = 0.25
+from .names_lclipseg import (
+    FAMILIAR_COSINE,
+    SHORTEST_CENTER,
+    check_class_names,
+    check_cosines,
+    check_lengths,
+    fold_name,
+    quoted,
+)
+
 # Length, beside a unit vector, of what tells two classes apart whose words are partly the same.
 NOISE = 0.3
 # Published CLIP text towers have this id in their configuration; they read their vector at the highest token id of a
@@ -26,39 +27,6 @@ LEGACY_EOS_TOKEN_ID = 2
 
 
 # -------------------------------------------------------------------------------------------------- names and vectors
-
-
-def check_class_names(names: Sequence[str]) -> list[str]:
-    """
-    Check a list of class names.
-
-    Args:
-        names (sequence of `str`): The names, in the order of the class indices.
-
-    Returns:
-        `list[str]`: The names without surrounding white space.
-
-    Raises:
-        ValueError: one string instead of a list, an empty list, a name that is not a string, is blank or holds control
-            characters or line ends, or names that differ only in case and white space.
-    """
-    if isinstance(names, str):
-        raise ValueError(f"Class names must be a list, got the one string {names!r}; write [{names!r}].")
-    names = list(names)
-    if not names:
-        raise ValueError("The list of class names is empty; give at least one name.")
-    for position, name in enumerate(names, start=1):
-        if not isinstance(name, str) or not name.strip():
-            raise ValueError(f"Class name {position} of {len(names)} is {name!r}; every name must be a word or more.")
-        if any(unicodedata.category(character) in UNREADABLE for character in name.strip()):
-            raise ValueError(f"Class name {position} of {len(names)} is {name!r}; leave the control characters out.")
-    spellings: dict[str, list[str]] = {}
-    for name in names:
-        spellings.setdefault(fold_name(name), []).append(name)
-    repeated = [name for same in spellings.values() if len(same) > 1 for name in same]
-    if repeated:
-        raise ValueError(f"Duplicate class names: {quoted(repeated)}; every class needs a name of its own.")
-    return [name.strip() for name in names]
 
 
 def check_class_embeddings(embeddings: torch.Tensor, num_classes: int, embed_dim: int) -> torch.Tensor:
@@ -121,14 +89,7 @@ def check_same_tower(vectors: torch.Tensor, names: Sequence[str], center: torch.
     if center.norm() < SHORTEST_CENTER:
         return
     cosines = nn.functional.cosine_similarity(vectors, center.to(vectors), dim=1)
-    foreign = [name for name, cosine in zip(names, cosines.tolist(), strict=True) if cosine < SAME_TOWER_COSINE]
-    if foreign:
-        raise ValueError(
-            f"The vectors of {quoted(foreign[:5])}{', ...' if len(foreign) > 5 else ''} do not come from this "
-            f"checkpoint's text tower ({text_model or 'not named in its config'}): their cosine with its common "
-            f"direction is {cosines.min():.2f}, and that of its own vectors is above 0.6. Embed the words with that "
-            "tower (and do not subtract anything from its vectors)."
-        )
+    check_cosines(cosines.tolist(), names, text_model)
 
 
 def project_onto_known(vectors: torch.Tensor, known: torch.Tensor, center: torch.Tensor) -> torch.Tensor:
@@ -249,25 +210,8 @@ def unit_rows(embeddings: torch.Tensor) -> torch.Tensor:
         raise ValueError(f"Class embeddings must be a tensor of shape (num_classes, embed_dim), got {given}.")
     embeddings = embeddings.detach().to(torch.float32)
     lengths = embeddings.norm(dim=1)
-    # A length is finite only where every number of its row is.
-    for problem, rows in (("hold NaN or infinity", ~lengths.isfinite()), ("are zero", lengths < 1e-6)):
-        if rows.any():
-            indices = rows.nonzero().flatten().tolist()
-            shown = ", ".join(map(str, indices[:5])) + (", ..." if len(indices) > 5 else "")
-            raise ValueError(
-                f"{len(indices)} of {len(rows)} class embeddings {problem} (row {shown}); embed them again."
-            )
+    check_lengths(lengths.tolist())
     return nn.functional.normalize(embeddings, dim=1)
-
-
-def fold_name(name: str) -> str:
-    """The same text for all spellings of a name that differ only in case and the amount of white space."""
-    return " ".join(name.split()).casefold()
-
-
-def quoted(items: Iterable[object]) -> str:
-    """`'sky', 'road'`"""
-    return ", ".join(map(repr, items))
 
 
 # ------------------------------------------------------------------------------------------------------ the text tower
@@ -373,6 +317,7 @@ def _check_tokenizer_fits(tokenizer: CLIPTokenizer, text_model: CLIPTextModelWit
 
 
 __all__ = [
+    "FAMILIAR_COSINE",
     "check_class_embeddings",
     "check_class_names",
     "check_prompt_templates",

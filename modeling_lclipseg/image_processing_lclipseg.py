@@ -25,7 +25,7 @@ from transformers.processing_utils import ImagesKwargs, Unpack
 from transformers.utils import TensorType
 
 from .code_lclipseg import NamesItsCode
-from .inputs_lclipseg import flatten_images, open_image, open_url, to_image_tensor, to_mask
+from .inputs_lclipseg import flatten_images, open_image, open_url, to_image_array, to_mask
 from .label_map_lclipseg import LOGITS_STRIDE, label_map, sample_positions
 from .sizing_lclipseg import Size, Sizing
 
@@ -33,6 +33,14 @@ from .sizing_lclipseg import Size, Sizing
 MAX_UPSAMPLED_VALUES = 16 * 2**20
 # What preprocessor_config.json holds besides settings.
 OF_FILES = ("image_processor_type", "feature_extractor_type", "processor_class", "auto_map")
+
+
+def to_image_tensor(
+    image: ImageInput, convert_rgb: bool = True, input_data_format: str | ChannelDimension | None = None
+) -> torch.Tensor:
+    """The array (C, H, W) of [`to_image_array`] as a tensor, on the device of a tensor that was given."""
+    values = torch.from_numpy(to_image_array(image, convert_rgb, input_data_format))
+    return values.to(image.device) if isinstance(image, torch.Tensor) else values
 
 
 class LClipSegImageProcessorKwargs(ImagesKwargs, total=False):
@@ -407,4 +415,4 @@ def _upsampled_rows(logits: torch.Tensor, image: Size, target: Size) -> Iterator
         yield F.grid_sample(logits[None].float(), grid, mode="bilinear", padding_mode="border", align_corners=False)[0]
 
 
-__all__ = ["LClipSegImageProcessor", "LClipSegImageProcessorKwargs"]
+__all__ = ["LClipSegImageProcessor", "LClipSegImageProcessorKwargs", "to_image_tensor"]

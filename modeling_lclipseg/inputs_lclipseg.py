@@ -11,6 +11,8 @@
 | wider integers | values in 0..255; anything else is an error |
 | animation, many-page file | its first frame |
 | HEIC, as phones write it | read where `pillow-heif` is installed |
+
+Nothing here needs torch, so that an exported model can be run without it; tensors are known by what they can do.
 """
 
 import warnings
@@ -20,13 +22,13 @@ from importlib import import_module
 from io import BytesIO
 from os import PathLike, fspath
 from os.path import exists, isdir, isfile
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
-import torch
-from huggingface_hub.utils import httpx
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
-from transformers.image_utils import ChannelDimension
+
+if TYPE_CHECKING:
+    import torch
 
 # Twice Pillow's own limit, beyond which Pillow itself refuses: about 13,400 x 13,400 pixels.
 DEFAULT_MAX_PIXELS = 178_956_970
@@ -40,6 +42,7 @@ INSTALLED_BY = {
     ),
     **dict.fromkeys((b"avif", b"avis"), "pip install --upgrade pillow"),
 }
+CHANNELS_FIRST, CHANNELS_LAST = "channels_first", "channels_last"  # as transformers calls them
 
 
 def open_header(
@@ -157,6 +160,8 @@ def open_url(url: str, timeout: float = DEFAULT_TIMEOUT, max_bytes: int = DEFAUL
     Raises:
         ValueError: no answer, or one that is too large or no image. The message starts with the address.
     """
+    from huggingface_hub.utils import httpx  # which takes a while to import, and files do not need
+
     content = bytearray()
     try:
         with httpx.stream("GET", url, timeout=timeout, follow_redirects=True) as answer:
@@ -169,11 +174,9 @@ def open_url(url: str, timeout: float = DEFAULT_TIMEOUT, max_bytes: int = DEFAUL
     return open_image(bytes(content), name=url)
 
 
-def to_image_tensor(
-    image: Any, convert_rgb: bool = True, input_data_format: str | ChannelDimension | None = None
-) -> torch.Tensor:
+def to_image_array(image: Any, convert_rgb: bool = True, input_data_format: str | None = None) -> np.ndarray:
     """
-    An image of any kind as a tensor, by the rules at the top of this file.
+    An image of any kind as an array, by the rules at the top of this file.
 
     Args:
         image (`PIL.Image.Image`, `np.ndarray` or `torch.Tensor`):
@@ -185,8 +188,8 @@ def to_image_tensor(
             they are last in an array, as in NumPy's libraries, and first in a tensor.
 
     Returns:
-        `torch.Tensor` of shape `(channels, height, width)`: uint8, or float32 in [0, 1] for float input. Three
-        channels unless `convert_rgb=False`.
+        `np.ndarray` of shape `(channels, height, width)`: uint8, or float32 in [0, 1] for float input. Three
+        channels unless `convert_rgb=False`. It may share memory with a tensor that was given.
 
     Raises:
         ValueError: another type or shape, no pixels, or values outside the range of the type. The message starts with
@@ -194,13 +197,13 @@ def to_image_tensor(
     """
     with _named(getattr(image, "filename", "")):
         if isinstance(image, Image.Image):
-            values, input_data_format = torch.from_numpy(_pil_values(image, convert_rgb)), ChannelDimension.LAST
+            values, input_data_format = _pil_values(image, convert_rgb), CHANNELS_LAST
         elif isinstance(image, np.ndarray):
-            values = torch.from_numpy(_to_native_array(image))
-            input_data_format = input_data_format or _layout(image.shape, usual=ChannelDimension.LAST)
-        elif isinstance(image, torch.Tensor):
-            values = image
-            input_data_format = input_data_format or _layout(image.shape, usual=ChannelDimension.FIRST)
+            values = _to_native_array(image)
+            input_data_format = input_data_format or _layout(image.shape, usual=CHANNELS_LAST)
+        elif _is_tensor(image):
+            values = _tensor_values(image)
+            input_data_format = input_data_format or _layout(image.shape, usual=CHANNELS_FIRST)
         else:
             raise ValueError(
                 f"an image must be a PIL image, a NumPy array or a torch tensor, not {type(image).__name__}; "
@@ -208,7 +211,7 @@ def to_image_tensor(
             )
         _check_has_pixels(values.shape)
         values = _to_valid_range(_channels_first(values, input_data_format))
-        return _tensor_to_rgb(values) if convert_rgb else values
+        return _three_channels(values) if convert_rgb else values
 
 
 def to_rgb_image(image: Any) -> Image.Image:
@@ -216,15 +219,15 @@ def to_rgb_image(image: Any) -> Image.Image:
     An image of any kind as an upright 8-bit RGB image, by the rules at the top of this file.
 
     Args:
-        image (`PIL.Image.Image`, `np.ndarray` or `torch.Tensor`): see [`to_image_tensor`].
+        image (`PIL.Image.Image`, `np.ndarray` or `torch.Tensor`): see [`to_image_array`].
 
     Raises:
-        ValueError: see [`to_image_tensor`].
+        ValueError: see [`to_image_array`].
     """
-    values = to_image_tensor(image)
-    if values.is_floating_point():
-        values = (values * 255).round().to(torch.uint8)
-    return Image.fromarray(values.permute(1, 2, 0).cpu().numpy())
+    values = to_image_array(image)
+    if values.dtype != np.uint8:
+        values = (values * 255).round().astype(np.uint8)
+    return Image.fromarray(values.transpose(1, 2, 0))
 
 
 def to_mask(mask: Any, ignore_index: int = 255) -> np.ndarray:
@@ -254,10 +257,8 @@ def to_mask(mask: Any, ignore_index: int = 255) -> np.ndarray:
                     "if it shows classes as colours, translate the colours into ids first"
                 )
             ids = np.array(ImageOps.exif_transpose(mask))
-        elif isinstance(mask, (np.ndarray, torch.Tensor)):
-            if isinstance(mask, torch.Tensor):
-                mask = mask.detach().to("cpu", torch.float32 if mask.is_floating_point() else mask.dtype).numpy()
-            ids = _to_native_array(mask)
+        elif isinstance(mask, np.ndarray) or _is_tensor(mask):
+            ids = _to_native_array(_tensor_values(mask) if _is_tensor(mask) else mask)
             if ids.ndim == 3 and 1 in (ids.shape[0], ids.shape[-1]):
                 ids = ids[0] if ids.shape[0] == 1 else ids[..., 0]
         else:
@@ -292,7 +293,7 @@ def flatten_images(images: Any, max_ndim: int) -> list[Any]:
         images (`Any`): Images; an array of more than `max_ndim` dimensions is a batch along its first one.
         max_ndim (`int`): How many dimensions a single image has at most.
     """
-    is_batch = isinstance(images, (np.ndarray, torch.Tensor)) and images.ndim > max_ndim
+    is_batch = (isinstance(images, np.ndarray) or _is_tensor(images)) and images.ndim > max_ndim
     if is_batch or isinstance(images, (list, tuple)):
         return [image for entry in images for image in flatten_images(entry, max_ndim)]
     return [images]
@@ -315,6 +316,16 @@ def _decode(image: Image.Image) -> None:
         image.load()
     except Exception as error:  # Pillow's format plugins raise nearly anything on damaged data
         raise ValueError(f"damaged or cut short: {error}") from error
+
+
+def _is_tensor(value: Any) -> bool:
+    return hasattr(value, "detach")
+
+
+def _tensor_values(tensor: "torch.Tensor") -> np.ndarray:
+    """A tensor of any device and type as an array; floats in float32, since NumPy has no bfloat16."""
+    tensor = tensor.detach().cpu()
+    return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
 
 
 def _check_has_pixels(shape: Sequence[int]):
@@ -344,7 +355,7 @@ def _sixteen_bit_values(image: Image.Image) -> np.ndarray:
 
 
 def _to_native_array(array: np.ndarray) -> np.ndarray:
-    """A copy that torch can take: writable, not flipped, in this machine's byte order, of a type it computes in."""
+    """A copy that torch can take: writable, not flipped, in this machine's byte order, of a type torch computes in."""
     if array.dtype.kind not in "buif":
         raise ValueError(f"an image or mask must hold numbers, but this array is of type {array.dtype}")
     dtype = array.dtype.newbyteorder("=")
@@ -364,16 +375,16 @@ def _pil_to_rgb(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
 
 
-def _layout(shape: Sequence[int], usual: ChannelDimension) -> ChannelDimension | None:
+def _layout(shape: Sequence[int], usual: str) -> str | None:
     """Where the channels are by their number; `usual` where both ends could be them, `None` where neither can."""
     if len(shape) != 3:
         return None
-    places = {ChannelDimension.FIRST: shape[0], ChannelDimension.LAST: shape[-1]}
+    places = {CHANNELS_FIRST: shape[0], CHANNELS_LAST: shape[-1]}
     possible = [place for place, length in places.items() if length in CHANNEL_COUNTS]
     return usual if usual in possible else next(iter(possible), None)
 
 
-def _channels_first(values: torch.Tensor, layout: str | ChannelDimension | None) -> torch.Tensor:
+def _channels_first(values: np.ndarray, layout: str | None) -> np.ndarray:
     if values.ndim == 2:
         return values[None]
     if values.ndim != 3 or layout is None:
@@ -381,20 +392,22 @@ def _channels_first(values: torch.Tensor, layout: str | ChannelDimension | None)
             f"an image array must have shape (height, width), (height, width, channels) or (channels, height, width) "
             f"with 1, 3 or 4 channels, but this one has {tuple(values.shape)}"
         )
-    return values.permute(2, 0, 1) if ChannelDimension(layout) == ChannelDimension.LAST else values
+    if layout not in (CHANNELS_FIRST, CHANNELS_LAST):
+        raise ValueError(f"`input_data_format` must be {CHANNELS_FIRST!r} or {CHANNELS_LAST!r}, but is {layout!r}")
+    return values.transpose(2, 0, 1) if layout == CHANNELS_LAST else values
 
 
-def _to_valid_range(values: torch.Tensor) -> torch.Tensor:
+def _to_valid_range(values: np.ndarray) -> np.ndarray:
     """uint8, or float32 in [0, 1]."""
-    if values.dtype == torch.uint8:
+    if values.dtype == np.uint8:
         return values
-    if values.dtype == torch.bool:
-        return values.to(torch.uint8) * 255
-    if values.dtype == torch.uint16:
-        return torch.div(values.to(torch.int32) + 128, 257, rounding_mode="floor").to(torch.uint8)
+    if values.dtype == bool:
+        return values.astype(np.uint8) * np.uint8(255)
+    if values.dtype == np.uint16:
+        return ((values.astype(np.int32) + 128) // 257).astype(np.uint8)
     low, high = values.min().item(), values.max().item()
-    if values.is_floating_point():
-        if values.isnan().any():
+    if values.dtype.kind == "f":
+        if np.isnan(values).any():
             raise ValueError(
                 "this image holds NaN; replace it, or look for a division by zero where the image was made"
             )
@@ -403,27 +416,27 @@ def _to_valid_range(values: torch.Tensor) -> torch.Tensor:
                 f"a float image must hold values in [0, 1], but this one holds {low:g}..{high:g}; divide it by its "
                 "full scale, or convert it to uint8 if its scale is 0..255"
             )
-        return values.to(torch.float32)
+        return values.astype(np.float32, copy=False)
     if low < 0 or high > 255:
         raise ValueError(
             f"an image of type {values.dtype} must hold values in 0..255, but this one holds {low}..{high}; convert "
             "it to uint8, or to uint16 if its scale is 0..65535"
         )
-    return values.to(torch.uint8)
+    return values.astype(np.uint8)
 
 
-def _tensor_to_rgb(values: torch.Tensor) -> torch.Tensor:
+def _three_channels(values: np.ndarray) -> np.ndarray:
     """(1, 3 or 4, H, W) -> (3, H, W); transparency is laid on white."""
     if len(values) == 1:
-        return values.expand(3, -1, -1)
+        return np.repeat(values, 3, axis=0)
     if len(values) == 3:
         return values
     if len(values) != 4:
         raise ValueError(f"an image must have 1, 3 or 4 channels, but this one has {len(values)}")
-    white = 1.0 if values.is_floating_point() else 255.0
-    colour, alpha = values[:3].float(), values[3:].float() / white
+    white = np.float32(255 if values.dtype == np.uint8 else 1)
+    colour, alpha = values[:3].astype(np.float32), values[3:].astype(np.float32) / white
     blended = colour * alpha + white * (1 - alpha)
-    return blended if values.is_floating_point() else blended.round().to(torch.uint8)
+    return blended.round().astype(np.uint8) if values.dtype == np.uint8 else blended
 
 
 __all__ = [
@@ -432,7 +445,7 @@ __all__ = [
     "open_header",
     "open_image",
     "open_url",
-    "to_image_tensor",
+    "to_image_array",
     "to_mask",
     "to_rgb_image",
 ]

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from PIL import Image
 from transformers import ImageSegmentationPipeline
 
 from .inputs_lclipseg import open_url, to_rgb_image
+from .visualization_lclipseg import class_segments
 from .word_bank_lclipseg import WordBank
 
 
@@ -104,16 +104,7 @@ class LClipSegPipeline(ImageSegmentationPipeline):
     ) -> list[dict[str, Any]]:
         labels = self.model.config.class_names if labels is None else labels
         ids, confidence = model_outputs["ids"][0], model_outputs["confidence"][0]  # the one image's
-        # Not by sorting or by picking pixels out, either of which takes copies of a large image.
-        pixels = torch.bincount(ids.flatten())
-        sums = torch.bincount(ids.flatten(), weights=confidence.flatten())
-        segments = []
-        for index in pixels.nonzero().flatten().tolist():
-            score = (sums[index] / pixels[index]).item()
-            if score >= threshold:
-                mask = Image.fromarray((ids == index).to(torch.uint8).mul_(255).numpy())
-                segments.append({"score": score, "label": labels[index], "mask": mask})
-        return segments
+        return class_segments(ids.numpy(), confidence.numpy(), labels, threshold)
 
 
 __all__ = ["LClipSegPipeline"]

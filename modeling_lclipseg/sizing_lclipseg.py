@@ -1,13 +1,15 @@
-"""From the size of an image to the size that the model sees: one rule, asked before the model and after it."""
+"""From the size of an image to the size that the model sees: one rule, asked before the model and after it.
+
+Nothing here needs torch, so that an exported model can be run without it.
+"""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from transformers.image_utils import SizeDict
-
 Size = tuple[int, int]  # height, width
+SizeDict = Any  # transformers' class of that name, or a `dict[str, int]` as it stands in a file
 EDGES = ({"shortest_edge", "longest_edge"}, {"shortest_edge"}, {"longest_edge"})
 SIDES = ({"height", "width"},)
 

@@ -1,13 +1,20 @@
-"""Label maps as images: a palette, an overlay with a legend, indexed masks, and the area share of every class."""
+"""Label maps as images: a palette, an overlay with a legend, indexed masks, and the area share of every class.
+
+Nothing here needs torch, so that an exported model can be run without it.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Union
 
 import numpy as np
-import torch
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+if TYPE_CHECKING:
+    import torch
+
+LabelMap = Union["torch.Tensor", np.ndarray]  # class ids, (height, width)
 UNLABELLED = "unlabelled"
 UNLABELLED_COLOUR = (128, 128, 128)  # never in the palette, which has no greys
 FIRST_COLOUR = (0, 102, 204)
@@ -52,7 +59,7 @@ def class_palette(num_classes: int) -> np.ndarray:
     return colours[list(_farthest_first(num_classes))]
 
 
-def class_shares(segmentation: torch.Tensor | np.ndarray, id2label: Mapping[int, str]) -> list[ClassShare]:
+def class_shares(segmentation: LabelMap, id2label: Mapping[int, str]) -> list[ClassShare]:
     """
     The classes of a label map, the largest first; pixels whose id has no name are one entry, the last.
 
@@ -78,9 +85,37 @@ def class_shares(segmentation: torch.Tensor | np.ndarray, id2label: Mapping[int,
     return shares
 
 
+def class_segments(
+    ids: np.ndarray, confidence: np.ndarray, labels: Sequence[str] | Mapping[int, str], threshold: float = 0.0
+) -> list[dict[str, Any]]:
+    """
+    A label map in the form of the image-segmentation pipelines: one segment for every class that has pixels.
+
+    Args:
+        ids (`np.ndarray` of shape `(height, width)`): Class ids, each of which has a label.
+        confidence (`np.ndarray` of shape `(height, width)`): The probability of that class, 0 to 1.
+        labels (sequence of `str`, or `Mapping[int, str]`): The name of each id.
+        threshold (`float`, *optional*, defaults to 0): Leave out segments of a lower score.
+
+    Returns:
+        `list[dict]`: `score`, the mean confidence over the segment; `label`; `mask`, a PIL image of mode L, 255 where
+        the class is and 0 elsewhere.
+    """
+    # Not by sorting or by picking pixels out, either of which takes copies of a large image.
+    pixels = np.bincount(ids.ravel())
+    sums = np.bincount(ids.ravel(), weights=confidence.ravel())
+    segments = []
+    for index in np.flatnonzero(pixels).tolist():
+        score = float(sums[index] / pixels[index])
+        if score >= threshold:
+            mask = Image.fromarray((ids == index).astype(np.uint8) * np.uint8(255))
+            segments.append({"score": score, "label": labels[index], "mask": mask})
+    return segments
+
+
 def draw_overlay(
     image: Image.Image,
-    segmentation: torch.Tensor | np.ndarray,
+    segmentation: LabelMap,
     id2label: Mapping[int, str],
     palette: np.ndarray | Sequence[Sequence[int]] | None = None,
     opacity: float = 0.6,
@@ -122,7 +157,7 @@ def draw_overlay(
 
 
 def to_indexed_image(
-    segmentation: torch.Tensor | np.ndarray, palette: np.ndarray | Sequence[Sequence[int]] | None = None
+    segmentation: LabelMap, palette: np.ndarray | Sequence[Sequence[int]] | None = None
 ) -> Image.Image:
     """
     A label map as an image whose pixel values are the class ids.
@@ -149,10 +184,9 @@ def to_indexed_image(
     return indexed
 
 
-def _class_ids(segmentation: torch.Tensor | np.ndarray) -> np.ndarray:
-    if isinstance(segmentation, torch.Tensor):
-        segmentation = segmentation.detach().cpu().numpy()
-    ids = np.asarray(segmentation)
+def _class_ids(segmentation: LabelMap) -> np.ndarray:
+    given: Any = segmentation
+    ids = np.asarray(given.detach().cpu() if hasattr(given, "detach") else given)
     if ids.ndim != 2 or ids.size == 0 or not np.issubdtype(ids.dtype, np.integer):
         raise ValueError(
             f"A segmentation must be a (height, width) array of class ids, but this one has shape {ids.shape} and "
@@ -302,4 +336,4 @@ def _farthest_first(count: int) -> tuple[int, ...]:
     return tuple(chosen)
 
 
-__all__ = ["ClassShare", "class_palette", "class_shares", "draw_overlay", "to_indexed_image"]
+__all__ = ["ClassShare", "class_palette", "class_segments", "class_shares", "draw_overlay", "to_indexed_image"]

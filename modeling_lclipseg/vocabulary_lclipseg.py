@@ -1,6 +1,5 @@
 """The class list of a model: where class embeddings come from, and what the model was trained on."""
 
-import difflib
 import functools
 import os
 from collections.abc import Sequence
@@ -12,18 +11,24 @@ from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 from transformers.utils import logging
 
 from .class_embeddings_lclipseg import (
-    FAMILIAR_COSINE,
     by_word,
     check_class_embeddings,
-    check_class_names,
     check_same_tower,
     embed_class_names,
-    fold_name,
     initial_class_embeddings,
     load_text_tower,
     mean_direction,
     nearest_known,
+)
+from .names_lclipseg import (
+    check_bank_tower,
+    check_bank_width,
+    check_class_names,
+    closest,
+    fold_name,
     quoted,
+    some,
+    unfamiliar,
 )
 from .word_bank_lclipseg import WordBank
 
@@ -259,18 +264,9 @@ class LClipSegVocabulary:
         if self.trained_embeddings is None or not trained:
             return
         cosines, rows = nearest_known(self.class_embeddings.cpu(), known, self.class_center.cpu())
-        far = [
-            f"{name!r} (nearest: {trained[row]!r}, {cosine:.2f})"
-            for name, cosine, row in zip(self.config.class_names, cosines.tolist(), rows.tolist(), strict=True)
-            if cosine < FAMILIAR_COSINE
-        ]
-        if far:
-            logger.warning(
-                f"Unlike every class that this checkpoint was trained on: {', '.join(far[:12])}"
-                f"{', ...' if len(far) > 12 else ''}. It was taught nothing about them, and will give them pixels at "
-                f"random. Words with a cosine of {FAMILIAR_COSINE} or more to a trained class, the common direction "
-                "left out, fare better."
-            )
+        warning = unfamiliar(self.config.class_names, trained, cosines.tolist(), rows.tolist())
+        if warning is not None:
+            logger.warning(warning)
 
     def _looked_up(
         self, prompts: list[list[str]], word_bank: WordBank | None, tokenizer: CLIPTokenizer | None
@@ -296,20 +292,12 @@ class LClipSegVocabulary:
 
     def _in_bank(self, word_bank: WordBank, words: dict[str, str]) -> dict[str, torch.Tensor]:
         """The vectors of those words that the bank has, if its name and width are those of the model's tower."""
-        text_model, expected = self.config.text_model_name_or_path, self.config.class_embed_dim
-        width = word_bank.embeddings.shape[1]
-        if width != expected:
-            raise ValueError(
-                f"The word bank's vectors are {width} wide, but this checkpoint takes {expected}; "
-                f"give a bank of its text tower ({text_model or 'not named in its config'})."
-            )
+        text_model = self.config.text_model_name_or_path
+        check_bank_width(word_bank.embeddings.shape[1], self.config.class_embed_dim, text_model)
         listed = {fold_name(word) for word in word_bank.names}
         there = [key for key in words if key in listed]
-        if there and not self.class_center.any() and _of_another_name(word_bank.text_model, text_model):
-            raise ValueError(
-                f"The word bank comes from the text tower {word_bank.text_model!r}, but this checkpoint was trained "
-                f"with {text_model!r}; give a bank of that tower."
-            )
+        if there and not self.class_center.any():
+            check_bank_tower(word_bank.text_model, text_model)
         return dict(zip(there, word_bank.lookup([words[key] for key in there]), strict=True)) if there else {}
 
     def _from_tower(
@@ -332,7 +320,7 @@ class LClipSegVocabulary:
             raise ValueError(
                 f"There is no vector for {some(words)}: not in the checkpoint ({some(own)})"
                 f"{', nor in the word bank' if word_bank else ''}"
-                f"{_closest(words, [*own, *(word_bank.names if word_bank else ())])}. The text tower could not be "
+                f"{closest(words, [*own, *(word_bank.names if word_bank else ())])}. The text tower could not be "
                 f"used: {error} A word bank that has the words needs no tower."
             ) from error
 
@@ -358,28 +346,11 @@ def _checked_prompts(names: list[str], prompts: Prompts | None) -> list[list[str
     return checked
 
 
-def _of_another_name(bank_model: str | None, text_model: str | None) -> bool:
-    """`openai/clip-vit-base-patch16` and a local copy of it in a folder of that name are one tower."""
-    if not bank_model or not text_model:
-        return False
-    return len({name.rstrip("/").rsplit("/", 1)[-1].casefold() for name in (bank_model, text_model)}) > 1
-
-
 @functools.lru_cache(maxsize=1)
 def _text_tower(name_or_path: str) -> tuple[CLIPTextModelWithProjection, CLIPTokenizer]:
     # No warning, but by default nothing quieter is shown, and the first time there are some hundred MB to fetch.
     logger.warning(f"Loading the text tower {name_or_path} for words that have no vector yet; once for this process.")
     return load_text_tower(name_or_path)
-
-
-def _closest(words: Sequence[str], known: Sequence[str]) -> str:
-    near = [match for word in words for match in difflib.get_close_matches(word, known, n=1)]
-    return f" (did you mean {quoted(near)}?)" if near else ""
-
-
-def some(names: Sequence[str]) -> str:
-    """The first dozen names, quoted."""
-    return quoted(names[:12]) + (f", ... {len(names)} in all" if len(names) > 12 else "")
 
 
 __all__ = ["LClipSegVocabulary", "Prompts", "some"]

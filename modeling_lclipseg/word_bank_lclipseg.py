@@ -9,13 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from .class_embeddings_lclipseg import check_class_names, fold_name, quoted, unit_rows
-
-BANK_SUFFIX = ".safetensors"
-DEFAULT_KEYS = ("words", "bank.single")
+from .class_embeddings_lclipseg import unit_rows
+from .names_lclipseg import bank_names_path, check_bank_path, check_class_names, fold_name, quoted, read_bank
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,23 +93,11 @@ class WordBank:
         Raises:
             ValueError: a file is missing or broken, the key is not in it, or words and rows do not go together.
         """
-        stem, suffix, key = os.fspath(source).partition(f"{BANK_SUFFIX}#")
-        path = check_bank_path(stem + BANK_SUFFIX if suffix else source)
-        names_path = _names_path(path)
-        for file in (path, names_path):
-            if not file.is_file():
-                raise ValueError(f"{file} does not exist; a word bank is NAME.safetensors beside NAME_names.json.")
-        try:
-            with safe_open(path, framework="pt") as tensors:
-                key = _chosen_key(key if suffix else None, sorted(tensors.keys()), path)
-                embeddings = tensors.get_tensor(key)
-        except (OSError, SafetensorError) as error:
-            raise ValueError(f"The word bank {path} cannot be read as safetensors: {error}") from error
-        names, text_model, prompt_templates = _read_names(names_path, key)
+        what, names, embeddings, text_model, prompt_templates = read_bank(source, "pt")
         try:
             return cls(names, embeddings, text_model, prompt_templates)
         except ValueError as error:
-            raise ValueError(f"The word bank {path}, key {key!r}: {error}") from error
+            raise ValueError(f"{what}: {error}") from error
 
     def save(self, path: str | os.PathLike, key: str = "words") -> None:
         """
@@ -135,51 +120,12 @@ class WordBank:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}-") as folder:
             draft = Path(folder) / path.name
             save_file({key: self.embeddings.contiguous()}, draft)
-            _names_path(draft).write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-            _names_path(path).unlink(missing_ok=True)
+            bank_names_path(draft).write_text(
+                json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
+            )
+            bank_names_path(path).unlink(missing_ok=True)
             os.replace(draft, path)
-            os.replace(_names_path(draft), _names_path(path))
-
-
-def check_bank_path(path: str | os.PathLike) -> Path:
-    """Check that `path` can be a word bank's: a ValueError without the suffix `.safetensors` or the folder."""
-    path = Path(path)
-    if path.suffix != BANK_SUFFIX:
-        raise ValueError(f"A word bank is a file that ends in {BANK_SUFFIX}, got {path}.")
-    if not path.parent.is_dir():
-        raise ValueError(f"The folder {path.parent} of the word bank {path.name} does not exist; make it first.")
-    return path
-
-
-def _names_path(path: Path) -> Path:
-    return path.with_name(f"{path.stem}_names.json")
-
-
-def _chosen_key(key: str | None, keys: list[str], path: Path) -> str:
-    defaults = keys if len(keys) == 1 else DEFAULT_KEYS
-    for candidate in defaults if key is None else [key]:
-        if candidate in keys:
-            return candidate
-    wanted = "No key is chosen" if key is None else f"There is no key {key!r}"
-    raise ValueError(f"{wanted} in the word bank {path}; write {path}#KEY with one of: {', '.join(keys)}.")
-
-
-def _read_names(path: Path, key: str) -> tuple[tuple[str, ...], str | None, tuple[str, ...]]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"The list of words {path} cannot be read as JSON: {error}") from error
-    names = content.get("names") if isinstance(content, dict) else None
-    if not isinstance(names, dict) or not _is_list_of_strings(names.get(key)):
-        raise ValueError(f'The list of words {path} must be {{"names": {{"{key}": [words in row order]}}}}.')
-    text_model, prompt_templates = content.get("text_model"), content.get("prompt_templates", [])
-    if not isinstance(text_model, str | None) or not _is_list_of_strings(prompt_templates):
-        raise ValueError(f"In {path}, `text_model` must be a name and `prompt_templates` a list of sentences.")
-    return tuple(names[key]), text_model, tuple(prompt_templates)
-
-
-def _is_list_of_strings(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+            os.replace(bank_names_path(draft), bank_names_path(path))
 
 
 __all__ = ["WordBank", "check_bank_path"]

@@ -10,7 +10,7 @@ COMMANDS = {
     "segment": "Segment images into a checkpoint's classes, or into others given as words.",
     "suggest": "Say which images to label next, the ones that a checkpoint is least sure of.",
     "export": "Make an ONNX graph, in float32 or int8.",
-    "serve": "Serve a checkpoint over HTTP.",
+    "serve": "Serve a checkpoint or an export over HTTP.",
     "publish": "Publish a finished run on the Hub.",
     "check-data": "List everything that is wrong with a data set before training on it.",
     "import": "Bring what a labelling tool exported into the layout that training reads.",

@@ -20,12 +20,15 @@ from typing import TYPE_CHECKING, Any
 
 from lclipseg.console import arguments
 from lclipseg.console.errors import InputError
+from lclipseg.console.extras import missing_library
 from lclipseg.console.frame import without_bars_of_libraries
 from lclipseg.prediction.arguments import SegmentArguments
 
 if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
+
+    from lclipseg.prediction.open import ImageSegmenter
 
 logger = logging.getLogger("lclipseg")
 
@@ -48,13 +51,13 @@ class Segmentation:
     @property
     def shares(self) -> dict[str, float]:
         """The part of the pixels that each class has, 0 to 1, the largest first; without classes that have none."""
-        from modeling_lclipseg.visualization_lclipseg import class_shares
+        from lclipseg.console.torch_free import class_shares
 
         return {share.name: share.share for share in class_shares(self.label_map, self.id2label)}
 
     def overlay(self, opacity: float = 0.6, legend: bool = True) -> "Image.Image":
         """The image with its classes in colour; see [`draw_overlay`]."""
-        from modeling_lclipseg.visualization_lclipseg import draw_overlay
+        from lclipseg.console.torch_free import draw_overlay
 
         return draw_overlay(self.image, self.label_map, self.id2label, opacity=opacity, legend=legend)
 
@@ -119,39 +122,30 @@ def segment(
     (args,) = _checked(lambda: arguments.parse("", SegmentArguments, argv=_argv(given)))
     wanted = None if classes is None else tuple(classes.split(",") if isinstance(classes, str) else classes)
     with without_bars_of_libraries():
-        network, image_processor = _loaded(args.model, args.revision, wanted, args.bank, _stamp(args.model))
+        segmenter = _loaded(args.model, args.revision, wanted, args.bank, _stamp(args.model))
 
-    from lclipseg.prediction.segment import segment_images
-    from modeling_lclipseg.inputs_lclipseg import open_image, to_rgb_image
+    from lclipseg.console.torch_free import open_image, to_rgb_image
 
     try:
         opened = open_image(image, args.max_pixels) if isinstance(image, str | os.PathLike) else image
         upright = to_rgb_image(opened)
     except (OSError, ValueError) as error:
         raise InputError(str(error)) from error
-    label_map = segment_images(network, image_processor, [upright], mode=args.mode)[0].numpy()
-    return Segmentation(upright, label_map, dict(network.config.id2label))
+    return Segmentation(upright, segmenter.segment(upright, args.mode), segmenter.id2label)
 
 
 @functools.lru_cache(maxsize=KEPT_MODELS)
 def _loaded(
     source: str, revision: str | None, names: tuple[str, ...] | None, bank: str | None, stamp: tuple[int, ...]
-) -> tuple[Any, Any]:
-    """A model with its classes, ready to run, and its image processor; loaded anew where its files have changed."""
-    import torch
+) -> "ImageSegmenter":
+    """A model with its classes, ready to run; loaded anew where its files have changed."""
+    from lclipseg.prediction.open import open_segmenter
 
-    from lclipseg.networks.checkpoints import check_has_classes, load_runnable
-
-    network, image_processor = load_runnable(source, revision)
-    if names is not None:
-        try:
-            network.set_classes(names, bank)
-        except ValueError as error:
-            raise InputError(f"classes {list(names)}: {error}") from error
-    check_has_classes(network)
-    with contextlib.suppress(ValueError):  # a backbone that cannot be folded runs as it is
-        network = network.fold()
-    return network.to("cuda" if torch.cuda.is_available() else "cpu"), image_processor
+    try:
+        return open_segmenter(source, revision, names, bank, "" if names is None else f"classes {list(names)}")
+    except ModuleNotFoundError as error:
+        message = missing_library("lclipseg.segment", error.name)
+        raise (error if message is None else InputError(message)) from error
 
 
 def _stamp(source: str) -> tuple[int, ...]:

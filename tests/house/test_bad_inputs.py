@@ -18,16 +18,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+import transformers
 from photos import photo
 from PIL import Image
 from tiny_model import tiny_model
+from transformers import dynamic_module_utils
+from written_export import write_export
 
 from lclipseg.console.errors import InputError
 from lclipseg.data.augmentation import training_transform
 from lclipseg.data.labelled import SegmentationData
 from lclipseg.data.open import load_segmentation_data
 from lclipseg.data.samples import TrainingSamples
-from lclipseg.prediction import files
+from lclipseg.prediction import checkpoint_segmenter, files
 from lclipseg.prediction.arguments import SegmentArguments
 from lclipseg.prediction.evaluate import evaluate_model
 from modeling_lclipseg import LClipSegImageProcessor
@@ -156,9 +159,19 @@ def to_image_processor(given: Given) -> None:
 
 
 def to_segment(given: Given, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
-    monkeypatch.setattr(files, "load_runnable", lambda source, revision: (MODEL, PROCESSOR))
+    monkeypatch.setattr(checkpoint_segmenter, "load_runnable", lambda source, revision: (MODEL, PROCESSOR))
+    check_command(given, "tiny", capsys)
+
+
+def to_segment_with_an_export(given: Given, capsys: pytest.CaptureFixture) -> None:
+    check_command(
+        given, str(write_export(given.folder / "export", size={"shortest_edge": 32, "longest_edge": 64})), capsys
+    )
+
+
+def check_command(given: Given, model: str, capsys: pytest.CaptureFixture) -> None:
     out = given.folder / "out"
-    status = files.segment_files([str(given.file)], SegmentArguments(model="tiny", out=str(out)))
+    status = files.segment_files([str(given.file)], SegmentArguments(model=model, out=str(out)))
     errors = capsys.readouterr().err
     if status:
         raise ValueError(errors.removeprefix("failed: "))
@@ -184,14 +197,14 @@ def to_handler(given: Given, monkeypatch: pytest.MonkeyPatch) -> None:
     assert spec is not None and spec.loader is not None
     module: Any = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    monkeypatch.setattr(module, "get_class_from_dynamic_module", lambda reference, folder: open_image)
+    monkeypatch.setattr(dynamic_module_utils, "get_class_from_dynamic_module", lambda reference, folder: open_image)
     segmenter = LClipSegPipeline(model=MODEL, image_processor=PROCESSOR)
-    monkeypatch.setattr(module, "pipeline", lambda *arguments, **options: segmenter)
+    monkeypatch.setattr(transformers, "pipeline", lambda *arguments, **options: segmenter)
     for segment_ in module.EndpointHandler()({"inputs": given.file.read_bytes()}):
         assert Image.open(BytesIO(module.base64.b64decode(segment_["mask"]))).size == given.size
 
 
-@pytest.fixture(params=[to_image_processor, to_segment, to_train, to_evaluate, to_handler])
+@pytest.fixture(params=[to_image_processor, to_segment, to_segment_with_an_export, to_train, to_evaluate, to_handler])
 def give(request, tmp_path, monkeypatch, capsys) -> Callable[[str, bytes, tuple[int, int]], None]:
     """Put a file of the name and content in by one of the ways; a ValueError if it is refused."""
     extra = {"monkeypatch": monkeypatch, "capsys": capsys}

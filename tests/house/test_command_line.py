@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from PIL import Image
+from written_export import write_bank, write_export
 
 from lclipseg.__main__ import COMMANDS
 from lclipseg.console import arguments
@@ -20,6 +22,7 @@ from lclipseg.prediction.arguments import MAX_PIXELS
 from modeling_lclipseg.inputs_lclipseg import DEFAULT_MAX_PIXELS
 
 ROOT = Path(__file__).resolve().parents[2]
+TORCH = ("torch", "torchvision", "transformers", "timm", "huggingface_hub")  # the extra of that name
 HEAVY = ("torch", "torchvision", "transformers", "timm", "accelerate", "datasets", "onnx", "onnxruntime", "numpy")
 ROOMS = ("data", "export", "networks", "prediction", "publishing", "serving", "training")
 PRELUDE = (
@@ -63,6 +66,67 @@ def test_package_its_python_calls_and_options_of_every_room_can_be_imported_with
     assert done.returncode == 0, done.stderr
 
 
+LOADED = f"""
+def loaded():
+    return [name for name in {TORCH} if sys.modules.get(name) is not None]
+"""
+
+
+def test_an_export_is_run_and_no_torch_is_loaded_where_it_could_be(tmp_path):
+    folder, image = str(write_export(tmp_path / "export")), str(tmp_path / "a.png")
+    Image.new("RGB", (64, 64), "red").save(image)
+    code = f"""{LOADED}
+import lclipseg
+from lclipseg.commands import segment
+given = [{image!r}, "--model", {folder!r}, "--classes", "red, blue", "--out", {str(tmp_path)!r}]
+assert segment.main(*segment.parse(given)) == 0
+found = lclipseg.segment({image!r}, model={folder!r})
+assert found.shares == {{"red": 1.0}} and found.overlay(legend=False).width == 64
+assert not loaded(), loaded()
+import modeling_lclipseg
+from modeling_lclipseg.inputs_lclipseg import open_image
+from lclipseg.console import torch_free
+assert loaded() and open_image is torch_free.open_image
+from transformers import AutoConfig
+assert AutoConfig.for_model("lclipseg").model_type == "lclipseg"
+"""
+    done = run([], code=code)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("classes", [[], ["--classes", "yellow, red", "--bank"]])
+def test_an_export_is_run_where_there_is_no_torch(tmp_path, classes):
+    bank = [write_bank(tmp_path)] if classes else []
+    Image.new("RGB", (64, 64), "yellow").save(tmp_path / "a.png")
+    argv = ["segment", str(tmp_path / "a.png"), "--model", str(write_export(tmp_path / "export")), "--out", "out"]
+    done = run([*argv, *classes, *bank], missing=TORCH, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert ("yellow 100.0 %" if classes else "red 100.0 %") in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("checkpoints/lclipseg-mbv3s-camvid", 'pip install "lclipseg[torch]"'),
+        ("owner/name", 'pip install "lclipseg[torch]"'),
+        ("checkpoints/lclipseg-mbv3s", "did you mean"),
+    ],
+)
+def test_checkpoint_without_torch_is_told_what_to_install(model, said, tmp_path):
+    done = run(["segment", "a.png", "--model", model, "--out", str(tmp_path)], missing=TORCH, cwd=ROOT)
+    assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr
+    code = f"import lclipseg\nlclipseg.segment('a.png', model={model!r})\n"
+    done = run([], missing=TORCH, code=code, cwd=ROOT)
+    assert "InputError" in done.stderr and said in done.stderr
+
+
+def test_word_that_only_a_text_tower_knows_is_told_what_to_install(tmp_path):
+    folder = str(write_export(tmp_path / "export"))
+    argv = ["segment", "a.png", "--model", folder, "--classes", "rde", "--out", str(tmp_path)]
+    done = run(argv, missing=TORCH)
+    assert done.returncode == 2 and "did you mean 'red'?" in done.stderr and '"lclipseg[torch]"' in done.stderr
+
+
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
@@ -102,13 +166,14 @@ LINE = 'error: `{name}` needs the library {library}, which is not installed: pip
 
 
 NEEDS = [("publish", "jinja2", "train"), *(("serve", library, "serve") for library in EXTRAS["serve"])]
-NEEDS += [("export", library, "export") for library in ("onnx", "onnxscript", "onnxruntime")]
+NEEDS += [("export", "onnx", "export"), ("export", "onnxscript", "export"), ("export", "onnxruntime", "onnx")]
+NEEDS += [("evaluate", "torch", "torch"), ("check-data", "transformers", "torch")]
+PLACES = {"publish": ["--repo", "org/name"], "evaluate": ["--data", "d"]}
 
 
 @pytest.mark.parametrize(("command", "library", "extra"), NEEDS)
 def test_command_names_the_extra_that_it_lacks(command, library, extra):
-    place = ["--repo", "org/name"] if command == "publish" else []
-    done = run([command, "m", *place], missing=(library, "torch", "transformers"))
+    done = run([command, "m", *PLACES.get(command, [])], missing=(library, "torch", "transformers"))
     assert (done.returncode, done.stderr) == (2, LINE.format(name=f"lclipseg {command}", library=library, extra=extra))
 
 

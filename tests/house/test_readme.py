@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from written_export import write_export
 
 from lclipseg.__main__ import COMMANDS
 from lclipseg.lab.comparisons.finished import FinishedTable
@@ -40,6 +41,23 @@ def test_lines_that_translate_grey_masks_do_so(monkeypatch, tmp_path):
     Image.fromarray(np.array([[0, 255, 7]], dtype=np.uint8)).save(path)
     exec((ROOT / "docs" / "data.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0], {})
     assert np.asarray(Image.open(path)).tolist() == [[0, 1, 254]]
+
+
+@pytest.mark.parametrize("vocabulary", ["open", "baked"])
+@pytest.mark.parametrize("label_map", [True, False])
+def test_an_export_is_run_by_the_lines_of_the_guide(monkeypatch, tmp_path, vocabulary, label_map):
+    monkeypatch.chdir(tmp_path)
+    image = Image.new("RGB", (90, 64), "lime")
+    image.paste("blue", (0, 0, 45, 64))
+    image.save("street.jpg", quality=100)
+    write_export(tmp_path / "exported", vocabulary, label_map)
+    guide = (ROOT / "docs" / "deploying.md").read_text(encoding="utf-8").split("## Without torch")[1].split("\n## ")[0]
+    opened, mapped, prepared = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
+    names: dict = {}
+    exec(opened + (mapped if label_map else prepared), names)
+    assert names["label_map"].shape == (64, 90)
+    classes = json.loads(names["notes"]["classes"])
+    assert [classes[names["label_map"][30, column]] for column in (20, 70)] == ["blue", "green"]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())

@@ -9,7 +9,8 @@ from huggingface_hub.utils import httpx
 from photos import noise, pixel_values, save_photo_on_its_side
 from PIL import Image
 
-from modeling_lclipseg.inputs_lclipseg import open_image, open_url, to_image_tensor, to_rgb_image
+from modeling_lclipseg.image_processing_lclipseg import to_image_tensor
+from modeling_lclipseg.inputs_lclipseg import open_image, open_url, to_rgb_image
 
 # ------------------------------------------------------------------------------------------------------------- images
 

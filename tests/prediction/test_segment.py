@@ -13,7 +13,7 @@ from tiny_model import NAMES, save_checkpoint
 from lclipseg.commands import segment
 from lclipseg.console.errors import InputError
 from lclipseg.networks.checkpoints import load_model
-from lclipseg.prediction import files
+from lclipseg.prediction import checkpoint_segmenter, files
 from modeling_lclipseg import WordBank, folding_lclipseg
 from modeling_lclipseg.visualization_lclipseg import class_palette
 
@@ -33,7 +33,7 @@ def loaded(checkpoint):
 @pytest.fixture
 def run(checkpoint, loaded, tmp_path, monkeypatch):
     """Run the command; its results go to the folder `out`. The checkpoint is read once for all tests."""
-    monkeypatch.setattr(files, "load_runnable", lambda source, revision: copy.deepcopy(loaded))
+    monkeypatch.setattr(checkpoint_segmenter, "load_runnable", lambda source, revision: copy.deepcopy(loaded))
     return lambda *arguments: segment.main(
         *segment.parse([*map(str, arguments), "--model", str(checkpoint), "--out", str(tmp_path / "out")])
     )
@@ -275,7 +275,7 @@ def test_unusable_classes_are_refused(run, tmp_path, options, message):
 def test_checkpoint_without_class_embeddings_says_what_to_give(run, loaded, tmp_path, monkeypatch):
     model = copy.deepcopy(loaded[0])
     model.class_embeddings.zero_()
-    monkeypatch.setattr(files, "load_runnable", lambda source, revision: (model, loaded[1]))
+    monkeypatch.setattr(checkpoint_segmenter, "load_runnable", lambda source, revision: (model, loaded[1]))
     photo = save_photo(tmp_path / "a.png")
     with pytest.raises(InputError, match="no class embeddings; give --classes"):
         run(photo)

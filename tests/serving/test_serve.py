@@ -24,8 +24,9 @@ from lclipseg.serving import app as serving
 from lclipseg.serving.app import Limits, Service, build_app
 from lclipseg.serving.arguments import ServeArguments
 from lclipseg.serving.batcher import Batcher, Job
+from lclipseg.serving.checkpoint_requests import TorchPass
 from lclipseg.serving.counters import Metrics
-from lclipseg.serving.requests import RequestSegmenter
+from lclipseg.serving.requests import open_requests
 from lclipseg.serving.server import build_server, listening_socket, serve
 from modeling_lclipseg import WordBank
 
@@ -47,23 +48,23 @@ TEXT = base64.b64encode(IMAGE).decode()
 class Gate:
     """The network behind a gate: a pass begins, and ends when the gate is open."""
 
-    def __init__(self, network):
-        self.network, self.device, self.dtype = network, network.device, network.dtype
+    def __init__(self, forward):
+        self.forward = forward
         self.begun, self.open = threading.Event(), threading.Event()
         self.sizes: list[int] = []
 
-    def __call__(self, pixel_values, **given):
-        self.sizes.append(len(pixel_values))
+    def __call__(self, jobs):
+        self.sizes.append(len(jobs))
         self.begun.set()
         assert self.open.wait(PATIENCE)
-        return self.network(pixel_values=pixel_values, **given)
+        return self.forward(jobs)
 
 
 class RunningServer:
     """A server in a thread; `gate`, once it is put in, holds up its network."""
 
     def __init__(self, checkpoint: str, limits: Limits, bank: str | None = None):
-        self.service = Service(RequestSegmenter(checkpoint, bank=bank), limits, Metrics())
+        self.service = Service(open_requests(checkpoint, bank=bank), limits, Metrics())
         self.app = build_app(self.service, "tiny")
         self.server = build_server(self.app, limits.timeout)
         self.listener = listening_socket("127.0.0.1", 0)
@@ -74,8 +75,8 @@ class RunningServer:
         wait_until(lambda: self.server.started)
 
     def put_gate(self) -> Gate:
-        gate = Gate(self.service.segmenter.network)
-        self.service.batcher.model = gate
+        gate = Gate(self.service.segmenter.forward)
+        self.service.batcher.forward = gate
         return gate
 
     def ask(self, body=IMAGE, content_type="image/png", method="POST", path="/"):
@@ -112,8 +113,8 @@ def running(checkpoint: str, bank: str | None = None, **limits) -> Iterator[Runn
     try:
         yield server
     finally:
-        if isinstance(server.service.batcher.model, Gate):
-            server.service.batcher.model.open.set()
+        if isinstance(server.service.batcher.forward, Gate):
+            server.service.batcher.forward.open.set()
         server.server.should_exit = True
         server.thread.join()
         server.listener.close()
@@ -248,11 +249,11 @@ def test_metrics_count_answers_and_images(server):
 
 def test_failure_is_logged_and_not_told(checkpoint, caplog):
     with running(checkpoint) as server:
-        server.service.batcher.model = None
+        server.service.batcher.forward = None
         status, _, content = server.ask()
         assert status == 500 and "NoneType" not in content.decode()
         assert "NoneType" in caplog.text
-        server.service.batcher.model = server.service.segmenter.network
+        server.service.batcher.forward = server.service.segmenter.forward
         assert server.ask()[0] == 200
 
 
@@ -286,7 +287,7 @@ def job(side: int = 32, labels: tuple[str, ...] | None = None) -> Job:
 
 
 def test_only_equal_sizes_and_classes_share_a_pass(model):
-    gate = Gate(model)
+    gate = Gate(TorchPass(model))
     batcher = Batcher(gate, max_batch=8)
     first = batcher.submit(job())
     assert gate.begun.wait(PATIENCE)
@@ -299,7 +300,7 @@ def test_only_equal_sizes_and_classes_share_a_pass(model):
 
 
 def test_cancelled_job_takes_no_part(model):
-    gate = Gate(model)
+    gate = Gate(TorchPass(model))
     batcher = Batcher(gate, max_batch=8)
     batcher.submit(job())
     assert gate.begun.wait(PATIENCE)
@@ -396,9 +397,9 @@ def test_options_out_of_range_are_refused(option):
 def test_bank_that_does_not_fit_is_refused(checkpoint, tmp_path):
     WordBank(("kerb",), torch.randn(1, 16), "other/tower").save(tmp_path / "words.safetensors")
     with pytest.raises(InputError, match=r"--bank .*words\.safetensors: .*16 wide"):
-        RequestSegmenter(checkpoint, bank=str(tmp_path / "words.safetensors"))
+        open_requests(checkpoint, bank=str(tmp_path / "words.safetensors"))
 
 
 def test_tower_that_cannot_be_loaded_is_named_at_the_start(checkpoint):
     with pytest.raises(InputError, match="--text_tower true"):
-        RequestSegmenter(checkpoint, text_tower=True)
+        open_requests(checkpoint, text_tower=True)

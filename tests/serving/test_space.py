@@ -231,7 +231,7 @@ def test_timings_end_up_in_milliseconds():
 def test_requirements_are_those_of_the_package(folder):
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
-    needed = setup["options"]["install_requires"].split()
+    needed = f"{setup['options']['install_requires']}\n{setup['options.extras_require']['torch']}".split()
     given = (folder / "requirements.txt").read_text().split()
     assert set(given) == {entry for entry in needed if not entry.startswith(("pyyaml", "rich"))}  # of the commands
 

@@ -1,4 +1,4 @@
-"""Serve a checkpoint over HTTP, in the request format of the Hub's image segmentation.
+"""Serve a checkpoint or an export over HTTP, in the request format of the Hub's image segmentation.
 
     lclipseg serve checkpoints/lclipseg-mbv3s-camvid --port 8080
     curl --data-binary @street.jpg -H "Content-Type: image/jpeg" http://127.0.0.1:8080
@@ -18,7 +18,7 @@ from lclipseg.serving.arguments import ServeArguments
 
 
 def parse(argv: list[str] | None = None) -> tuple[str, ServeArguments]:
-    description = "Folder of a checkpoint, or OWNER/NAME on the Hub."
+    description = "Folder of a checkpoint or an export, or OWNER/NAME on the Hub."
     return arguments.parse_subject(__doc__, ServeArguments, "model", description, argv=argv)
 
 

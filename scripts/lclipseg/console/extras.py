@@ -3,7 +3,9 @@
 from importlib.util import find_spec
 
 EXTRAS = {
-    "export": ("onnx", "onnx_ir", "onnxruntime", "onnxscript"),
+    "torch": ("huggingface_hub", "timm", "torch", "torchvision", "transformers"),
+    "onnx": ("onnxruntime",),
+    "export": ("onnx", "onnx_ir", "onnxscript"),
     "serve": ("fastapi", "prometheus_client", "uvicorn"),
     "train": ("accelerate", "datasets", "jinja2", "tensorboard"),
     "import": ("pycocotools", "defusedxml"),

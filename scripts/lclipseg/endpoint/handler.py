@@ -18,10 +18,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import torch
 from PIL import Image
-from transformers import pipeline
-from transformers.dynamic_module_utils import get_class_from_dynamic_module
 
 MAX_BYTES = 20_000_000  # of a compressed image
 MAX_PIXELS = 25_000_000  # of an image
@@ -42,6 +39,10 @@ class EndpointHandler:
     """
 
     def __init__(self, path: str = ""):
+        import torch  # not above: what reads requests and writes answers, below, is also used where there is none
+        from transformers import pipeline
+        from transformers.dynamic_module_utils import get_class_from_dynamic_module
+
         folder = str(path or Path(__file__).resolve().parent)
         device = 0 if torch.cuda.is_available() else -1
         self.segment = pipeline("image-segmentation", model=folder, trust_remote_code=True, device=device)

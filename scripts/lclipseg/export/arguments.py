@@ -5,6 +5,9 @@ from typing import Literal
 
 from lclipseg.console.errors import InputError
 
+LOWEST_OPSET = 18  # the first whose Resize knows antialiasing
+HIGHEST_OPSET = 21  # the last that onnxruntime 1.20 reads, the lowest that setup.cfg promises
+
 
 @dataclass
 class ExportArguments:
@@ -28,10 +31,23 @@ class ExportArguments:
             "help": "Images that --int8 finds its ranges with: a folder of them, or data, of which train is taken."
         },
     )
+    opset: int = field(
+        default=LOWEST_OPSET,
+        metadata={"help": f"Version of ONNX's operators, {LOWEST_OPSET} to {HIGHEST_OPSET}; the lowest runs on most."},
+    )
+    licence: str | None = field(
+        default=None,
+        metadata={
+            "help": "Licence of the weights, which is written into the graph, for example cc-by-nc-4.0. Default: what "
+            "the README.md beside the checkpoint says, if there is one."
+        },
+    )
     revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of a model on the Hub."})
     out: str = field(default="exported", metadata={"help": "Folder for the exported model."})
 
     def __post_init__(self) -> None:
+        if not LOWEST_OPSET <= self.opset <= HIGHEST_OPSET:
+            raise InputError(f"--opset {self.opset}: give {LOWEST_OPSET} to {HIGHEST_OPSET}")
         if self.bank is not None and self.classes is None:
             raise InputError("--bank gives vectors to the words of --classes; add --classes")
         if self.int8 != (self.calibration is not None):

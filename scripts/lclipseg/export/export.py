@@ -7,6 +7,7 @@ from lclipseg.export import graph as exporting
 from lclipseg.export import int8 as quantization
 from lclipseg.export import label_map as label_map_graph
 from lclipseg.export.arguments import ExportArguments
+from lclipseg.export.finish import describe, finished, licence_beside
 from lclipseg.networks.checkpoints import load_model, weights_sha256
 from lclipseg.networks.class_embeddings import comma_separated, take_classes
 from lclipseg.networks.export_record import MODEL_FILE, ExportRecord
@@ -42,6 +43,8 @@ def export_model(model_source: str, args: ExportArguments) -> ExportRecord:
         graph = quantization.quantize(graph, feeds)
     if args.label_map:
         graph = label_map_graph.add_label_map(graph, image_processor)
+    graph = finished(graph, args.opset)
+    describe(graph, model.config, image_processor, _name(model_source), args.licence or licence_beside(model_source))
     record = ExportRecord(
         format=args.format,
         vocabulary=args.vocabulary,
@@ -49,7 +52,7 @@ def export_model(model_source: str, args: ExportArguments) -> ExportRecord:
         int8=args.int8,
         inputs=exporting.described(graph.graph.input),
         outputs=exporting.described(graph.graph.output),
-        opset=label_map_graph.OPSET,
+        opset=args.opset,
         model=_name(model_source),
         weights_sha256=weights_sha256(model_source),
         versions=environment.versions(),

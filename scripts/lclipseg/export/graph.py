@@ -12,13 +12,15 @@ from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from safetensors.torch import load_file, save_file
 
 from lclipseg.console.errors import InputError
-from lclipseg.export.label_map import LOGITS, OPSET, PIXEL_VALUES
+from lclipseg.export.arguments import LOWEST_OPSET
+from lclipseg.export.label_map import LOGITS, PIXEL_VALUES
 from lclipseg.networks.checkpoints import PICKLE_SUFFIXES, check_has_classes
 from lclipseg.networks.export_record import (
     BANK_FILE,
     BANK_NAMES_FILE,
     CLASS_CENTER,
     CLASS_EMBEDDINGS,
+    EXPORT_FILE,
     MODEL_FILE,
     TRAINED_EMBEDDINGS,
     ExportRecord,
@@ -63,7 +65,7 @@ def export_network(model: LClipSegForSemanticSegmentation, vocabulary: Vocabular
             input_names=list(inputs),
             output_names=[LOGITS],
             dynamic_shapes=free,
-            opset_version=OPSET,
+            opset_version=LOWEST_OPSET,
             dynamo=True,
             verbose=False,
         )
@@ -104,7 +106,7 @@ def _onnx_same_padding() -> AbstractContextManager:
             },
             dtype=maps.dtype,
             shape=(maps.shape[0], self.out_channels, height, width),
-            version=OPSET,
+            version=LOWEST_OPSET,
         )
 
     return mock.patch.object(LClipSegConv2dSame, "forward", forward)
@@ -158,6 +160,9 @@ def write_export(
         (folder / BANK_FILE).unlink(missing_ok=True)
         (folder / BANK_NAMES_FILE).unlink(missing_ok=True)
     record.save(folder)
+    for file in (MODEL_FILE, BANK_FILE):  # which their libraries write for nobody else to read
+        if (folder / file).exists():
+            (folder / file).chmod((folder / EXPORT_FILE).stat().st_mode)
 
 
 def described(values: Any) -> dict[str, dict[str, Any]]:

@@ -23,7 +23,6 @@ from transformers.image_utils import PILImageResampling
 from lclipseg.console.errors import InputError
 from modeling_lclipseg.image_processing_lclipseg import LOGITS_STRIDE
 
-OPSET = 18  # the first whose Resize knows antialiasing
 # Pillow's number, torchvision's name, and that as a file says it: image processors take each of them.
 BILINEAR = (PILImageResampling.BILINEAR, InterpolationMode.BILINEAR, InterpolationMode.BILINEAR.value)
 PIXEL_VALUES, LOGITS, SEGMENTATION = "pixel_values", "logits", "segmentation"
@@ -148,4 +147,4 @@ def _finish() -> OnnxFunction:
     return finish
 
 
-__all__ = ["LOGITS", "OPSET", "PIXEL_VALUES", "add_label_map", "check_settings"]
+__all__ = ["LOGITS", "PIXEL_VALUES", "add_label_map", "check_settings"]

@@ -9,15 +9,14 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation, PreTrainedConfig
-from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from lclipseg.console.errors import InputError
-from lclipseg.console.nearest import nearest
 from lclipseg.networks.export_record import EXPORT_FILE, MODEL_FILE, ExportRecord
 from lclipseg.networks.exported import OnnxModel, load_exported
+from lclipseg.networks.folders import CONFIG_NAME, check_model_type, is_exported, located
 from modeling_lclipseg import LClipSegForSemanticSegmentation  # and with it the Auto classes
 
-MODEL_TYPE = "lclipseg"
 PICKLE_SUFFIXES = (".bin", ".ckpt", ".pkl", ".pt", ".pth", ".tar")
 
 
@@ -35,8 +34,8 @@ def load_model(path_or_repo: str | Path, revision: str | None = None) -> tuple[A
         InputError: no such folder or repository, no `config.json`, another kind of model, an exported one, or weights
             that are missing, incomplete, damaged or not safetensors.
     """
-    source, folder = _located(path_or_repo)
-    if folder is not None and _is_exported(folder):
+    source, folder = located(path_or_repo)
+    if folder is not None and is_exported(folder):
         raise InputError(
             f"{folder} holds an exported model, which `lclipseg segment` and `lclipseg evaluate` can run and "
             f"nothing else can use; give the checkpoint that it was made from ({ExportRecord.load(folder).model})"
@@ -76,8 +75,8 @@ def load_runnable(path_or_repo: str | Path, revision: str | None = None) -> tupl
     Raises:
         InputError: as in [`load_model`], a graph that cannot be read, or onnxruntime is not installed.
     """
-    source, folder = _located(path_or_repo)
-    if folder is None or not _is_exported(folder):
+    source, folder = located(path_or_repo)
+    if folder is None or not is_exported(folder):
         return load_model(path_or_repo, revision)
     with _failures_named(source):
         _check_model_type(source)
@@ -92,20 +91,6 @@ def check_has_classes(model: LClipSegForSemanticSegmentation) -> None:
         )
 
 
-def _located(path_or_repo: str | Path) -> tuple[str, Path | None]:
-    """What Transformers shall load, and the folder, checked, where it is one."""
-    source = str(path_or_repo)
-    if not _is_local(source):
-        return source, None
-    folder = Path(source).expanduser()
-    _check_folder(folder)
-    return str(folder), folder
-
-
-def _is_exported(folder: Path) -> bool:
-    return (folder / EXPORT_FILE).is_file()
-
-
 @contextmanager
 def _failures_named(source: str) -> Iterator[None]:
     """What goes wrong inside names the model."""
@@ -117,37 +102,8 @@ def _failures_named(source: str) -> Iterator[None]:
         raise InputError(f"{source} cannot be loaded: {error}") from error
 
 
-def _is_local(source: str) -> bool:
-    """Whether a name can only mean a folder: it exists, or no repository could be called so."""
-    path = Path(source).expanduser()
-    in_folder = path.parent != Path(".") and path.parent.is_dir()
-    return path.exists() or in_folder or source.startswith((".", "/", "~")) or source.count("/") > 1
-
-
-def _check_folder(folder: Path) -> None:
-    if not folder.exists():
-        siblings = [path.name for path in folder.parent.iterdir()] if folder.parent.is_dir() else []
-        near = nearest(folder.name, siblings)
-        hint = f"did you mean {folder.parent / near}?" if near else "give a folder that save_pretrained wrote"
-        raise InputError(f"there is no folder {folder}; {hint} (or OWNER/NAME on the Hub)")
-    if folder.is_file():
-        raise InputError(f"{folder} is a file; give the folder that holds it ({folder.parent})")
-    if not (folder / CONFIG_NAME).is_file():
-        nested = sorted(path.parent for path in folder.glob(f"*/{CONFIG_NAME}"))
-        present = ", ".join(sorted(path.name for path in folder.iterdir())[:8])
-        best = folder / "best"
-        hint = (
-            f"did you mean {best if best in nested else nested[-1]}?" if nested else f"it holds {present or 'nothing'}"
-        )
-        raise InputError(f"{folder} has no {CONFIG_NAME}, so it is no checkpoint; {hint}")
-
-
 def _check_model_type(source: str, revision: str | None = None) -> None:
-    found = PreTrainedConfig.get_config_dict(source, revision=revision)[0].get("model_type")
-    if found != MODEL_TYPE:
-        raise InputError(
-            f"{source} holds a model of type {found!r}, not {MODEL_TYPE!r}; give a checkpoint of this project"
-        )
+    check_model_type(source, PreTrainedConfig.get_config_dict(source, revision=revision)[0].get("model_type"))
 
 
 def _check_weights(folder: Path) -> None:

@@ -12,7 +12,6 @@ from safetensors.torch import load_file
 from torch import nn
 
 from lclipseg.console.errors import InputError
-from lclipseg.console.extras import missing_library
 from lclipseg.networks.export_record import (
     BANK_FILE,
     CLASS_CENTER,
@@ -21,6 +20,7 @@ from lclipseg.networks.export_record import (
     TRAINED_EMBEDDINGS,
     ExportRecord,
 )
+from lclipseg.networks.onnx_graph import baked_in, open_session
 from modeling_lclipseg import LClipSegConfig, LClipSegVocabulary
 from modeling_lclipseg.outputs_lclipseg import LClipSegSemanticSegmenterOutput
 
@@ -46,7 +46,7 @@ class OnnxModel(LClipSegVocabulary, nn.Module):
         self.folder, self.name_or_path = folder, str(folder)
         self.config = LClipSegConfig.from_pretrained(folder)
         self._open_vocabulary = record.vocabulary == "open"
-        self.session = _session(folder / MODEL_FILE)
+        self.session = open_session(folder / MODEL_FILE, torch.get_num_threads())
         if self.open_vocabulary:
             vectors = load_file(folder / BANK_FILE)
             self.class_embeddings, self.class_center = vectors["words"], vectors[CLASS_CENTER]
@@ -59,11 +59,7 @@ class OnnxModel(LClipSegVocabulary, nn.Module):
     def check_takes_classes(self, names: Sequence[str]) -> None:
         """Raise an [`InputError`] where the classes are baked into the graph."""
         if not self.open_vocabulary:
-            raise InputError(
-                f"{self.folder} has its {self.config.num_labels} classes baked in ("
-                f"{', '.join(self.config.class_names[:8])}) and takes no others; export the checkpoint with "
-                "--vocabulary open, or with other --classes"
-            )
+            raise InputError(baked_in(self.folder, self.config.class_names))
 
     def fold(self) -> "OnnxModel":
         """Itself: the normalisations of a graph have been folded."""
@@ -110,21 +106,6 @@ def load_exported(folder: Path) -> OnnxModel:
     """
     record = ExportRecord.load(folder)
     return (OnnxSegmenter if record.label_map else OnnxNetwork)(folder, record)
-
-
-def _session(path: Path) -> Any:
-    try:
-        import onnxruntime
-    except ModuleNotFoundError as error:
-        raise InputError(missing_library(str(path), "onnxruntime")) from error
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()  # by itself it would take every core
-    # Its threads would go on turning for a while, and be in the way of torch, which makes the label map next.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime has exceptions of its own for every status, without a common one
-        raise InputError(f"{path} cannot be read by onnxruntime: {error}") from error
 
 
 __all__ = ["OnnxModel", "OnnxNetwork", "OnnxSegmenter", "load_exported"]

@@ -8,25 +8,23 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+import numpy as np
 
 from lclipseg.console import errors as cli
 from lclipseg.console.errors import InputError
+from lclipseg.console.torch_free import (
+    ClassShare,
+    class_shares,
+    draw_overlay,
+    open_image,
+    to_indexed_image,
+    to_rgb_image,
+)
 from lclipseg.data.files import IMAGE_SUFFIXES, LeftOut, Why, walk
-from lclipseg.networks.checkpoints import check_has_classes, load_runnable
-from lclipseg.networks.class_embeddings import comma_separated, take_classes
-from lclipseg.networks.segmenter import Segmenter
 from lclipseg.prediction.arguments import SegmentArguments
-from lclipseg.prediction.inference_mode import InferenceMode
+from lclipseg.prediction.open import ImageSegmenter, open_segmenter
 from lclipseg.prediction.preannotations import PREANNOTATIONS, Preannotations
-from lclipseg.prediction.segment import segment_images
-from modeling_lclipseg.inputs_lclipseg import open_image, to_rgb_image
-from modeling_lclipseg.visualization_lclipseg import ClassShare, class_shares, draw_overlay, to_indexed_image
 
 logger = logging.getLogger("lclipseg")
 
@@ -87,61 +85,61 @@ def segment_files(inputs: Sequence[str], args: SegmentArguments) -> int:
         InputError: a model, a class or a word bank that cannot be used, or an output folder that cannot be written.
     """
     out = Path(args.out).expanduser()
-    inference = InferenceMode(args.mode)
     failures: list[str] = []
     jobs = list(_named(found_images(inputs, out, failures)))
     _check_inputs_survive(jobs, out)
-    model, image_processor = load_runnable(args.model, args.revision)
-    if args.classes is not None:
-        given = f"--classes {args.classes!r}"
-        take_classes(model, comma_separated(args.classes), given=given, bank=args.bank)
-    check_has_classes(model)
-    model = _folded(model, args.model).to("cuda" if torch.cuda.is_available() else "cpu")
+    names = None if args.classes is None else args.classes.split(",")
+    segmenter = open_segmenter(args.model, args.revision, names, args.bank, f"--classes {args.classes!r}")
     _make_folder(out)
 
     preannotations = None if args.annotations is None else PREANNOTATIONS[args.annotations]()
     done = 0
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=len(jobs) <= FEW_IMAGES) as progress:
-        for job in progress.track(jobs, description="segmenting"):
-            try:
-                record = _segment(job, model, image_processor, inference, out, args, preannotations)
-            except (ValueError, OSError, torch.OutOfMemoryError) as error:
-                failures.append(cli.naming(job.path, error))
-                continue
-            done += 1
-            if len(jobs) <= FEW_IMAGES:
-                print(cli.printable(f"{job.path}: {record.summary()} -> {job.results(out)[0]}"))
-    for failure in failures:
-        console.print(f"[red]failed:[/] {escape(cli.printable(failure))}", soft_wrap=True, highlight=False)
+    for job in _with_progress(jobs):
+        try:
+            record = _segment(job, segmenter, out, args, preannotations)
+        except (ValueError, OSError) as error:
+            failures.append(cli.naming(job.path, error))
+            continue
+        done += 1
+        if len(jobs) <= FEW_IMAGES:
+            print(cli.printable(f"{job.path}: {record.summary()} -> {job.results(out)[0]}"))
+    _print_failures(failures)
     if preannotations is not None and done:
         print(f"for a labelling tool: {preannotations.save(out)}")
     print(f"{done} of {len(jobs)} images segmented, results in {out}")
     return 1 if failures else 0
 
 
-def _folded(model: Segmenter, source: str) -> Any:
-    """A copy that takes less time, or the model itself where its backbone allows none."""
-    try:
-        return model.fold()
-    except ValueError as error:
-        logger.warning(f"{source} runs as it is, in more time: {error}")
-        return model
+def _with_progress(jobs: Sequence[ImageJob]) -> Iterator[ImageJob]:
+    """The images, with a bar where there are many."""
+    if len(jobs) <= FEW_IMAGES:
+        yield from jobs
+        return
+    from rich.console import Console  # a tenth of a second, which few images do not need
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        yield from progress.track(jobs, description="segmenting")
+
+
+def _print_failures(failures: Sequence[str]) -> None:
+    if not failures:
+        return
+    from rich.console import Console
+    from rich.markup import escape
+
+    console = Console(stderr=True)
+    for failure in failures:
+        console.print(f"[red]failed:[/] {escape(cli.printable(failure))}", soft_wrap=True, highlight=False)
 
 
 def _segment(
-    job: ImageJob,
-    model: Segmenter,
-    image_processor: Any,
-    inference: InferenceMode,
-    out: Path,
-    args: SegmentArguments,
-    preannotations: Preannotations | None,
+    job: ImageJob, segmenter: ImageSegmenter, out: Path, args: SegmentArguments, preannotations: Preannotations | None
 ) -> SegmentationRecord:
     image = to_rgb_image(open_image(job.path, args.max_pixels))
-    segmentation = segment_images(model, image_processor, [image], mode=inference.mode)[0]
-    id2label = dict(model.config.id2label)
+    segmentation = segmenter.segment(image, args.mode)
+    id2label = segmenter.id2label
     record = SegmentationRecord(
         image=str(job.path),
         width=image.width,
@@ -156,7 +154,7 @@ def _segment(
     to_indexed_image(segmentation).save(mask_path)
     record.save(record_path)
     if preannotations is not None:
-        preannotations.add(str(job.path), segmentation.numpy(), id2label)
+        preannotations.add(str(job.path), np.asarray(segmentation), id2label)
     return record
 
 

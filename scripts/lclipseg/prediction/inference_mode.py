@@ -61,3 +61,21 @@ def _check_stride(window: int, stride: int) -> None:
 
 def _shortest_side(image_processor: Any) -> int:
     return min(dict(image_processor.size).values())
+
+
+def window_boxes(height: int, width: int, window: int, stride: int) -> list[tuple[int, int, int, int]]:
+    """The windows of an image as (left, top, right, bottom) in pixels.
+
+    All have the same size, `window` or the side of the image where that is shorter; the last ones of a row or column
+    end at the border, so every pixel is covered.
+    """
+    return [
+        (left, top, left + min(window, width), top + min(window, height))
+        for top in _starts(height, window, stride)
+        for left in _starts(width, window, stride)
+    ]
+
+
+def _starts(length: int, window: int, stride: int) -> list[int]:
+    last = max(length - window, 0)
+    return [*range(0, last, stride), last]

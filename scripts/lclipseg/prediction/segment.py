@@ -14,7 +14,8 @@ import modeling_lclipseg  # noqa: F401  registers the Auto classes
 from lclipseg.console.errors import InputError
 from lclipseg.networks.exported import OnnxSegmenter
 from lclipseg.networks.segmenter import Segmenter
-from lclipseg.prediction.inference_mode import InferenceMode
+from lclipseg.prediction.graph_segmenter import no_scores
+from lclipseg.prediction.inference_mode import InferenceMode, window_boxes
 from modeling_lclipseg.inputs_lclipseg import to_rgb_image
 
 WINDOWS_PER_FORWARD = 4  # a large photo has a hundred windows: one forward pass for all would not fit
@@ -96,10 +97,7 @@ def predict_probabilities(
         the model's device. This takes 4 * K bytes a pixel.
     """
     if isinstance(model, OnnxSegmenter):
-        raise InputError(
-            f"{model.folder} gives label maps, without scores to average over windows or flipped images; use whole "
-            "images without flip, or export the checkpoint without --label_map"
-        )
+        raise InputError(no_scores(model.folder))
     upright = _upright(images)
     probabilities = _probabilities(model, image_processor, upright, inference, class_embeddings)
     if not inference.flip:
@@ -150,24 +148,6 @@ def _slide_logits(
             visits[top:bottom, left:right] += 1
     assert total is not None  # there is at least one box
     return total / visits.to(total.device)
-
-
-def window_boxes(height: int, width: int, window: int, stride: int) -> list[tuple[int, int, int, int]]:
-    """The windows of an image as (left, top, right, bottom) in pixels.
-
-    All have the same size, `window` or the side of the image where that is shorter; the last ones of a row or column
-    end at the border, so every pixel is covered.
-    """
-    return [
-        (left, top, left + min(window, width), top + min(window, height))
-        for top in _starts(height, window, stride)
-        for left in _starts(width, window, stride)
-    ]
-
-
-def _starts(length: int, window: int, stride: int) -> list[int]:
-    last = max(length - window, 0)
-    return [*range(0, last, stride), last]
 
 
 @torch.no_grad()  # not inference_mode: what a model caches here must stay usable in training

@@ -13,10 +13,8 @@ from collections.abc import AsyncIterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-import torch
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -24,7 +22,7 @@ from starlette.requests import ClientDisconnect
 from lclipseg.endpoint.handler import MAX_BYTES
 from lclipseg.serving.batcher import Batcher
 from lclipseg.serving.counters import AnswerCounter, Metrics
-from lclipseg.serving.requests import BadRequest, RequestSegmenter
+from lclipseg.serving.requests import BadRequest, Requests
 
 logger = logging.getLogger("lclipseg")
 
@@ -69,19 +67,18 @@ class Service:
     Answers requests for a segmentation.
 
     Args:
-        segmenter ([`RequestSegmenter`]): The model.
+        segmenter ([`Requests`]): The model.
         limits ([`Limits`]): What is taken on.
         metrics ([`Metrics`]): Where it is counted.
     """
 
-    def __init__(self, segmenter: RequestSegmenter, limits: Limits, metrics: Metrics):
+    def __init__(self, segmenter: Requests, limits: Limits, metrics: Metrics):
         self.segmenter = segmenter
         self.limits = limits
         self.metrics = metrics
         self.in_progress = 0
-        self.batcher = Batcher(segmenter.network, limits.max_batch, metrics.batch_size.observe)
-        # One core for each: what they do is short, and the network has the others.
-        self._workers = ThreadPoolExecutor(limits.workers, "worker", partial(torch.set_num_threads, 1))
+        self.batcher = Batcher(segmenter.forward, limits.max_batch, metrics.batch_size.observe)
+        self._workers = ThreadPoolExecutor(limits.workers, "worker", segmenter.begin_worker)
         metrics.watch("lclipseg_queue_depth", "Images that wait for the network.", lambda: self.batcher.depth)
         metrics.watch("lclipseg_in_progress", "Requests that were let in.", lambda: self.in_progress)
 

@@ -11,10 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-
-import torch
-
-from lclipseg.networks.segmenter import Segmenter
+from typing import Any
 
 logger = logging.getLogger("lclipseg")
 
@@ -25,17 +22,17 @@ class Job:
     One image that waits for its pass.
 
     Args:
-        pixel_values (`torch.Tensor` of shape `(1, 3, height, width)`): As the image processor gives it, padded.
+        pixel_values (tensor or array of shape `(1, 3, height, width)`): As the image processor gives it, padded.
         labels (`tuple[str, ...]`, *optional*): Its classes; `None` are the model's own.
-        class_embeddings (`torch.Tensor` of shape `(num_classes, class_embed_dim)`, *optional*): Their vectors.
+        class_embeddings (tensor or array of shape `(num_classes, class_embed_dim)`, *optional*): Their vectors.
         logits (`Future`): Will have the logits, of shape `(1, num_classes, height / 4, width / 4)`. To cancel it
             before the pass has begun takes the job out.
     """
 
-    pixel_values: torch.Tensor
+    pixel_values: Any
     labels: tuple[str, ...] | None = None
-    class_embeddings: torch.Tensor | None = None
-    logits: "Future[torch.Tensor]" = field(default_factory=Future)
+    class_embeddings: Any = None
+    logits: "Future[Any]" = field(default_factory=Future)
 
     def fits(self, other: "Job") -> bool:
         """Whether both can share a pass."""
@@ -47,20 +44,25 @@ class Batcher:
     Runs the network over jobs, in batches of whatever waits when it becomes free; no job waits for company.
 
     Args:
-        model ([`LClipSegForSemanticSegmentation`]): In eval mode.
+        forward (`Callable[[Sequence[Job]], Sequence]`): The network: from jobs that fit each other to the logits of
+            each.
         max_batch (`int`): The most images of one pass.
         observe (`Callable[[int], None]`, *optional*): Is told the size of every batch.
     """
 
-    def __init__(self, model: Segmenter, max_batch: int, observe: Callable[[int], None] = lambda size: None):
-        self.model = model
+    def __init__(
+        self,
+        forward: Callable[[Sequence[Job]], Sequence[Any]],
+        max_batch: int,
+        observe: Callable[[int], None] = lambda size: None,
+    ):
+        self.forward = forward
         self.max_batch = max_batch
         self.observe = observe
         self._waiting: deque[Job] = deque()
         self._changed = threading.Condition()
         self._closing = False
-        threads = torch.get_num_threads()
-        self._thread = threading.Thread(target=self._work, args=(threads,), name="network", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="network", daemon=True)
         self._thread.start()
 
     @property
@@ -73,7 +75,7 @@ class Batcher:
         """Whether jobs are worked on."""
         return self._thread.is_alive() and not self._closing
 
-    def submit(self, job: Job) -> "Future[torch.Tensor]":
+    def submit(self, job: Job) -> "Future[Any]":
         """Put a job at the end of the queue; its `logits`."""
         with self._changed:
             if self._closing:
@@ -89,8 +91,7 @@ class Batcher:
             self._changed.notify()
         self._thread.join()
 
-    def _work(self, threads: int) -> None:
-        torch.set_num_threads(threads)  # every thread has a number of its own, and takes the last one set by any
+    def _work(self) -> None:
         while batch := self._next_batch():
             self.observe(len(batch))
             self._run(batch)
@@ -115,19 +116,11 @@ class Batcher:
 
     def _run(self, batch: Sequence[Job]) -> None:
         try:
-            logits = self._forward(batch)
+            logits = self.forward(batch)
         except Exception as error:
             logger.exception("a batch of %d images failed", len(batch))
             for job in batch:
                 job.logits.set_exception(error)
             return
-        for index, job in enumerate(batch):
-            job.logits.set_result(logits[index : index + 1])
-
-    @torch.no_grad()  # not inference_mode: what a model caches here must stay usable elsewhere
-    def _forward(self, batch: Sequence[Job]) -> torch.Tensor:
-        pixel_values = torch.cat([job.pixel_values for job in batch]).to(self.model.device, self.model.dtype)
-        vectors = batch[0].class_embeddings
-        given = {} if vectors is None else {"class_embeddings": vectors.to(self.model.device)}
-        logits: torch.Tensor = self.model(pixel_values=pixel_values, **given).logits
-        return logits.cpu()
+        for job, one in zip(batch, logits, strict=True):
+            job.logits.set_result(one)

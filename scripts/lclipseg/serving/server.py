@@ -10,7 +10,7 @@ from lclipseg.console.errors import InputError
 from lclipseg.serving.app import Limits, Service, build_app
 from lclipseg.serving.arguments import ServeArguments
 from lclipseg.serving.counters import Metrics
-from lclipseg.serving.requests import RequestSegmenter
+from lclipseg.serving.requests import open_requests
 
 logger = logging.getLogger("lclipseg")
 
@@ -23,14 +23,14 @@ def serve(model: str, args: ServeArguments) -> None:
     Serve until a signal comes.
 
     Args:
-        model (`str`): Folder of a checkpoint, or OWNER/NAME on the Hub.
+        model (`str`): Folder of a checkpoint or an export, or OWNER/NAME on the Hub.
         args ([`ServeArguments`]): the options.
 
     Raises:
         [`InputError`]: a port that is taken, or a model or bank that cannot be used.
     """
     with listening_socket(args.host, args.port) as listener:
-        segmenter = RequestSegmenter(model, args.revision, args.bank, args.text_tower)
+        segmenter = open_requests(model, args.revision, args.bank, args.text_tower)
         limits = Limits(args.max_batch, args.queue_limit, args.timeout, args.workers)
         app = build_app(Service(segmenter, limits, Metrics()), model)
         server = build_server(app, args.timeout)

@@ -1,0 +1,79 @@
+"""Images through an exported graph, without torch."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from lclipseg.console.errors import InputError
+from lclipseg.networks.onnx_graph import PREPROCESSOR_FILE, OnnxGraph
+from lclipseg.prediction.arrays import ArrayImageProcessor
+from lclipseg.prediction.inference_mode import InferenceMode, window_boxes
+
+
+class GraphSegmenter:
+    """
+    An exported model that segments images.
+
+    Args:
+        folder (`Path`): An exported folder.
+        names (sequence of `str`, *optional*): Classes instead of its own.
+        bank (`str`, *optional*): A word bank to look them up in.
+        given (`str`, *optional*): The option that asked for them, for messages.
+
+    Raises:
+        InputError: a file or a class that cannot be used.
+    """
+
+    def __init__(self, folder: Path, names: Sequence[str] | None = None, bank: str | None = None, given: str = ""):
+        self.graph = OnnxGraph(folder)
+        if names is not None:
+            self.graph.take_classes(names, bank, given)
+        try:
+            self.image_processor = ArrayImageProcessor(self.graph.settings)
+        except (KeyError, ValueError) as error:
+            raise InputError(
+                f"{folder / PREPROCESSOR_FILE} cannot be used: {error}; export the model again"
+            ) from error
+
+    @property
+    def id2label(self) -> dict[int, str]:
+        return dict(enumerate(self.graph.class_names))
+
+    def segment(self, image: Image.Image, mode: str = "whole") -> np.ndarray:
+        """The class of every pixel of an upright RGB image, (height, width) int32; `mode` as in [`InferenceMode`]."""
+        if self.graph.record.label_map:
+            if mode != "whole":
+                raise InputError(no_scores(self.graph.folder))
+            return self.graph.run(np.asarray(image))
+        if mode == "whole":
+            return self.image_processor.label_map(self.logits(image), (image.height, image.width))
+        return self._windows(image, InferenceMode(mode)).argmax(axis=0).astype(np.int32)
+
+    def logits(self, image: Image.Image) -> np.ndarray:
+        """(K, h, w), of a graph that gives them."""
+        return self.graph.run(self.image_processor(image))[0]
+
+    def _windows(self, image: Image.Image, inference: InferenceMode) -> np.ndarray:
+        """Logits (K, H, W), averaged over the windows that cover a pixel."""
+        window, stride = inference.window_and_stride(self.image_processor)
+        total = np.zeros((len(self.graph.class_names), image.height, image.width), dtype=np.float32)
+        visits = np.zeros((image.height, image.width), dtype=np.float32)
+        for box in window_boxes(image.height, image.width, window, stride):
+            left, top, right, bottom = box
+            size = (bottom - top, right - left)
+            total[:, top:bottom, left:right] += self.image_processor.scores(self.logits(image.crop(box)), size)
+            visits[top:bottom, left:right] += 1
+        return total / visits
+
+
+def no_scores(folder: Path) -> str:
+    """Why a graph with a label map cannot be averaged, or asked how sure it is."""
+    return (
+        f"{folder} gives label maps, without scores to average over windows or flipped images; use whole "
+        "images without flip, or export the checkpoint without --label_map"
+    )
+
+
+__all__ = ["GraphSegmenter", "no_scores"]

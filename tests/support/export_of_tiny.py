@@ -1,0 +1,45 @@
+"""A tiny checkpoint that can be exported, and its export."""
+
+from pathlib import Path
+from unittest import mock
+
+import onnx
+import torch
+from tiny_model import NAMES, SHALLOW_BACKBONE, tiny_model
+
+from lclipseg.commands.export import parse
+from lclipseg.export import graph as exporting
+from lclipseg.export.export import export_model
+from lclipseg.networks.export_record import MODEL_FILE
+from modeling_lclipseg import LClipSegImageProcessor
+
+# TensorFlow's padding depends on the size of the image: the hardest case for sizes not seen in the export.
+PADDED_BY_SIZE = {"backbone_config": {**SHALLOW_BACKBONE, "backbone": "tf_mobilenetv3_small_minimal_100"}}
+PROCESSOR = LClipSegImageProcessor(size={"shortest_edge": 64, "longest_edge": 160})
+
+
+CENTER = torch.eye(32)[:1]  # the common direction of the checkpoint's vectors
+
+
+def vectors(count: int, seed: int = 0) -> torch.Tensor:
+    return CENTER + 0.1 * torch.randn(count, 32, generator=torch.Generator().manual_seed(seed))
+
+
+def save_exportable(folder: Path, **overrides) -> Path:
+    """A checkpoint with classes and the common direction of their vectors; its folder."""
+    model = tiny_model(**overrides)
+    if model.head.takes_text:
+        model.set_class_center(CENTER).set_classes(NAMES, vectors(len(NAMES)))
+    model.save_pretrained(folder)
+    PROCESSOR.save_pretrained(folder)
+    return folder
+
+
+def exported(checkpoint: Path, out: Path, *arguments: str) -> Path:
+    export_model(*parse([str(checkpoint), "--out", str(out), *arguments]))
+    return out
+
+
+def same_network(folder: Path):
+    """Inside, the export takes the network of another one, which is the same and takes seconds to trace."""
+    return mock.patch.object(exporting, "export_network", lambda *_: onnx.load(folder / MODEL_FILE))
