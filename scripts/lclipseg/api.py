@@ -121,8 +121,7 @@ def segment(
     given = {"model": model, "classes": ", ".join(map(str, names)) or None, **options}
     (args,) = _checked(lambda: arguments.parse("", SegmentArguments, argv=_argv(given)))
     wanted = None if classes is None else tuple(classes.split(",") if isinstance(classes, str) else classes)
-    with without_bars_of_libraries():
-        segmenter = _loaded(args.model, args.revision, wanted, args.bank, _stamp(args.model))
+    segmenter = _loaded(args.model, args.revision, wanted, args.bank, _stamp(args.model))
 
     from lclipseg.console.torch_free import open_image, to_rgb_image
 

@@ -154,7 +154,7 @@ WARNINGS = [
         Kind.ONLY_0_AND_255, "val", "nothing but 'sky' and ignored",
     ),
     (one_class, Kind.ONE_CLASS, "val", "nothing but 'road'"),
-    ({MASK: Image.new("L", SIZE, 1)}, Kind.ONE_VALUE, MASK, r"every pixel is 1 \('road'\)"),
+    ({MASK: Image.new("L", SIZE, 1)}, Kind.ONE_VALUE, MASK, "every pixel is 1 ('road')"),
     ({"classes.json": '["sky", "road", "tree", "car"]'}, Kind.UNUSED_CLASS, "car", "id 3 is in no mask"),
     (optimised_palette, Kind.GREY_PALETTE, MASK, "palette shows as the grey levels 0, 1, 255"),
     (copy_in_the_split, Kind.DUPLICATE, "train/images/a.png of 'train'", f"{B} of 'train'"),

@@ -31,6 +31,7 @@ SETTINGS = [
     {},
     {"size": {"shortest_edge": 48, "longest_edge": 64}},
     {"size": {"longest_edge": 50}, "resample": 3},
+    {"size": {"height": 48, "width": 80}},
     {"do_resize": False, "pad_size_divisor": 1},
     {"size": {"shortest_edge": 40}, "do_pad": False, "do_normalize": False},
     {"size": {"shortest_edge": 40}, "image_mean": [0.5] * 3, "image_std": [0.5] * 3, "do_rescale": False},
@@ -78,7 +79,9 @@ def test_label_maps_and_confidence_are_the_image_processors(num_classes, size, t
     np.testing.assert_allclose(found_sure, sure.numpy(), atol=1e-4)
 
 
-@pytest.mark.parametrize("settings", [{"size": {"height": 3, "width": 3}}, {"resample": "best"}, {"resample": 99}])
+@pytest.mark.parametrize(
+    "settings", [{"size": {"height": 3, "shortest_edge": 3}}, {"resample": "best"}, {"resample": 99}]
+)
 def test_settings_that_cannot_be_met_are_told_when_a_model_is_opened(settings, graphs, tmp_path):
     folder = shutil.copytree(graphs["logits"], tmp_path / "export")
     file = folder / "preprocessor_config.json"

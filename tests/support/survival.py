@@ -50,15 +50,21 @@ def progress_of(run_folder: Path) -> dict:
     return json.loads((run_folder / "last" / "progress.json").read_text())
 
 
+def _begin(workspace: Path, output: Path, options: tuple[str, ...], settings: dict) -> None:
+    os.setsid()
+    run(workspace, output, *options, **settings)
+
+
+def fail(progress: Progress) -> None:
+    """A callback for the end of a step."""
+    raise RuntimeError("unforeseen")
+
+
 @contextmanager
 def in_a_process(workspace: Path, output: Path, *options: str, **settings) -> Iterator[multiprocessing.Process]:
-    """A run in a forked process, the first of a group of its own, of which nothing is left afterwards."""
-
-    def begin() -> None:
-        os.setsid()
-        run(workspace, output, *options, **settings)
-
-    process = multiprocessing.get_context("fork").Process(target=begin)
+    """A run in a new process, the first of a group of its own, of which nothing is left afterwards."""
+    # Not forked: this process may have used autograd, whose threads a fork does not take along.
+    process = multiprocessing.get_context("spawn").Process(target=_begin, args=(workspace, output, options, settings))
     process.start()
     try:
         yield process

@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
+from lclipseg.console.frame import without_bars_of_libraries
 from lclipseg.networks.folders import exported_folder
 from lclipseg.networks.onnx_words import MissingWords
 from lclipseg.prediction.graph_segmenter import GraphSegmenter
@@ -46,7 +47,8 @@ def open_segmenter(
                 raise
     from lclipseg.prediction.checkpoint_segmenter import CheckpointSegmenter
 
-    return CheckpointSegmenter(source, revision, names, bank, given)
+    with without_bars_of_libraries():
+        return CheckpointSegmenter(source, revision, names, bank, given)
 
 
 __all__ = ["ImageSegmenter", "open_segmenter"]
