@@ -13,7 +13,7 @@ import torch
 from export_of_tiny import CENTER, exported, same_network, save_exportable, vectors
 from photos import photo, save_photo_on_its_side
 from PIL import Image
-from tiny_model import NAMES
+from tiny_model import NAMES, SHALLOW_BACKBONE
 
 from lclipseg.commands import segment
 from lclipseg.console.errors import InputError
@@ -96,7 +96,7 @@ def test_settings_that_cannot_be_met_are_told_when_a_model_is_opened(settings, g
 @pytest.fixture(scope="module")
 def graphs(tmp_path_factory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("graphs")
-    checkpoint = save_exportable(folder / "checkpoint")
+    checkpoint = save_exportable(folder / "checkpoint", backbone_config=SHALLOW_BACKBONE)
     found = {"checkpoint": checkpoint, "logits": exported(checkpoint, folder / "logits")}
     found["baked"] = exported(checkpoint, folder / "baked", "--vocabulary", "baked")
     with same_network(found["logits"]):
