@@ -67,6 +67,9 @@ LAYOUTS = {
     "siblings": ("{split}/{stem}.png", "{split}_masks/{stem}.png"),
     "SegNet": ("{split}/{stem}.png", "{split}annot/{stem}.png"),
     "side by side": ("{split}/{stem}.png", "{split}/{stem}_mask.png"),
+    "a camera's names": ("images/{split}/IMG_{stem}.png", "masks/{split}/IMG_{stem}_mask.png"),
+    "a camera's names side by side": ("{split}/IMG_{stem}.png", "{split}/IMG_{stem}_mask.png"),
+    "other words before the number": ("images/{split}/image_{stem}.png", "masks/{split}/mask_{stem}.png"),
     "capitals": ("Images/{split}/{stem}.PNG", "Masks/{split}/{stem}.PNG"),
 }
 

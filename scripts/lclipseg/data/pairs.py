@@ -2,9 +2,10 @@
 
 1. Files of equal names but for the suffix belong together: `images/a.jpg` and `masks/a.png`; sub-folders count as
    parts of names.
-2. What is left is compared as a person would: without case, the form of accents and the amount of white space, without
-   words such as "_mask" or "_gtFine_labelIds" at one end of a mask's name ("_leftImg8bit" or "image_" of an image's),
-   and without an image's suffix that a mask's name has kept ("a.jpg.png"). One image and one mask have to remain.
+2. What is left is compared as a person would: without case, the form of accents and the amount of white space, and
+   without an image's suffix that a mask's name has kept ("a.jpg.png"); then also without words such as "_mask" or
+   "_gtFine_labelIds" at one end of a mask's name; then without "_leftImg8bit" or "image_" of an image's; then without
+   both. One image and one mask have to remain.
 """
 
 import re
@@ -22,6 +23,9 @@ _MASK_WORD = (
 _IMAGE_WORD = r"(?:leftimg8bit|images?|img|photo|rgb|sat)"
 _MASK_MARK = re.compile(rf"{_GAP}{_MASK_WORD}$|^{_MASK_WORD}{_GAP}")
 _IMAGE_MARK = re.compile(rf"{_GAP}{_IMAGE_WORD}$|^{_IMAGE_WORD}{_GAP}")
+_NO_MARK = re.compile(r"(?!)")  # is in no name
+# What is taken off the names of images and masks, less first: IMG_1.jpg belongs to IMG_1_mask.png and to mask_1.png.
+_MARKS = ((_NO_MARK, _NO_MARK), (_NO_MARK, _MASK_MARK), (_IMAGE_MARK, _NO_MARK), (_IMAGE_MARK, _MASK_MARK))
 
 
 @dataclass
@@ -78,25 +82,30 @@ class Pairing:
         return files
 
     def _match(self, images: Mapping[str, Path], masks: Mapping[str, Path]) -> None:
-        mask_of = {stem: masks[stem] for stem in images if stem in masks}
-        left_images = _by_look((stem for stem in images if stem not in mask_of), _IMAGE_MARK)
-        left_masks = _by_look((stem for stem in masks if stem not in mask_of), _MASK_MARK)
-        unclear: set[str] = set()
-        for look, stems in left_images.items():
-            others = left_masks.get(look, [])
-            if len(stems) == len(others) == 1:
-                mask_of[stems[0]] = masks[left_masks.pop(look)[0]]
-            elif others:
-                several, files = (stems, images) if len(stems) > 1 else (others, masks)
-                self.doubles += [(files[several[0]], files[other]) for other in several[1:]]
-                unclear.update(stems)
-                del left_masks[look]
+        mask_of = {stem: stem for stem in images if stem in masks}
+        unclear_images: set[str] = set()  # several look alike, or several masks look like them
+        unclear_masks: set[str] = set()
+        for image_mark, mask_mark in _MARKS:
+            taken = unclear_masks | set(mask_of.values())
+            left_masks = _by_look((stem for stem in masks if stem not in taken), mask_mark)
+            settled = unclear_images | mask_of.keys()
+            left_images = _by_look((stem for stem in images if stem not in settled), image_mark)
+            for look, stems in left_images.items():
+                others = left_masks.get(look, [])
+                if len(stems) == len(others) == 1:
+                    mask_of[stems[0]] = others[0]
+                elif others:
+                    several, files = (stems, images) if len(stems) > 1 else (others, masks)
+                    self.doubles += [(files[several[0]], files[other]) for other in several[1:]]
+                    unclear_images.update(stems)
+                    unclear_masks.update(others)
         for stem, image in images.items():
             if stem in mask_of:
-                self.pairs[stem] = (image, mask_of[stem])
-            elif stem not in unclear:
+                self.pairs[stem] = (image, masks[mask_of[stem]])
+            elif stem not in unclear_images:
                 self.without_mask[stem] = image
-        self.without_image = sorted(masks[stem] for stems in left_masks.values() for stem in stems)
+        taken = unclear_masks | set(mask_of.values())
+        self.without_image = sorted(path for stem, path in masks.items() if stem not in taken)
 
 
 def look_of(stem: str, mark: re.Pattern[str] = _IMAGE_MARK) -> str:
@@ -139,6 +148,7 @@ def _told_apart(paths: Iterable[Path], folder: Path) -> tuple[list[Path], list[P
     """Images and masks of one folder: a mask has a mask's word in its name, and without it the name of an image."""
     by_path = {path: _stem(path, folder) for path in paths}
     marked = {path for path, stem in by_path.items() if _MASK_MARK.search(stem.rpartition("/")[2].casefold())}
-    looks = {look_of(stem) for path, stem in by_path.items() if path not in marked}
+    images = [stem for path, stem in by_path.items() if path not in marked]
+    looks = {look_of(stem, mark) for stem in images for mark in (_NO_MARK, _IMAGE_MARK)}
     masks = [path for path in by_path if path in marked and look_of(by_path[path], _MASK_MARK) in looks]
     return [path for path in by_path if path not in set(masks)], masks
