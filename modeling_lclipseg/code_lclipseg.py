@@ -34,9 +34,8 @@ def _found(entry: Any, folder: Path) -> Any:
         reference = _found(entry["impl"], folder)
         return None if reference is None else {**entry, "impl": reference}
     for reference in (entry, entry.rpartition("/")[2]):
-        if (
-            "--" in reference or (folder / f"{reference.rpartition('.')[0]}.py").is_file()
-        ):  # -- is of another repository
+        of_another_repository = "--" in reference
+        if of_another_repository or (folder / f"{reference.rpartition('.')[0]}.py").is_file():
             return reference
     return None
 

@@ -177,10 +177,11 @@ def test_threshold_leaves_segments_out(server):
         (b"", "image/png", "nothing came"),
         (IMAGE.replace(b"\r", b"").replace(b"\n", b""), "application/x-www-form-urlencoded", "without its line ends"),
         (b'--x\r\nContent-Disposition: form-data; name="file"\r\n\r\n' + IMAGE, "multipart/form-data", "a form came"),
-        (json.dumps({"inputs": TEXT}).encode(), "text/plain", "Content-Type: application/json"),
+        (json.dumps({"inputs": TEXT}).encode(), "text/plain", "JSON came without its header"),
         (b"<!doctype html><p>404", "image/png", "a page or an SVG"),
         (b"street.jpg", "text/plain", "name or address"),
         (TEXT.encode(), "text/plain", "base64 text came"),
+        (b"/9j/" + TEXT.encode(), "text/plain", "base64 text came"),  # as JPEG files begin
         (IMAGE[:-100], "image/png", "inputs: damaged or cut short"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "image/x-eps", "inputs: not an image"),
         (b'{"inputs": ', "application/json", "the body is not JSON"),

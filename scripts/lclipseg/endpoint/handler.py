@@ -24,6 +24,7 @@ MAX_BYTES = 20_000_000  # of a compressed image
 MAX_PIXELS = 25_000_000  # of an image
 MAX_PIXEL_CLASSES = 300_000_000  # pixels times classes: 25 million pixels of 12 classes, or 2 million of 150
 MAX_LABELS = 150
+MAX_NAME_BYTES = 300  # of a text that may be the name of a file
 MAX_LABEL_LETTERS = 100  # a text tower reads some 70 words or parts of words
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # Pillow runs other programs for some others
 KEYS = ("inputs", "parameters", "options")  # of these, clients of the Hub send `options`, about its queue
@@ -152,14 +153,13 @@ def _what_came(body: bytes) -> str:
     elif start.startswith(b"--") and b"form-data" in body[:1000].lower():
         came = "a form came (multipart/form-data, as `curl -F` sends it)"
     elif start.startswith(b"{"):
-        came = 'JSON came; say so by the header "Content-Type: application/json"'
-        take = "its bytes alone are taken for an image"
+        came, take = "JSON came without its header", 'add "Content-Type: application/json"'
     elif start.startswith(b"<"):
         came = "a page or an SVG drawing came"
-    elif start.startswith((b"http:", b"https:", b"/", b"@")) or b"." in start[-5:-2]:
-        came = "the name or address of a file came"
-    elif _is_base64(body):
+    elif len(body) > MAX_NAME_BYTES and _is_base64(body):  # that of a JPEG file begins with a slash, as a path does
         came = "base64 text came as it is"
+    elif len(body) <= MAX_NAME_BYTES and body.isascii() and body.decode().isprintable() and {*b"./"} & {*body}:
+        came = "the name or address of a file came"
     else:
         return ""
     return f"; {came}: {take}"
