@@ -46,9 +46,13 @@ def test_as_many_are_named_as_asked_for(tmp_path, checkpoint, photos):
     assert ranked(tmp_path, checkpoint, count=2) == ranked(tmp_path, checkpoint)[:3]
 
 
-def test_labelled_images_are_left_out(tmp_path, checkpoint, photos):
-    (tmp_path / "data" / "train" / "masks").mkdir(parents=True)
-    Image.new("L", (2, 2)).save(tmp_path / "data" / "train" / "masks" / "b.png")
+@pytest.mark.parametrize(
+    "mask", ["train/masks/b.png", "Masks/val/b.PNG", "train/masks/b_mask.png", "train/b-label.png"]
+)
+def test_labelled_images_are_left_out(tmp_path, checkpoint, photos, mask):
+    path = tmp_path / "data" / mask
+    path.parent.mkdir(parents=True)
+    Image.new("L", (2, 2)).save(path)
     rows = ranked(tmp_path, checkpoint, labelled=str(tmp_path / "data"))
     assert sorted(name for name, _ in rows[1:]) == [str(photos / "a.png"), str(photos / "c.png")]
 

@@ -118,6 +118,21 @@ def look_of(stem: str, mark: re.Pattern[str] = _IMAGE_MARK) -> str:
     return " ".join(folder.split()) + slash + stripped
 
 
+def looks_of_image(stem: str) -> set[str]:
+    """What the name of an image looks like with and without an image's words; one of its mask looks the same."""
+    return {look_of(stem, mark) for mark in (_NO_MARK, _IMAGE_MARK)}
+
+
+def looks_of_mask(stem: str) -> set[str]:
+    """The same for a mask."""
+    return {look_of(stem, mark) for mark in (_NO_MARK, _MASK_MARK)}
+
+
+def is_called_a_mask(stem: str) -> bool:
+    """Whether a name without folder has a mask's word at one end."""
+    return _MASK_MARK.search(stem.casefold()) is not None
+
+
 def _without_suffix(name: str) -> str:
     rest, dot, suffix = name.rpartition(".")
     return rest if f"{dot}{suffix}" in IMAGE_SUFFIXES else name
@@ -147,8 +162,8 @@ def _of_kind(paths: Iterable[Path], suffixes: frozenset[str], left_out: LeftOut)
 def _told_apart(paths: Iterable[Path], folder: Path) -> tuple[list[Path], list[Path]]:
     """Images and masks of one folder: a mask has a mask's word in its name, and without it the name of an image."""
     by_path = {path: _stem(path, folder) for path in paths}
-    marked = {path for path, stem in by_path.items() if _MASK_MARK.search(stem.rpartition("/")[2].casefold())}
+    marked = {path for path, stem in by_path.items() if is_called_a_mask(stem.rpartition("/")[2])}
     images = [stem for path, stem in by_path.items() if path not in marked]
-    looks = {look_of(stem, mark) for stem in images for mark in (_NO_MARK, _IMAGE_MARK)}
+    looks = set().union(*map(looks_of_image, images))
     masks = [path for path in by_path if path in marked and look_of(by_path[path], _MASK_MARK) in looks]
     return [path for path in by_path if path not in set(masks)], masks

@@ -10,7 +10,8 @@ from rich.progress import track
 
 from lclipseg.console import errors as cli
 from lclipseg.console.errors import InputError
-from lclipseg.data.files import IMAGE_SUFFIXES
+from lclipseg.data.files import IMAGE_SUFFIXES, LeftOut, walk
+from lclipseg.data.pairs import is_called_a_mask, looks_of_image, looks_of_mask
 from lclipseg.data.splits import MASK_FOLDERS
 from lclipseg.networks.checkpoints import check_has_classes, load_runnable
 from lclipseg.networks.exported import OnnxSegmenter
@@ -38,9 +39,9 @@ def suggest(inputs: Sequence[str], args: SuggestArguments) -> int:
     """
     out = Path(args.out).expanduser()
     failures: list[str] = []
-    labelled = set() if args.labelled is None else _labelled_stems(Path(args.labelled).expanduser())
+    labelled = set() if args.labelled is None else _looks_of_masks(Path(args.labelled).expanduser())
     paths = [path for path, _ in found_images(inputs, out, failures)]
-    left = [path for path in paths if path.stem not in labelled]
+    left = [path for path in paths if not looks_of_image(path.stem) & labelled]
     if len(left) < len(paths):
         logger.info(f"{len(paths) - len(left)} of {len(paths)} images have a mask in {args.labelled} already")
     model, image_processor = load_runnable(args.model, args.revision)
@@ -73,8 +74,13 @@ def suggest(inputs: Sequence[str], args: SuggestArguments) -> int:
     return 1 if failures else 0
 
 
-def _labelled_stems(folder: Path) -> set[str]:
+def _looks_of_masks(folder: Path) -> set[str]:
+    """Of all masks below a folder: files in a folder of masks, or called so, as a_mask.png is."""
     if not folder.is_dir():
         raise InputError(f"--labelled {folder} is no folder")
-    masks = (path for name in MASK_FOLDERS for path in folder.rglob(f"{name}/**/*"))
-    return {path.stem for path in masks if path.suffix.lower() in IMAGE_SUFFIXES}
+    looks: set[str] = set()
+    for path in walk(folder, LeftOut(folder)):
+        parents = {part.casefold() for part in path.relative_to(folder).parts[:-1]}
+        if path.suffix.lower() in IMAGE_SUFFIXES and (parents & {*MASK_FOLDERS} or is_called_a_mask(path.stem)):
+            looks |= looks_of_mask(path.stem)
+    return looks
