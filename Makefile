@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-CHECKPOINT := checkpoints/lclipseg-mbv3s-camvid
+CHECKPOINT := checkpoints/lclipseg-lite0-everyday
+WEB_CHECKPOINT := checkpoints/lclipseg-mbv3s-everyday
 WEB_PORT ?= 8000
 SERVE_PORT ?= 8080
 
@@ -52,7 +53,9 @@ serve: $(VENV)/.installed  ## an HTTP server with the checkpoint that ships here
 
 web: $(VENV)/.installed  ## the page that runs in the browser itself, in build/web, on port WEB_PORT
 	$(BIN)/pip install --quiet --editable ".[export]"
-	$(BIN)/lclipseg export $(CHECKPOINT) --vocabulary open --label_map --out build/web/model
+	$(BIN)/lclipseg export $(WEB_CHECKPOINT) --vocabulary open --label_map --out build/web/model
+	cp configuration/words/vitb16.safetensors build/web/words.safetensors
+	cp configuration/words/vitb16_names.json build/web/words_names.json
 	cd scripts/web && npm ci --no-audit --no-fund && npm run build
 	@echo "http://127.0.0.1:$(WEB_PORT)/"
 	$(BIN)/python -m http.server $(WEB_PORT) --bind 127.0.0.1 --directory build/web

@@ -6,15 +6,18 @@ from typing import Any
 
 import numpy as np
 
+NONE_OF_THESE = "none of these"
+GREY = (128, 128, 128)
+
 
 def text(words: str) -> str:
     """HTML that shows `words` letter by letter, also inside attributes and in Gradio's templates (`${}`, `{{}}`)."""
     return html.escape(words).replace("{", "&#123;").replace("$", "&#36;")
 
 
-def heading(title: str, model: str, caveat: str) -> str:
-    """The head of the page: its title, the model's name, and what to expect of it."""
-    return f'<h1>{text(title)}</h1><p>{text(caveat)}</p><p class="quiet">Model: {text(model)}</p>'
+def heading(title: str, models: Sequence[str], caveat: str) -> str:
+    """The head of the page: its title, the models' names, and what to expect of them."""
+    return f'<h1>{text(title)}</h1><p>{text(caveat)}</p><p class="quiet">Model: {text(", ".join(models))}</p>'
 
 
 def notice(message: str) -> str:
@@ -25,7 +28,8 @@ def notice(message: str) -> str:
 
 def shares_table(shares: Sequence[Any], palette: np.ndarray, names: Sequence[str]) -> str:
     """
-    The legend: every class in the image with its colour and share, the largest first; then the classes not found.
+    The legend: every class in the image with its colour and share, the largest first; then what is none of them, and
+    the classes not found.
 
     Args:
         shares (sequence of [`ClassShare`]): what `class_shares` says.
@@ -34,7 +38,12 @@ def shares_table(shares: Sequence[Any], palette: np.ndarray, names: Sequence[str
     """
     found = {share.class_id for share in shares}
     absent = [name for class_id, name in enumerate(names) if class_id not in found]
-    rows = "".join(_row(share.name, share.share, palette[share.class_id]) for share in shares)
+    rows = "".join(
+        _row(NONE_OF_THESE, share.share, GREY)
+        if share.class_id is None
+        else _row(share.name, share.share, palette[share.class_id])
+        for share in shares
+    )
     head = '<thead><tr><th scope="col">class</th><th scope="col" colspan="2">share of the image</th></tr></thead>'
     table = f'<table class="shares">{head}<tbody>{rows}</tbody></table>'
     return table + (f'<p class="quiet">Not found: {text(", ".join(absent))}</p>' if absent else "")

@@ -1,9 +1,11 @@
-/** The classes of the page: the checkpoint's own, then those that were added; each is on or off. */
+/** The classes of the page: those of the checkpoint that it begins with, then those that were added; on or off each. */
 
 import { UserError } from "./user_error.js";
 import { foldName, nearestWord } from "./word_bank.js";
 
 export const MAX_CLASSES = 256; // their ids fit into a byte
+const SHOWN_CLASSES = 20; // of a longer list only the first words are shown, and the others found by a search
+const FIRST_WORDS = ["sky", "building", "road", "tree", "grass", "car", "pole", "person"]; // they fit the example
 
 /**
  * A class keeps its place, and with it its id and colour, when it or another is switched off: only what is on goes
@@ -11,23 +13,28 @@ export const MAX_CLASSES = 256; // their ids fit into a byte
  */
 export class ClassList {
   /**
-   * @param {import("./word_bank.js").WordBank} own the checkpoint's classes with their vectors, at most MAX_CLASSES
-   * @throws {UserError} more than that
+   * @param {import("./word_bank.js").WordBank} own the checkpoint's classes with their vectors
    */
   constructor(own) {
-    if (own.names.length > MAX_CLASSES) {
-      throw new UserError(
-        `The model has ${own.names.length} classes of its own, but a label map holds no more than ${MAX_CLASSES}. ` +
-          "Export it with fewer: `lclipseg export` takes them as --classes.",
-      );
-    }
     this.own = own;
     this.reset();
   }
 
-  /** Back to the checkpoint's own classes, all on. */
+  /** Back to the checkpoint's own classes, all on; to a few of them where they are many. */
   reset() {
-    this.entries = this.own.names.map((name, row) => ({ name, vector: this.own.vectors[row], on: true }));
+    const { names } = this.own;
+    const first = FIRST_WORDS.filter((name) => this.own.find(name));
+    const few = first.length ? first : names.slice(0, SHOWN_CLASSES);
+    this.entries = (names.length > SHOWN_CLASSES ? few : names).map((name) => this.#entry(name, this.own));
+  }
+
+  /**
+   * The words that may be added, the checkpoint's own first.
+   * @param {import("./word_bank.js").WordBank | null} bank
+   * @returns {string[]}
+   */
+  known(bank) {
+    return [...this.own.names, ...(bank?.names ?? []).filter((name) => !this.own.find(name))];
   }
 
   /** @returns {string[]} every name, by class id */
@@ -66,7 +73,7 @@ export class ClassList {
   }
 
   /**
-   * Add a word of the bank; a class that is there but off is switched on.
+   * Add a word of the checkpoint's or of the bank; a class that is there but off is switched on.
    * @param {string} name
    * @param {import("./word_bank.js").WordBank | null} bank
    * @returns {string} the name of the class
@@ -83,20 +90,24 @@ export class ClassList {
     if (this.entries.length >= MAX_CLASSES) {
       throw new UserError(`A label map holds no more than ${MAX_CLASSES} classes, and so many there are. Reset them.`);
     }
-    const vector = bank?.find(name);
-    if (!vector) throw new UserError(this.#explainMissing(name.trim(), bank));
-    this.entries.push({ name: bank.spelling(name), vector, on: true });
-    return bank.spelling(name);
+    const source = [this.own, bank].find((words) => words?.find(name));
+    if (!source) throw new UserError(this.#explainMissing(name.trim(), bank));
+    this.entries.push(this.#entry(name, source));
+    return source.spelling(name);
+  }
+
+  #entry(name, source) {
+    return { name: source.spelling(name), vector: source.find(name), on: true };
   }
 
   #explainMissing(name, bank) {
-    const near = nearestWord(name, [...this.names, ...(bank?.names ?? [])]);
+    const near = nearestWord(name, this.known(bank));
     const where = bank
       ? "neither in the model nor in the word bank"
       : "not in the model, and no word bank is loaded";
     const meant = near ? ` (did you mean "${near}"?)` : "";
     return (
-      `There is no vector for "${name}": it is ${where}${meant}. This page has no text tower; scripts/embed.py ` +
+      `There is no vector for "${name}": it is ${where}${meant}. This page has no text tower; lclipseg embed ` +
       "makes a word bank with the words that you want."
     );
   }

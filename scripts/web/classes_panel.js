@@ -1,4 +1,4 @@
-/** The chips of the classes, the search in the word bank, and loading another bank. */
+/** The chips of the classes, the search in the known words, and loading another bank. */
 
 import { onFilesChosen } from "./file_input.js";
 import { classPalette } from "./palette.js";
@@ -110,7 +110,7 @@ export class ClassesPanel {
 
   #showMatches() {
     const wanted = foldName(this.#word.value);
-    const words = wanted && this.#bank ? this.#bank.names.filter((word) => foldName(word).includes(wanted)) : [];
+    const words = wanted ? this.classes.known(this.#bank).filter((word) => foldName(word).includes(wanted)) : [];
     words.sort((left, right) => foldName(left).indexOf(wanted) - foldName(right).indexOf(wanted));
     this.#matches.replaceChildren(...words.slice(0, MAX_MATCHES).map((word) => wordButton(word, word)));
   }

@@ -27,6 +27,7 @@ from checkpoint import Checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 SPACE = ROOT / "scripts" / "space"
+SHIPPED = ROOT / "checkpoints" / "lclipseg-mbv3s-everyday"
 WIDTH = 32  # of the tiny model's class embeddings
 OWN = ", ".join(NAMES)
 
@@ -76,7 +77,6 @@ def test_words_of_the_bank_follow_the_written_ones_and_count_once(demo):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (" , ", "empty"),
         ("sky, road, Sky", "Duplicate class names: 'sky', 'Sky'"),
         (", ".join(map(str, range(257))), "257 classes; give at most 256"),
         ("x" * 5001, "5,001 letters"),
@@ -88,7 +88,27 @@ def test_class_list_that_cannot_be_used(demo, text, message):
 
 
 def test_bank_offers_the_words_that_are_not_the_models_own(demo):
-    assert demo.bank_words == ["<b>x</b>", "lamp"]
+    assert demo.known_words == ["<b>x</b>", "lamp"]
+
+
+def test_no_class_stands_for_the_models_own(demo):
+    assert demo.class_list(" , ") == NAMES
+
+
+def test_long_list_of_own_classes_is_offered_rather_than_written(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr(space, "SHOWN_CLASSES", 2)
+    demo = space.SegmentationDemo(checkpoint, save_bank(tmp_path, ["lamp"]))
+    assert (demo.own_text, demo.known_words) == ("", sorted([*NAMES, "lamp"]))
+
+
+def test_everyday_words_come_with_the_page_for_a_model_of_their_tower(photo):
+    demo = space.SegmentationDemo(Checkpoint(str(SHIPPED)))
+    assert "airplane" in demo.known_words
+    assert demo.segment(photo, "sky, airplane").names == ("sky", "airplane")
+
+
+def test_everyday_words_are_not_offered_to_a_model_of_another_tower(checkpoint):
+    assert space.SegmentationDemo(checkpoint).known_words == []
 
 
 # -------------------------------------------------------------------------------------------------------- segmentation
@@ -124,6 +144,21 @@ def test_own_class_keeps_its_vector_though_the_bank_has_another(checkpoint, demo
     without_bank = space.SegmentationDemo(checkpoint)
     text = ", ".join(reversed(NAMES))  # not the model's own order, so every name is looked up
     np.testing.assert_array_equal(demo.segment(photo, text).label_map, without_bank.segment(photo, text).label_map)
+
+
+def test_pixel_below_the_least_score_is_none_of_the_classes(demo, photo):
+    result = demo.segment(photo, OWN)
+    inputs = demo.image_processor(images=Image.open(photo), return_tensors="pt")
+    with torch.no_grad():
+        scores = demo.image_processor.post_process_semantic_segmentation(demo.model(**inputs), [(40, 60)], True)
+    highest = scores[0].segmentation_scores.amax(0).numpy()
+    # Enlarging the highest logit of every cell is no less than the highest of the enlarged ones.
+    assert (result.scores >= highest - 1e-2 * np.abs(highest).max()).all()
+    least = float(np.median(result.scores))
+    kept = result.above(least)
+    np.testing.assert_array_equal(kept == space.NO_CLASS, result.scores < least)
+    np.testing.assert_array_equal(kept[kept >= 0], result.label_map[kept >= 0])
+    assert demo.class_shares(kept, result.id2label)[-1].class_id is None
 
 
 def test_large_image_is_scaled_down(demo, tmp_path):
@@ -206,7 +241,7 @@ def test_names_are_shown_letter_by_letter(demo):
         assert piece not in shown
 
 
-@pytest.mark.parametrize("piece", [markup.notice, lambda text: markup.heading(text, text, text)])
+@pytest.mark.parametrize("piece", [markup.notice, lambda text: markup.heading(text, [text], text)])
 def test_messages_are_shown_letter_by_letter(piece):
     assert "<b" not in piece(HOSTILE)
     assert "${" not in piece(HOSTILE)
@@ -218,6 +253,12 @@ def test_shares_stand_in_order_with_the_classes_not_found(demo):
     shown = markup.shares_table(shares, demo.class_palette(3), names)
     assert re.findall(r"sky|road|car|[\d.]+ %(?=<)", shown) == ["road", "75.0 %", "sky", "25.0 %", "car"]
     assert "Not found: car" in shown
+
+
+def test_pixels_of_no_class_are_a_row_of_their_own(demo):
+    shares = demo.class_shares(np.array([[1, -1]]), {0: "sky", 1: "road"})
+    shown = markup.shares_table(shares, demo.class_palette(2), ["sky", "road"])
+    assert shown.index(">road<") < shown.index(f">{markup.NONE_OF_THESE}<") and "Not found: sky" in shown
 
 
 def test_timings_end_up_in_milliseconds():
@@ -242,8 +283,9 @@ def test_readme_and_page_name_the_same_model():
     assert listed and default and listed[1] == default[1]
 
 
-def test_example_is_the_photograph_of_the_documents():
-    assert (SPACE / "examples" / "street.jpg").read_bytes() == (ROOT / "docs" / "demo" / "street.jpg").read_bytes()
+def test_every_file_is_there():
+    """Some are links into the repository, which are followed where the folder is uploaded."""
+    assert all(path.exists() for path in SPACE.rglob("*"))
 
 
 @pytest.mark.slow  # a process of its own reads torch and transformers again
