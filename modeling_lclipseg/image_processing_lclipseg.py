@@ -26,7 +26,7 @@ from transformers.utils import TensorType
 
 from .code_lclipseg import NamesItsCode
 from .inputs_lclipseg import flatten_images, open_image, open_url, to_image_array, to_mask
-from .label_map_lclipseg import LOGITS_STRIDE, label_map, sample_positions
+from .label_map_lclipseg import LOGITS_STRIDE, NO_CLASS, label_map, sample_positions, with_least_score
 from .sizing_lclipseg import Size, Sizing
 
 # How many upsampled logits there may be at a time (64 MiB): those of 150 classes on a large photo would not fit.
@@ -283,6 +283,7 @@ class LClipSegImageProcessor(NamesItsCode, TorchvisionBackend):
         outputs: Any,
         target_sizes: Sequence[Size] | torch.Tensor | None = None,
         return_segmentation_scores: bool = False,
+        least_score: float | None = None,
     ) -> list[torch.Tensor] | list[SemanticSegmentationPostProcessorOutput]:
         """
         Label maps from the output of [`LClipSegForSemanticSegmentation`]. The padding is cut off and the rest brought
@@ -299,6 +300,8 @@ class LClipSegImageProcessor(NamesItsCode, TorchvisionBackend):
             return_segmentation_scores (`bool`, *optional*, defaults to `False`):
                 Return the logits at the target size, too. They take 4 * num_classes bytes a pixel. The label map is
                 then their argmax; without them, two classes that are equal up to rounding may change places.
+            least_score (`float`, *optional*):
+                Pixels whose highest logit is lower are none of the classes, and get the id -1.
 
         Returns:
             `list[torch.Tensor]`: for each image the class ids, of shape `(height, width)`, int64; or, with scores, a
@@ -309,18 +312,22 @@ class LClipSegImageProcessor(NamesItsCode, TorchvisionBackend):
             ValueError: another number of sizes than of images, or logits that do not belong to such a batch (images
                 prepared with other settings, or a part of a batch).
         """
+        num_classes = outputs.logits.shape[1]
+        logits = outputs.logits if least_score is None else with_least_score(outputs.logits, least_score)
         if target_sizes is None:
-            scores = list(outputs.logits)
+            scores = list(logits)
         else:
-            jobs = self._upsampling_jobs(outputs.logits, target_sizes)
+            jobs = self._upsampling_jobs(logits, target_sizes)
             if not return_segmentation_scores:
-                return [label_map(*job) for job in jobs]
+                return [_without_rest(label_map(*job), num_classes) for job in jobs]
             scores = [torch.cat(list(_upsampled_rows(*job)), dim=1) for job in jobs]
-        segmented = [one.max(dim=0).indices for one in scores]
+        segmented = [_without_rest(one.max(dim=0).indices, num_classes) for one in scores]
         if not return_segmentation_scores:
             return segmented
         return [
-            SemanticSegmentationPostProcessorOutput(data={"segmentation": ids, "segmentation_scores": one})
+            SemanticSegmentationPostProcessorOutput(
+                data={"segmentation": ids, "segmentation_scores": one[:num_classes]}
+            )
             for ids, one in zip(segmented, scores, strict=True)
         ]
 
@@ -382,6 +389,11 @@ class LClipSegImageProcessor(NamesItsCode, TorchvisionBackend):
                 "settings (size, do_resize, do_pad, pad_size) that prepared it."
             )
         return [self.sizing.resized(height, width) for height, width in targets]
+
+
+def _without_rest(ids: torch.Tensor, num_classes: int) -> torch.Tensor:
+    """Ids behind the classes are none of them."""
+    return ids.masked_fill_(ids >= num_classes, NO_CLASS)
 
 
 def _settings(given: Mapping[str, Any]) -> dict[str, Any]:

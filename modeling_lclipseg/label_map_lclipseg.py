@@ -14,6 +14,7 @@ from .sizing_lclipseg import Size
 
 # The model's logits have a quarter of the height and width of the padded image, rounded up.
 LOGITS_STRIDE = 4
+NO_CLASS = -1  # the id of a pixel that is none of the classes
 # How many logits are copied at a time (16 MiB): those of 150 classes on a large photo would not fit twice.
 MAX_COPIED_VALUES = 4 * 2**20
 # How many interpolated logits there may be at a time (2 MiB): what fits a cache is found there again.
@@ -69,6 +70,21 @@ def label_map(logits: torch.Tensor, image: Size, target: Size) -> torch.Tensor:
     return labels
 
 
+def with_least_score(logits: torch.Tensor, least_score: float) -> torch.Tensor:
+    """
+    The logits with one more class behind the others, which has the same logit everywhere: it is the highest exactly
+    where all classes, enlarged, are lower.
+
+    Args:
+        logits (`torch.Tensor` of shape `(batch_size, num_classes, height, width)`): Of any classes.
+        least_score (`float`): The logit of that class.
+
+    Returns:
+        `torch.Tensor` of shape `(batch_size, num_classes + 1, height, width)`.
+    """
+    return torch.cat([logits, torch.full_like(logits[:, :1], least_score)], dim=1)
+
+
 def _at_cells(values: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
     """The value (h, w) of every pixel's cell, (H, W). A cell goes by its upper left corner."""
     return values[rows.long()][:, columns.long()]
@@ -100,4 +116,4 @@ def _interpolated_labels(
     return torch.cat(found)
 
 
-__all__ = ["LOGITS_STRIDE", "label_map", "sample_positions"]
+__all__ = ["LOGITS_STRIDE", "NO_CLASS", "label_map", "sample_positions", "with_least_score"]

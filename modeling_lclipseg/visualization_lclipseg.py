@@ -163,7 +163,8 @@ def to_indexed_image(
     A label map as an image whose pixel values are the class ids.
 
     Args:
-        segmentation (`torch.Tensor` or `np.ndarray` of shape `(height, width)`): Class ids, 0..65535.
+        segmentation (`torch.Tensor` or `np.ndarray` of shape `(height, width)`): Class ids, 0..65535; -1, no class,
+            becomes 255, or 65535 where the ids reach so far.
         palette (array-like of shape `(num_colours, 3)`, *optional*):
             RGB of each id in 0..255, embedded in the image; [`class_palette`] by default.
 
@@ -171,14 +172,15 @@ def to_indexed_image(
         `PIL.Image.Image`: mode P, or 16-bit grey without a palette where ids exceed 255.
 
     Raises:
-        ValueError: ids outside 0..65535.
+        ValueError: ids outside -1..65535.
     """
     ids = _class_ids(segmentation)
-    if ids.min() < 0 or ids.max() > 65535:
-        raise ValueError(f"A mask image holds ids in 0..65535, but these reach from {ids.min()} to {ids.max()}.")
-    if ids.max() > 255:
-        return Image.fromarray(ids.astype(np.uint16))
-    indexed = Image.fromarray(ids.astype(np.uint8))
+    lowest, highest = int(ids.min()), int(ids.max())
+    if lowest < -1 or highest - min(lowest, 0) > 65535:
+        raise ValueError(f"A mask image holds ids in 0..65535, but these reach from {lowest} to {highest}.")
+    if highest - min(lowest, 0) > 255:  # with no class, 255 is taken
+        return Image.fromarray(ids.astype(np.int32).astype(np.uint16))
+    indexed = Image.fromarray(ids.astype(np.int32).astype(np.uint8))  # -1 becomes the highest number
     colours = class_palette(256) if palette is None else np.asarray(palette, dtype=np.uint8)[:256]
     indexed.putpalette(colours.tobytes())
     return indexed

@@ -273,6 +273,18 @@ def test_scores_are_those_of_upsampling_and_cropping():
     assert torch.equal(result.segmentation, upsampled.argmax(dim=0))
 
 
+@pytest.mark.parametrize("sizes", [None, [(50, 70)]])
+def test_pixel_below_the_least_score_has_no_class(sizes):
+    logits = torch.randn(1, 5, 16, 24, generator=torch.Generator().manual_seed(0))
+    (free,) = native().post_process_semantic_segmentation(outputs(logits), sizes, True)
+    highest = free["segmentation_scores"].amax(0)
+    (result,) = native().post_process_semantic_segmentation(outputs(logits), sizes, True, least_score=1.0)
+    assert torch.equal(result["segmentation"], free["segmentation"].where(highest >= 1, torch.tensor(-1)))
+    assert torch.equal(result["segmentation_scores"], free["segmentation_scores"])
+    (alone,) = native().post_process_semantic_segmentation(outputs(logits), sizes, least_score=1.0)
+    assert (alone == result["segmentation"]).float().mean() > 0.999  # of equal ones rounding decides
+
+
 def test_rows_at_a_time_change_no_confidence(monkeypatch):
     logits = torch.randn(2, 5, 16, 24, generator=torch.Generator().manual_seed(0))
     whole = native().post_process_confidence(outputs(logits), [(64, 96)] * 2)

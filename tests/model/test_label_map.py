@@ -6,7 +6,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from modeling_lclipseg import label_map_lclipseg
-from modeling_lclipseg.label_map_lclipseg import label_map
+from modeling_lclipseg.label_map_lclipseg import label_map, with_least_score
 
 
 def regions(num_classes: int, height: int, width: int, seed: int = 0) -> torch.Tensor:
@@ -52,6 +52,15 @@ def test_of_equal_classes_the_lowest_index_wins():
     logits = torch.zeros(5, 3, 3)
     logits[0] = -1
     assert label_map(logits, (12, 12), (20, 20)).unique().tolist() == [1]
+
+
+@pytest.mark.parametrize("least_score", [-100.0, 1.0, 100.0])
+def test_class_of_a_least_score_is_the_highest_exactly_where_all_others_are_lower(least_score):
+    logits = regions(6, 16, 16)
+    found = label_map(with_least_score(logits[None], least_score)[0], (64, 64), (90, 64))
+    highest, best = enlarged(logits, (90, 64)).max(dim=0)
+    clear = (highest - least_score).abs() > 1e-4  # of the rest rounding decides
+    assert torch.equal(found[clear], best.where(highest >= least_score, torch.tensor(6))[clear])
 
 
 def test_the_padding_is_left_out():

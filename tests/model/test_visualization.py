@@ -185,7 +185,13 @@ def test_indexed_image_shows_the_colours_of_its_classes():
     assert [shown.getpixel((x, 0)) for x in (0, 1)] == [tuple(class_palette(3)[n].tolist()) for n in (0, 2)]
 
 
-@pytest.mark.parametrize("wrong", [-1, 70_000])
+@pytest.mark.parametrize(("highest", "written"), [(2, 255), (254, 255), (255, 65_535), (40_000, 65_535)])
+def test_pixels_of_no_class_have_the_highest_number(highest, written):
+    for kind in (np.int16, np.int64) if highest < 2**15 else (np.int64,):
+        assert np.array(to_indexed_image(np.array([[-1, highest]], dtype=kind))).tolist() == [[written, highest]]
+
+
+@pytest.mark.parametrize("wrong", [-2, 70_000])
 def test_ids_that_no_image_can_hold_are_refused(wrong):
     with pytest.raises(ValueError, match=str(wrong)):
         to_indexed_image(np.array([[0, wrong]]))

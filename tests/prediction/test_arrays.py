@@ -71,8 +71,10 @@ def test_label_maps_and_confidence_are_the_image_processors(num_classes, size, t
     shape = (1, num_classes, padded[0] // 4, padded[1] // 4)
     logits = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     outputs, target = LClipSegSemanticSegmenterOutput(logits=logits), [(height, width)]
-    (expected,) = processor.post_process_semantic_segmentation(outputs, target)
-    assert (arrays.label_map(logits[0].numpy(), (height, width)) == expected.numpy()).mean() >= 0.999
+    for least_score in (None, 0.5):
+        (expected,) = processor.post_process_semantic_segmentation(outputs, target, least_score=least_score)
+        found = arrays.label_map(logits[0].numpy(), (height, width), least_score)
+        assert (found == expected.numpy()).mean() >= 0.999
     ((ids, sure),) = processor.post_process_confidence(outputs, target)
     found_ids, found_sure = arrays.confidence(logits[0].numpy(), (height, width))
     assert (found_ids == ids.numpy()).mean() >= 0.999

@@ -64,7 +64,7 @@ class ArrayImageProcessor:
         padded[0, :, :height, :width] = values.transpose(2, 0, 1)
         return padded
 
-    def label_map(self, logits: np.ndarray, size: Size) -> np.ndarray:
+    def label_map(self, logits: np.ndarray, size: Size, least_score: float | None = None) -> np.ndarray:
         """
         The class of highest logit at every pixel; of several, the one of lowest index. As label_map_lclipseg.py does,
         only the pixels along borders between classes are interpolated.
@@ -72,10 +72,16 @@ class ArrayImageProcessor:
         Args:
             logits (`np.ndarray` of shape `(num_classes, height / 4, width / 4)`): Of one image.
             size (`tuple[int, int]`): Height and width of the image as it was given.
+            least_score (`float`, *optional*): Pixels whose highest logit is lower get the id -1.
 
         Returns:
             `np.ndarray` of shape `size`: int32.
         """
+        if least_score is not None:  # one more class, as `with_least_score` in label_map_lclipseg.py
+            rest = np.full_like(logits[:1], least_score)
+            labels = self.label_map(np.concatenate([logits, rest]), size)
+            labels[labels == len(logits)] = -1
+            return labels
         rows, columns = self._positions(logits, size)
         cells = np.ascontiguousarray(logits.transpose(1, 2, 0))  # (h, w, K)
         best = cells.argmax(axis=2).astype(np.int32)
