@@ -14,7 +14,7 @@ from transformers import AutoModelForSemanticSegmentation
 from lclipseg.console.errors import InputError
 from lclipseg.data.class_list import ClassList
 from lclipseg.networks.class_embeddings import EVERYDAY_WORDS
-from lclipseg.training.arguments import ModelArguments
+from lclipseg.training.arguments import DataArguments, ModelArguments, RunArguments, check_together
 from lclipseg.training.start import Start, begin
 from modeling_lclipseg import WordBank
 
@@ -71,6 +71,22 @@ def test_classes_of_the_data_take_their_vectors_from_the_bank(workspace, trained
     assert differing(model, trained / "best") == {"class_embeddings"}
     assert model.config.id2label == {0: "tree", 1: "sky"}
     torch.testing.assert_close(model.class_embeddings.data, bank.lookup(["tree", "sky"]))
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "settled"),
+    [
+        ({}, {}, (1e-3, "synced")),
+        ({"start_from": "x"}, {}, (5e-4, "frozen")),
+        ({"start_from": "x", "guidance": "none"}, {}, (1e-3, "synced")),
+        ({"start_from": "x", "config": ["num_fusion_layers=1"]}, {}, (1e-3, "synced")),
+        ({"start_from": "x"}, {"learning_rate": 1e-3, "batch_norm": "synced"}, (1e-3, "synced")),
+    ],
+)
+def test_rate_and_statistics_are_gentle_with_a_checkpoint_that_is_taken_whole(model, given, settled):
+    run_arguments = RunArguments(output_dir="run", **given)
+    check_together(ModelArguments(**model), DataArguments(data=["data"]), run_arguments)
+    assert (run_arguments.learning_rate, run_arguments.batch_norm) == settled
 
 
 def test_word_that_nobody_knows_is_named_and_learned(workspace, trained, tmp_path, caplog):

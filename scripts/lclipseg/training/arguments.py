@@ -227,6 +227,12 @@ class DataArguments:
             raise InputError("--images_per_epoch is for --streaming true; other data are counted. Leave it out.")
 
 
+# What a checkpoint knows outlasts a lower rate, and its statistics are of more images than a few labels: measured with
+# 5, 20 and 100 images (docs/lab-notes.md, 2026-11-28). A head that begins anew needs statistics of its own.
+FROM_PRESET: dict[str, Any] = {"learning_rate": 1e-3, "batch_norm": "synced"}
+FROM_CHECKPOINT: dict[str, Any] = {"learning_rate": 5e-4, "batch_norm": "frozen"}
+
+
 @dataclass
 class RunArguments:
     """How, how long, and where the result goes."""
@@ -238,7 +244,9 @@ class RunArguments:
     )
     batch_size: int = field(default=8, metadata={"help": "Images a process takes at once."})
     accumulation_steps: int = field(default=1, metadata={"help": "Batches whose gradients make one step."})
-    learning_rate: float = field(default=1e-3, metadata={"help": "Peak rate of AdamW."})
+    learning_rate: float | None = field(
+        default=None, metadata={"help": "Peak rate of AdamW. Default: 1e-3, and 5e-4 from a checkpoint as it is."}
+    )
     backbone_lr_scale: float = field(default=0.25, metadata={"help": "The backbone's rate as a share of it."})
     weight_decay: float = field(default=0.01, metadata={"help": "AdamW's decay of matrices and kernels."})
     warmup_steps: int | None = field(
@@ -272,11 +280,11 @@ class RunArguments:
             "training masks, which are counted first."
         },
     )
-    batch_norm: Literal["synced", "frozen"] = field(
-        default="synced",
+    batch_norm: Literal["synced", "frozen"] | None = field(
+        default=None,
         metadata={
             "help": "Statistics of the batches of all processes (on CPUs: of each), or those the run begins with: "
-            "a new head then does not normalise."
+            "a new head then does not normalise. Default: synced, and frozen from a checkpoint as it is."
         },
     )
     ema: float = field(
@@ -310,8 +318,9 @@ class RunArguments:
     )
 
     def __post_init__(self):
-        positive = ("epochs", "batch_size", "accumulation_steps", "learning_rate", "max_grad_norm", "max_loss")
+        positive = ("epochs", "batch_size", "accumulation_steps", "max_grad_norm", "max_loss")
         _check(self, lambda value: value > 0, "above 0", *positive, "eval_every")
+        _check(self, lambda value: value is None or value > 0, "above 0", "learning_rate")
         _check(
             self,
             lambda value: value >= 0,
@@ -331,7 +340,14 @@ class RunArguments:
 def check_together(
     model_arguments: ModelArguments, data_arguments: DataArguments, run_arguments: RunArguments
 ) -> None:
-    """Before anything is loaded: what a recipe may leave out, and a batch that no statistics can be made of."""
+    """
+    Before anything is loaded: what a recipe may leave out, and a batch that no statistics can be made of. Defaults that
+    depend on what the run begins with are set.
+    """
+    is_whole = model_arguments.start_from and not (model_arguments.guidance or model_arguments.config)
+    for name, value in (FROM_CHECKPOINT if is_whole else FROM_PRESET).items():
+        if getattr(run_arguments, name) is None:
+            setattr(run_arguments, name, value)
     for name, value in (("data", data_arguments.data), ("output_dir", run_arguments.output_dir)):
         if not value:
             raise InputError(f"--{name} is missing; see --help.")

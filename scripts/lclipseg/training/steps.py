@@ -74,7 +74,8 @@ class Schedule:
 
     @classmethod
     def of(cls, arguments: RunArguments, steps: int) -> "Schedule":
-        """The schedule of a run of so many optimiser steps."""
+        """The schedule of a run of so many optimiser steps; its arguments have been through `check_together`."""
+        assert arguments.learning_rate is not None and arguments.batch_norm is not None
         return cls(
             steps=steps,
             batch_size=arguments.batch_size,

@@ -1,14 +1,17 @@
 """What a start is worth with few labelled images: the same short training from several starts, scored on test.
 
     python scripts/few_labels.py data/car_parts --starts imagenet lclipseg-mbv3s-everyday --images 5 20 100 --seeds 3
+    python scripts/few_labels.py data/idd_lite data/ccp --summary README.md    # its table, of what there is
 
 A start is `imagenet` (the preset's backbone weights, new head), `imagenet-none` (the same without text) or the name of
 a folder in --checkpoints. Runs take turns, start by start, so that what else the machine does meets all alike. Every
-result is a line of --results and is not made again; options behind `--options` go to every training.
+result is a line of --results and is not made again; options behind `--options` go to every training from a checkpoint.
 """
 
+import itertools
 import json
 import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import mean, stdev
@@ -20,6 +23,7 @@ from accelerate.state import AcceleratorState
 from lclipseg.console import arguments, environment
 from lclipseg.console.errors import InputError
 from lclipseg.console.frame import run_command
+from lclipseg.console.markdown import replace_between
 from lclipseg.data.open import load_segmentation_data
 from lclipseg.lab.comparisons.tables import markdown_table
 from lclipseg.networks.checkpoints import load_model
@@ -27,6 +31,9 @@ from lclipseg.prediction.evaluate import evaluate_model
 from lclipseg.training.arguments import DataArguments, ModelArguments, RunArguments
 from lclipseg.training.session import train
 
+DEFAULT = "default"  # label of runs by the defaults of `lclipseg train`
+SUMMARY_BEGIN = "<!-- few labels: begin (scripts/few_labels.py --summary) -->"
+SUMMARY_END = "<!-- few labels: end -->"
 SHORT = [
     *("--crop_size", "256", "256", "--shortest_edge", "288", "--batch_size", "6", "--steps", "150", "--cache", "true"),
     *("--channels_last", "true", "--trackers", "none", "--eval_every", "1000000"),
@@ -48,32 +55,39 @@ class FewLabelsArguments:
     options: list[str] = field(
         default_factory=list, metadata={"help": "FIELD=VALUE of lclipseg train, for every start from a checkpoint."}
     )
-    label: str = field(default="default", metadata={"help": "What these options are called in the results."})
+    label: str = field(default=DEFAULT, metadata={"help": "What these options are called in the results."})
     runs: str = field(default="runs/few_labels", metadata={"help": "Folder of the runs; each is removed when scored."})
     results: str = field(default="docs/results/few-labels.jsonl", metadata={"help": "Where results are added."})
+
+    summary: str | None = field(
+        default=None, metadata={"help": "Markdown file whose table is renewed from --results, without training."}
+    )
 
     def __post_init__(self) -> None:
         if self.seeds < 1 or not self.images or min(self.images) < 1:
             raise InputError("allowed: --seeds and --images from 1.")
 
 
-def main(data: str, args: FewLabelsArguments) -> None:
-    """Train and score every start that has no result yet, and print the table."""
+def main(data: list[str], args: FewLabelsArguments) -> None:
+    """Train and score every start that has no result yet, and print the table; or renew the one of `args.summary`."""
     results = Path(args.results)
     lines = [json.loads(line) for line in results.read_text("utf-8").splitlines()] if results.is_file() else []
-    for images in args.images:
-        for seed in range(args.seeds):
-            for start in args.starts:
-                key = {"data": Path(data).name, "start": start, "images": images, "seed": seed, "label": args.label}
-                if any(key.items() <= line.items() for line in lines):
-                    continue
-                line = {**key, **_run(data, start, images, seed, args)}
-                lines.append(line)
-                results.parent.mkdir(parents=True, exist_ok=True)
-                with results.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(line) + "\n")
-                print(f"{key}: test mIoU {100 * line['mean_iou']:.1f}", flush=True)
-    print(table([line for line in lines if line["data"] == Path(data).name]))
+    names = [Path(source).name for source in data]
+    if args.summary is not None:
+        starts = [line for line in lines if line["start"] in args.starts and line["label"] == args.label]
+        replace_between(Path(args.summary), SUMMARY_BEGIN, SUMMARY_END, table(starts, names, args.images))
+        return
+    for source, images, seed, start in itertools.product(data, args.images, range(args.seeds), args.starts):
+        key = {"data": Path(source).name, "start": start, "images": images, "seed": seed, "label": args.label}
+        if any(key.items() <= line.items() for line in lines):
+            continue
+        line = {**key, **_run(source, start, images, seed, args)}
+        lines.append(line)
+        results.parent.mkdir(parents=True, exist_ok=True)
+        with results.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        print(f"{key}: test mIoU {100 * line['mean_iou']:.1f}", flush=True)
+    print(table(lines, names, args.images))
 
 
 def _run(data: str, start: str, images: int, seed: int, args: FewLabelsArguments) -> dict[str, Any]:
@@ -109,26 +123,26 @@ def _run(data: str, start: str, images: int, seed: int, args: FewLabelsArguments
     return record
 
 
-def table(lines: list[dict[str, Any]]) -> str:
-    """Mean and standard deviation over the seeds, in points, by start and number of images."""
-    numbers = sorted({line["images"] for line in lines})
+def table(lines: Sequence[Mapping[str, Any]], data: Sequence[str], images: Sequence[int]) -> str:
+    """Mean and standard deviation over the seeds, in points: a row a start, a column for each set and number."""
+    columns = list(itertools.product(data, images))
     rows = []
-    for start, label in dict.fromkeys((line["start"], line["label"]) for line in lines):
+    for start, label in dict.fromkeys((line["start"], line["label"]) for line in lines if line["data"] in data):
         cells = []
-        for images in numbers:
+        for wanted in columns:
             found = [
                 100 * line["mean_iou"]
                 for line in lines
-                if (line["start"], line["label"], line["images"]) == (start, label, images)
+                if (line["start"], line["label"], (line["data"], line["images"])) == (start, label, wanted)
             ]
             spread = f" ± {stdev(found):.1f}" if len(found) > 1 else ""
-            cells.append(f"{mean(found):.1f}{spread} ({len(found)})" if found else "-")
-        rows.append([start if label == "default" else f"{start}, {label}", *cells])
-    return markdown_table(["test mIoU", *(f"{images} images" for images in numbers)], rows)
+            cells.append(f"{mean(found):.1f}{spread} ({len(found)})" if found else "–")
+        rows.append([start if label == DEFAULT else f"{start}, {label}", *cells])
+    return markdown_table(["test mIoU, images", *(f"{name}, {count}" for name, count in columns)], rows)
 
 
-def parse(argv: list[str] | None = None) -> tuple[str, FewLabelsArguments]:
-    return arguments.parse_subject(__doc__, FewLabelsArguments, "data", "A prepared data set.", argv=argv)
+def parse(argv: list[str] | None = None) -> tuple[list[str], FewLabelsArguments]:
+    return arguments.parse_subject(__doc__, FewLabelsArguments, "data", "Prepared data sets.", nargs="+", argv=argv)
 
 
 def command() -> None:
