@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from photos import native, noise, pixel_values, save_photo_on_its_side
 from PIL import Image
 
-from modeling_lclipseg import image_processing_lclipseg
+from modeling_lclipseg import post_processing_lclipseg
 from modeling_lclipseg.image_processing_lclipseg import LClipSegImageProcessor
 from modeling_lclipseg.inputs_lclipseg import to_mask
 
@@ -288,7 +288,7 @@ def test_pixel_below_the_least_score_has_no_class(sizes):
 def test_rows_at_a_time_change_no_confidence(monkeypatch):
     logits = torch.randn(2, 5, 16, 24, generator=torch.Generator().manual_seed(0))
     whole = native().post_process_confidence(outputs(logits), [(64, 96)] * 2)
-    monkeypatch.setattr(image_processing_lclipseg, "MAX_UPSAMPLED_VALUES", 5 * 96 * 3)
+    monkeypatch.setattr(post_processing_lclipseg, "MAX_UPSAMPLED_VALUES", 5 * 96 * 3)
     in_rows = native().post_process_confidence(outputs(logits), [(64, 96)] * 2)
     assert all(torch.equal(one[1], other[1]) for one, other in zip(whole, in_rows, strict=True))
 
@@ -297,7 +297,7 @@ def test_memory_of_confidences_is_bounded_by_rows(monkeypatch):
     sampled = []
     real = F.grid_sample
     monkeypatch.setattr(F, "grid_sample", lambda *args, **kwargs: sampled.append(real(*args, **kwargs)) or sampled[-1])
-    monkeypatch.setattr(image_processing_lclipseg, "MAX_UPSAMPLED_VALUES", 10_000)
+    monkeypatch.setattr(post_processing_lclipseg, "MAX_UPSAMPLED_VALUES", 10_000)
     native().post_process_confidence(outputs(torch.randn(1, 10, 16, 24)), [(64, 96)])
     assert max(values.numel() for values in sampled) <= 10_000
 

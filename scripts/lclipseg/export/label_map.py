@@ -21,7 +21,7 @@ from torchvision.transforms.v2 import InterpolationMode
 from transformers.image_utils import PILImageResampling
 
 from lclipseg.console.errors import InputError
-from modeling_lclipseg.image_processing_lclipseg import LOGITS_STRIDE
+from modeling_lclipseg.label_map_lclipseg import LOGITS_STRIDE
 
 # Pillow's number, torchvision's name, and that as a file says it: image processors take each of them.
 BILINEAR = (PILImageResampling.BILINEAR, InterpolationMode.BILINEAR, InterpolationMode.BILINEAR.value)

@@ -341,8 +341,8 @@ def check_together(
     model_arguments: ModelArguments, data_arguments: DataArguments, run_arguments: RunArguments
 ) -> None:
     """
-    Before anything is loaded: what a recipe may leave out, and a batch that no statistics can be made of. Defaults that
-    depend on what the run begins with are set.
+    Before anything is loaded: what a recipe may leave out, and a batch that no statistics can be made of. Sets the
+    defaults that depend on what the run begins with.
     """
     is_whole = model_arguments.start_from and not (model_arguments.guidance or model_arguments.config)
     for name, value in (FROM_CHECKPOINT if is_whole else FROM_PRESET).items():
