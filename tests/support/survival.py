@@ -4,9 +4,12 @@ import json
 import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from multiprocessing import forkserver
 from pathlib import Path
+from unittest import mock
 
 from tiny_run import run
 from torch.nn.modules.module import register_module_forward_hook
@@ -50,9 +53,11 @@ def progress_of(run_folder: Path) -> dict:
     return json.loads((run_folder / "last" / "progress.json").read_text())
 
 
-def _begin(workspace: Path, output: Path, options: tuple[str, ...], settings: dict) -> None:
+def _begin(log: Path, work: Callable, arguments: tuple, settings: dict) -> None:
     os.setsid()
-    run(workspace, output, *options, **settings)
+    for number in (1, 2):
+        os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
+    work(*arguments, **settings)
 
 
 def fail(progress: Progress) -> None:
@@ -61,10 +66,16 @@ def fail(progress: Progress) -> None:
 
 
 @contextmanager
-def in_a_process(workspace: Path, output: Path, *options: str, **settings) -> Iterator[multiprocessing.Process]:
-    """A run in a new process, the first of a group of its own, of which nothing is left afterwards."""
-    # Not forked: this process may have used autograd, whose threads a fork does not take along.
-    process = multiprocessing.get_context("spawn").Process(target=_begin, args=(workspace, output, options, settings))
+def in_a_process(log: Path, work: Callable, *arguments, **settings) -> Iterator[multiprocessing.Process]:
+    """`work(...)` in a new process, the first of a group of its own, of which nothing is left afterwards; what is said
+    there goes to the end of `log`."""
+    # Not a fork of this process, which may have used autograd, whose threads a fork does not take along, but of one
+    # that has imported the same.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["two_processes"])
+    with mock.patch.dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)):
+        forkserver.ensure_running()
+    process = context.Process(target=_begin, args=(log, work, arguments, settings))
     process.start()
     try:
         yield process

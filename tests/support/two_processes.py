@@ -1,24 +1,26 @@
-"""Run by test_two_processes.py under `accelerate launch`, in both of two CPU processes: what the tests there look at.
-
-two_processes.py WORKSPACE OUTPUT: writes OUTPUT/found-0.json and OUTPUT/found-1.json
-"""
+"""Run by test_two_processes.py under `accelerate launch`, in both of two CPU processes: what the tests there look at."""
 
 import json
+import os
 import shutil
-import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import datasets
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.commands.launch import launch_command, launch_command_parser
 from PIL import Image
 from survival import Killed, kill_at
 from tiny_run import run
+from torch.distributed import run as torchrun
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from torch.nn.utils import clip_grad_norm_
 
 from lclipseg.console.errors import InputError
@@ -30,6 +32,7 @@ from lclipseg.training.folder import Progress, RunFolder
 from lclipseg.training.state import TrainingState
 from modeling_lclipseg import LClipSegForSemanticSegmentation, LClipSegImageProcessor
 
+CONFIGURATION = Path(__file__).resolve().parents[2] / "configuration" / "accelerate" / "multi_gpu.yaml"
 # One image a process: what one process with two takes. Normalisation would tell them apart, so it is frozen.
 TRAINING = ("--epochs", "3", "--batch_norm", "frozen", "--eval_every", "1.5", "--ema", "0.5")
 
@@ -132,7 +135,20 @@ def shared_weights(workspace: Path, output: Path) -> dict[str, Any]:
     }
 
 
+def launch(workspace: Path, output: Path) -> None:
+    """`accelerate launch` of `main`, to whose processes it forks: a program's would import everything again."""
+
+    def forks(config: LaunchConfig, entrypoint: str):
+        return lambda *_: elastic_launch(replace(config, start_method="fork"), main)(workspace, output)
+
+    os.environ["ACCELERATE_USE_CPU"] = "true"
+    argv = ["--config_file", str(CONFIGURATION), "--main_process_port", "0", __file__]
+    with mock.patch.object(torchrun, "elastic_launch", forks):
+        launch_command(launch_command_parser().parse_args(argv))
+
+
 def main(workspace: Path, output: Path) -> None:
+    """Writes OUTPUT/found-0.json and OUTPUT/found-1.json."""
     # The end of a run would part the processes, which cannot find each other twice in one launch.
     Accelerator.end_training = lambda self: None
     datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN = 0  # of streams that are left in the middle
@@ -149,7 +165,3 @@ def main(workspace: Path, output: Path) -> None:
     train(workspace, output)
     train_with_a_kill(workspace, output)
     (output / f"found-{accelerator.process_index}.json").write_text(json.dumps(found))
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from survival import OPTIONS, Killed, assert_same_run, fail, in_a_process, kill_at, lost_losses, progress_of, resume
+from survival import OPTIONS, Killed, assert_same_run, kill_at, lost_losses, progress_of, resume
 from tiny_run import run
 
 from lclipseg.console.errors import InputError
@@ -286,11 +286,3 @@ def test_validation_data_without_a_label_are_told(workspace, tmp_path, data):
         Image.fromarray(np.full((48, 64), 255, dtype=np.uint8)).save(mask)
     with pytest.raises(InputError, match="images to validate on have no labelled pixel"):
         run(workspace, tmp_path / "run", "--data", str(data))
-
-
-def test_unforeseen_error_ends_the_readers_too(workspace, tmp_path, capfd):
-    """They ignore SIGTERM, with which Python ends its processes before it waits for them."""
-    with in_a_process(workspace, tmp_path / "run", "--num_workers", "2", on_step=fail) as process:
-        process.join(120)
-        assert process.exitcode == 1
-    assert capfd.readouterr().err.rstrip().endswith("RuntimeError: unforeseen")

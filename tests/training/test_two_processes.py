@@ -1,9 +1,10 @@
-"""Two CPU processes, started as a user starts them, do what one does: scores, training, resuming, streams."""
+"""Two CPU processes, launched as a user does it, do what one does: scores, training, resuming, streams. The processes
+that read for a run end with it."""
 
 import json
 import os
-import subprocess
-import sys
+import signal
+import time
 from dataclasses import fields
 from pathlib import Path
 
@@ -12,17 +13,16 @@ import torch
 from data_folders import write_classes, write_pairs
 from numbered_tables import write_numbered
 from safetensors.torch import load_file
+from survival import fail, in_a_process
 from tiny_model import NAMES, tiny_model
 from tiny_run import make_workspace, run
-from two_processes import TRAINING
+from two_processes import TRAINING, launch
 
 from lclipseg.data.open import load_segmentation_data
 from lclipseg.prediction.evaluate import evaluate_model
 from lclipseg.training.arguments import RunArguments
 from lclipseg.training.steps import Schedule
 from modeling_lclipseg import LClipSegImageProcessor
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -34,18 +34,9 @@ def folder(tmp_path_factory) -> Path:
     write_classes(root / "seven", NAMES)
     write_pairs(root / "seven" / "train", list("abcdefg"))
     tiny_model().save_pretrained(root / "model")
-    launch = ["-m", "accelerate.commands.launch", "--config_file", "configuration/accelerate/multi_gpu.yaml"]
-    script = ROOT / "tests" / "support" / "two_processes.py"
-    paths = os.pathsep.join([str(ROOT), str(script.parent), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(
-        [sys.executable, *launch, "--main_process_port", "0", str(script), str(root), str(root)],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": paths, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    with in_a_process(root / "log.txt", launch, root, root) as process:
+        process.join(300)
+        assert process.exitcode == 0, (root / "log.txt").read_text()[-3000:]
     return root
 
 
@@ -137,3 +128,24 @@ def test_weights_that_processes_share_are_saved_and_restored_whole(found):
 def test_network_with_shared_weights_is_scored_on_every_image_once(found, folder):
     data = load_segmentation_data(folder / "seven", "train")
     assert all(one["shared"]["pixels"] == sum(sample.mask.size for sample in data) for one in found)
+
+
+def test_signal_to_the_readers_of_data_too_saves_and_stops(workspace, tmp_path):
+    """As schedulers send it: to the whole process group."""
+    options = ("--epochs", "3000", "--eval_every", "3000", "--num_workers", "2", "--save_every", "1")
+    with in_a_process(tmp_path / "log.txt", run, workspace, tmp_path / "run", *options) as process:
+        while process.is_alive() and not (tmp_path / "run" / "last").is_dir():
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGTERM)
+        process.join(120)
+        assert process.exitcode == 128 + signal.SIGTERM
+    assert "Traceback" not in (tmp_path / "log.txt").read_text()
+
+
+def test_unforeseen_error_ends_the_readers_too(workspace, tmp_path):
+    """They ignore SIGTERM, with which Python ends its processes before it waits for them."""
+    options = ("--num_workers", "2")
+    with in_a_process(tmp_path / "log.txt", run, workspace, tmp_path / "run", *options, on_step=fail) as process:
+        process.join(120)
+        assert process.exitcode == 1
+    assert (tmp_path / "log.txt").read_text().rstrip().endswith("RuntimeError: unforeseen")
