@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -72,7 +72,24 @@ class ReproduceArguments:
             raise InputError("--workers must be at least 1, and --rounds at least 2.")
 
 
-def main(name: str, args: ReproduceArguments) -> None:
+# Runs one of our scripts: its name, its options, the folder of the run, which has its log, and how the machine is used.
+RunScript = Callable[[str, list[str], Path, ReproduceArguments], None]
+
+
+def run_script(script: str, options: list[str], folder: Path, args: ReproduceArguments) -> None:
+    """In a process of its own, with its share of the threads and its output in the run's log."""
+    threads = args.threads or max(1, (os.cpu_count() or 1) // args.workers)
+    paths = [str(project()), *filter(None, [os.environ.get("PYTHONPATH")])]
+    surroundings = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": os.pathsep.join(paths)}
+    command = [sys.executable, str(project("scripts", script)), *options]
+    with (folder / "log.txt").open("a", encoding="utf-8") as log:
+        done = subprocess.run(command, env=surroundings, stdout=log, stderr=subprocess.STDOUT)
+    if done.returncode != 0:
+        said = (folder / "log.txt").read_text(encoding="utf-8", errors="replace").splitlines()[-3:]
+        raise InputError(f"{script} failed with status {done.returncode}: {' | '.join(said)} (see {folder}/log.txt)")
+
+
+def main(name: str, args: ReproduceArguments, run: RunScript = run_script) -> None:
     """Run what is missing of one table."""
     if name == COSTS:
         measure_costs(args)
@@ -85,7 +102,7 @@ def main(name: str, args: ReproduceArguments) -> None:
     if args.dry_run:
         print("\n".join(f"{cell.hash}  {cell.name}" for cell in missing))
         return
-    _run_all(missing, lines, args)
+    _run_all(missing, lines, args, run)
     from lclipseg.lab.comparisons.report import (
         write_report,  # plots need packages that a machine for runs alone can do without
     )
@@ -98,7 +115,7 @@ def _asked_for(cell: Cell, args: ReproduceArguments) -> bool:
     return all(value in chosen for value, chosen in wanted if chosen)
 
 
-def _run_all(cells: list[Cell], lines: ResultLines, args: ReproduceArguments) -> None:
+def _run_all(cells: list[Cell], lines: ResultLines, args: ReproduceArguments, run: RunScript) -> None:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     # A run takes minutes: the pace is that of all finished ones, not of the last half minute.
     with Progress(*columns, TextColumn("left"), TimeRemainingColumn(), speed_estimate_period=1e6) as progress:
@@ -106,7 +123,7 @@ def _run_all(cells: list[Cell], lines: ResultLines, args: ReproduceArguments) ->
 
         def finish(cell: Cell) -> None:
             try:
-                line = run_cell(cell, args)
+                line = run_cell(cell, args, run)
             except InputError as error:
                 progress.console.print(f"{cell.hash}  {cell.name}: {error}")
                 raise
@@ -128,9 +145,10 @@ def _run_all(cells: list[Cell], lines: ResultLines, args: ReproduceArguments) ->
             future.result()
 
 
-def run_cell(cell: Cell, args: ReproduceArguments) -> dict[str, Any]:
-    """Train and score one cell, in processes of their own; returns its results line."""
+def run_cell(cell: Cell, args: ReproduceArguments, run: RunScript) -> dict[str, Any]:
+    """Train and score one cell; returns its results line."""
     data, folder = f"{args.data_root}/{cell.data}", Path(args.runs) / cell.hash
+    folder.mkdir(parents=True, exist_ok=True)
     words = _bank_options(cell, args)
     options = [*cell.train_options(), "--data", data, "--output_dir", str(folder), "--trackers", "none"]
     weights = Path(args.weights_root) / f"{cell.backbone}.safetensors"
@@ -140,21 +158,21 @@ def run_cell(cell: Cell, args: ReproduceArguments) -> dict[str, Any]:
     if resumed:
         options += ["--resume", "true"]
     began = time.perf_counter()
-    _command("train.py", [*options, *words], folder, args)
+    run("train.py", [*options, *words], folder, args)
     seconds = time.perf_counter() - began
 
     checkpoint, on_test = str(folder / "last"), ["--data", data, "--split", "test"]
     if cell.held_out is None:
         scores = folder / "scores" / "evaluation.json"
-        _command("evaluate.py", [checkpoint, *on_test, "--out", str(scores.parent)], folder, args)
+        run("evaluate.py", [checkpoint, *on_test, "--out", str(scores.parent)], folder, args)
     else:
         scores = folder / "zero_shot.json"
         unseen = ["--unseen", str(cell.held_out_file), "--calibration", *CALIBRATIONS]
-        _command("zero_shot.py", [checkpoint, *on_test, *words, *unseen, "--out", str(scores)], folder, args)
+        run("zero_shot.py", [checkpoint, *on_test, *words, *unseen, "--out", str(scores)], folder, args)
     scored = json.loads(scores.read_text(encoding="utf-8"))
-    run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     last = json.loads((folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])
-    network = (cell.backbone, _config_of(cell.options), len(run["class_names"]))
+    network = (cell.backbone, _config_of(cell.options), len(record["class_names"]))
     cost = count(*network[:2], args.size, network[2])
     # On a machine that may be busy with other runs; `costs` compares methods fairly, in turns.
     (times,) = time_forward([network], args.size, args.rounds, _device())
@@ -162,14 +180,14 @@ def run_cell(cell: Cell, args: ReproduceArguments) -> dict[str, Any]:
         "hash": cell.hash,
         "name": cell.name,
         **asdict(cell),
-        "arguments": {key: value for key, value in run["arguments"].items() if key not in PATHS},
-        "steps": run["steps"],
+        "arguments": {key: value for key, value in record["arguments"].items() if key not in PATHS},
+        "steps": record["steps"],
         "train_seconds": None if resumed else round(seconds, 1),
         "val_mean_iou": last["mean_iou"],
-        "versions": run["versions"],
-        "machine": run["machine"],
+        "versions": record["versions"],
+        "machine": record["machine"],
         "commit": environment.commit(),
-        "date": run["date"],
+        "date": record["date"],
         "scores": scored["scores"] if cell.held_out is None else None,
         "zero_shot": None if cell.held_out is None else {key: scored[key] for key in ("unseen", "rows")},
         "parameters": cost.parameters,
@@ -187,20 +205,6 @@ def _bank_options(cell: Cell, args: ReproduceArguments) -> list[str]:
 def _config_of(options: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of the configuration, among the options of a variant, that change what its network costs."""
     return {"guidance": options["guidance"], **config_fields(options.get("config", []))}
-
-
-def _command(script: str, options: list[str], folder: Path, args: ReproduceArguments) -> None:
-    """Run one of our commands, with its share of the threads and its output in the run's log."""
-    folder.mkdir(parents=True, exist_ok=True)
-    threads = args.threads or max(1, (os.cpu_count() or 1) // args.workers)
-    paths = [str(project()), *filter(None, [os.environ.get("PYTHONPATH")])]
-    surroundings = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": os.pathsep.join(paths)}
-    command = [sys.executable, str(project("scripts", script)), *options]
-    with (folder / "log.txt").open("a", encoding="utf-8") as log:
-        done = subprocess.run(command, env=surroundings, stdout=log, stderr=subprocess.STDOUT)
-    if done.returncode != 0:
-        said = (folder / "log.txt").read_text(encoding="utf-8", errors="replace").splitlines()[-3:]
-        raise InputError(f"{script} failed with status {done.returncode}: {' | '.join(said)} (see {folder}/log.txt)")
 
 
 def _headline(line: dict[str, Any]) -> str:
