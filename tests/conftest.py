@@ -10,12 +10,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: networks as tiny as these lose time on more threads
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-import pytest
-import torch
-from tiny_model import save_checkpoint, tiny_model
-from tiny_run import make_workspace
-
-from modeling_lclipseg import LClipSegForSemanticSegmentation
+import pytest  # nothing heavy: the process of pytest-xdist that starts the others, and runs no test, reads this file
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # shells have it so for what they start in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -27,13 +22,17 @@ def pytest_unconfigure() -> None:
 
 
 @pytest.fixture
-def model() -> LClipSegForSemanticSegmentation:
+def model():
+    from tiny_model import tiny_model
+
     return tiny_model()
 
 
 @pytest.fixture(scope="session")
 def saved_checkpoint(tmp_path_factory) -> Path:
     """The tiny model, with a processor that keeps images' size; not to be changed."""
+    from tiny_model import save_checkpoint
+
     return save_checkpoint(tmp_path_factory.mktemp("saved"))
 
 
@@ -44,14 +43,37 @@ def checkpoint(saved_checkpoint, tmp_path) -> Path:
 
 
 @pytest.fixture
-def pixel_values() -> torch.Tensor:
+def pixel_values():
+    import torch
+
     return torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.fixture(scope="session")
 def workspace(tmp_path_factory) -> Path:
     """What train.py needs for a run of a second; not to be changed."""
+    from tiny_run import make_workspace
+
     return make_workspace(tmp_path_factory.mktemp("workspace"))
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory) -> Path:
+    """A folder that all processes of this run of the tests have in common."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session")
+def exported_once(shared) -> Path:
+    """`checkpoint` and its traced graph, `open`; not to be changed."""
+    from export_of_tiny import PADDED_BY_SIZE, exported, save_exportable
+    from made_once import made_once
+
+    def make(folder: Path) -> None:
+        exported(save_exportable(folder / "checkpoint", **PADDED_BY_SIZE), folder / "open")
+
+    return made_once(shared / "exported", make)
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from export_of_tiny import PADDED_BY_SIZE, PROCESSOR, exported, same_network, save_exportable, vectors
+from export_of_tiny import PROCESSOR, exported, same_network, save_exportable, vectors
 from onnx import numpy_helper
 from photos import photo
 from PIL import Image
-from tiny_model import NAMES, SHALLOW_BACKBONE
+from tiny_model import NAMES, RESNET
 from torchvision.transforms.v2 import InterpolationMode
 from written_data import write_data
 
@@ -37,6 +37,7 @@ from lclipseg.prediction.graph_segmenter import GraphSegmenter
 from lclipseg.prediction.scoring import score
 from lclipseg.prediction.segment import segment_images
 from modeling_lclipseg import LClipSegForSemanticSegmentation, LClipSegImageProcessor, WordBank
+from modeling_lclipseg.heads_lclipseg import HEADS
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ROOT / "checkpoints" / "lclipseg-mbv3s-camvid"
@@ -48,13 +49,13 @@ def folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def checkpoint(folder) -> Path:
-    return save_exportable(folder / "checkpoint", **PADDED_BY_SIZE)
+def checkpoint(exported_once) -> Path:
+    return exported_once / "checkpoint"
 
 
 @pytest.fixture(scope="module")
-def open_graph(checkpoint, folder) -> Path:
-    return exported(checkpoint, folder / "open")
+def open_graph(exported_once) -> Path:
+    return exported_once / "open"
 
 
 @pytest.fixture(scope="module")
@@ -72,16 +73,13 @@ def int8_graph(checkpoint, open_graph, folder) -> Path:
         return exported(checkpoint, folder / "int8", "--int8", "--calibration", str(folder / "photos"))
 
 
-OTHER_HEADS = {name: {"guidance": name} for name in ("lseg", "denseclip", "none")}
-OTHER_HEADS["fusion without blocks"] = {"guidance": "fusion", "num_fusion_layers": 0}
+BAKED = {name: {"guidance": name} for name in HEADS} | {"fusion without blocks": {"num_fusion_layers": 0}}
 
 
-@pytest.fixture(scope="module", params=OTHER_HEADS)
+@pytest.fixture(scope="module", params=BAKED)
 def baked(request, folder) -> tuple[Path, Path]:
-    """A checkpoint of every head that the other graphs do not have, and its graph."""
-    checkpoint = save_exportable(
-        folder / request.param, backbone_config=SHALLOW_BACKBONE, **OTHER_HEADS[request.param]
-    )
+    """A checkpoint of every head, and its graph."""
+    checkpoint = save_exportable(folder / request.param, backbone_config=RESNET, **BAKED[request.param])
     return checkpoint, exported(checkpoint, folder / f"{request.param}-baked", "--vocabulary", "baked")
 
 
@@ -197,10 +195,10 @@ def test_operators_that_no_promised_runtime_has_are_refused(opset):
 
 
 @pytest.mark.parametrize("graph", ["open_graph", "map_graph", "int8_graph"])
-def test_no_file_names_a_folder_of_the_machine(request, folder, checkpoint, graph):
+def test_no_file_names_a_folder_of_the_machine(request, shared, checkpoint, graph):
     files = list(request.getfixturevalue(graph).iterdir())
     assert ExportRecord.load(files[0].parent).model == checkpoint.name
-    assert not [file.name for file in files if str(folder).encode() in file.read_bytes()]
+    assert not [file.name for file in files if str(shared).encode() in file.read_bytes()]
 
 
 def test_record_of_a_model_on_the_hub_keeps_its_name(checkpoint, open_graph, tmp_path, monkeypatch):

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from export_of_tiny import CENTER, exported, same_network, save_exportable, vectors
+from export_of_tiny import CENTER, exported, same_network, vectors
 from photos import photo, save_photo_on_its_side
 from PIL import Image
-from tiny_model import NAMES, SHALLOW_BACKBONE
+from tiny_model import NAMES
 
 from lclipseg.commands import segment
 from lclipseg.console.errors import InputError
@@ -96,13 +96,13 @@ def test_settings_that_cannot_be_met_are_told_when_a_model_is_opened(settings, g
 
 
 @pytest.fixture(scope="module")
-def graphs(tmp_path_factory) -> dict[str, Path]:
+def graphs(exported_once, tmp_path_factory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("graphs")
-    checkpoint = save_exportable(folder / "checkpoint", backbone_config=SHALLOW_BACKBONE)
-    found = {"checkpoint": checkpoint, "logits": exported(checkpoint, folder / "logits")}
-    found["baked"] = exported(checkpoint, folder / "baked", "--vocabulary", "baked")
-    with same_network(found["logits"]):
-        return found | {"label_map": exported(checkpoint, folder / "label_map", "--label_map")}
+    checkpoint, logits = exported_once / "checkpoint", exported_once / "open"
+    with same_network(logits):
+        baked = exported(checkpoint, folder / "baked", "--vocabulary", "baked")
+        label_map = exported(checkpoint, folder / "label_map", "--label_map")
+    return {"checkpoint": checkpoint, "logits": logits, "baked": baked, "label_map": label_map}
 
 
 def smooth(size: tuple[int, int], mode: str = "RGB") -> Image.Image:

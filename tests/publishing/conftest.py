@@ -11,8 +11,8 @@ from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
 
 
 @pytest.fixture(scope="session")
-def base(tmp_path_factory) -> Path:
-    return tmp_path_factory.getbasetemp() / "finished"
+def base(shared) -> Path:
+    return shared / "finished"
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
-"""A published run, loaded from a Hub and from a folder by a stranger's process, and published again."""
+"""A published run, loaded from a Hub and from a folder by a stranger's process, and published again; the checkpoints
+that ship here, loaded by the code that each folder leads to."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import torch
 from finished_run import REPO
 from huggingface_hub import ModelCard
 from loopback_hub import LoopbackHub, running_hub
-from stranger import load_elsewhere
+from PIL import Image
+from stranger import stranger
 from tiny_model import NAMES
+from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
 
 from lclipseg.console.errors import InputError
 from lclipseg.publishing.arguments import PublishArguments
@@ -19,6 +22,7 @@ from lclipseg.publishing.publish import publish
 from lclipseg.publishing.repository import files_below
 
 ROOT = Path(__file__).resolve().parents[2]
+SHIPPED = sorted(path.parent for path in (ROOT / "checkpoints").glob("*/config.json"))
 
 
 @contextmanager
@@ -52,14 +56,22 @@ def publish_copy(base: Path, repo: str, **options) -> None:
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("stranger")
+def load_elsewhere(hub, tmp_path_factory) -> Iterator[Callable[..., list[dict]]]:
+    cache = tmp_path_factory.mktemp("stranger")
+    with stranger(cache, **hub.environment(str(cache))) as load:
+        yield load
 
 
 @pytest.fixture(scope="module")
-def found(hub, cache) -> dict:
+def found(load_elsewhere) -> dict:
     """What a stranger gets from the Hub."""
-    return load_elsewhere(cache, REPO, **hub.environment(str(cache)))[0]
+    return load_elsewhere(REPO)[0]
+
+
+@pytest.fixture(scope="module")
+def found_here(load_elsewhere) -> dict[Path, dict]:
+    """What a stranger gets from each folder that ships here, offline."""
+    return dict(zip(SHIPPED, load_elsewhere(*map(str, SHIPPED), offline=True), strict=True))
 
 
 def test_everything_is_published_in_one_commit(hub, folder):
@@ -105,13 +117,33 @@ def test_code_of_the_card_runs(found):
     assert found["masks"] >= 1
 
 
-def test_cache_and_folder_are_enough_without_a_network(found, hub, cache, folder, original_logits):
+def test_cache_and_folder_are_enough_without_a_network(found, hub, load_elsewhere, folder, original_logits):
     asked = len(hub.requests)
-    for again in load_elsewhere(cache, REPO, str(folder), **hub.environment(str(cache)), HF_HUB_OFFLINE="1"):
+    for again in load_elsewhere(REPO, str(folder), offline=True):
         torch.testing.assert_close(again["logits"], original_logits)
         assert again["pipeline"] == "LClipSegPipeline"
         assert again["base_state"].keys() == again["state"].keys()
     assert len(hub.requests) == asked
+
+
+@pytest.mark.parametrize("folder", SHIPPED, ids=lambda path: path.name)
+def test_stranger_s_auto_classes_give_the_same_logits(found_here, folder):
+    inputs = AutoImageProcessor.from_pretrained(folder)(Image.new("RGB", (96, 64), "green"), return_tensors="pt")
+    with torch.no_grad():
+        expected = AutoModelForSemanticSegmentation.from_pretrained(folder)(**inputs).logits
+    given = found_here[folder]
+    assert all(name.startswith(("transformers_modules.", "transformers.pipelines")) for name in given["modules"])
+    torch.testing.assert_close(given["logits"], expected, atol=1e-4, rtol=1e-3)  # threads may differ, so rounding does
+    assert given["base_state"].keys() == given["state"].keys()
+    assert given["labels"]
+
+
+def test_what_a_stranger_saves_of_a_folder_is_loaded_by_its_own_code(found_here):
+    given = found_here[SHIPPED[0]]
+    saved = given["saved"]
+    torch.testing.assert_close(saved["logits"], given["logits"], atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(saved["processor_pixel_values"], given["pixel_values"])
+    assert not any("lclipseg_hyphen_" in name for name in saved["modules"])  # as their folders' code is called
 
 
 def test_publishing_again_removes_what_is_stale_and_leaves_the_rest(connected, base):

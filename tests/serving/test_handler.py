@@ -24,8 +24,8 @@ TEXT = base64.b64encode(IMAGE).decode()
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory):
-    folder = finished_run.published_folder(tmp_path_factory.getbasetemp() / "finished")
+def url(shared, tmp_path_factory):
+    folder = finished_run.published_folder(shared / "finished")
     script = Path(__file__).parents[1] / "support" / "endpoint_server.py"
     cache = tmp_path_factory.mktemp("endpoint")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "PYTHON"))}

@@ -1,10 +1,8 @@
-"""Load a published checkpoint as a stranger does: run by `python -I` in another folder, without this project.
+"""Load published checkpoints as strangers do: run by `python -I` in another folder, without this project.
 
-    python -I clean_process.py OUT.pt SOURCE [SOURCE]
-
-SOURCE is a repository or a folder. Writes what every Auto class and the pipeline gave to OUT.pt, by source, and for
-the first one what they gave for the folder that the loaded parts were saved to. The code of a repository's card is
-run, too.
+Each line of the input is JSON: `sources` are repositories or folders, `offline` is said to the library for the Hub.
+Writes what every Auto class and the pipeline gave to the file `out`, by source, and for the first one what they gave
+for the folder that the loaded parts were saved to. The code of a repository's card is run, too. The answer is 0.
 """
 
 import sys
@@ -77,16 +75,36 @@ def run_card(repository: str) -> dict:
     return {"label_map": names["label_map"], "masks": len(names["masks"])}
 
 
-def main(out: str, *sources: str) -> None:
+def visit(sources: list[str], out: str) -> None:
     import os
 
     import torch
 
-    torch.set_num_threads(1)
     found = {source: load(source, again=source == sources[0]) for source in sources}
     torch.save(
         {source: one | ({} if os.path.isdir(source) else run_card(source)) for source, one in found.items()}, out
     )
 
 
-main(*sys.argv[1:])
+def main() -> None:
+    """Every line gets a fork of its own of this process, which has imported the libraries and nothing else."""
+    import json
+    import os
+
+    import huggingface_hub.constants
+    import timm  # noqa: F401
+    import torch
+    from transformers import CLIPTextModelWithProjection, TimmBackbone, pipeline  # noqa: F401
+
+    torch.set_num_threads(1)
+    for line in sys.stdin:
+        job = json.loads(line)
+        child = os.fork()
+        if child == 0:
+            huggingface_hub.constants.HF_HUB_OFFLINE = job["offline"]
+            visit(job["sources"], job["out"])
+            os._exit(0)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+
+
+main()

@@ -5,16 +5,17 @@ from unittest import mock
 
 import onnx
 import torch
+from onnx import numpy_helper
 from tiny_model import NAMES, SHALLOW_BACKBONE, tiny_model
 
 from lclipseg.commands.export import parse
 from lclipseg.export import graph as exporting
 from lclipseg.export.export import export_model
-from lclipseg.networks.export_record import MODEL_FILE
-from modeling_lclipseg import LClipSegImageProcessor
+from lclipseg.networks.export_record import CLASS_EMBEDDINGS, MODEL_FILE
+from modeling_lclipseg import LClipSegForSemanticSegmentation, LClipSegImageProcessor
 
 # TensorFlow's padding depends on the size of the image: the hardest case for sizes not seen in the export.
-PADDED_BY_SIZE = {"backbone_config": {**SHALLOW_BACKBONE, "backbone": "tf_mobilenetv3_small_minimal_100"}}
+PADDED_BY_SIZE = {"backbone_config": SHALLOW_BACKBONE, "backbone_kwargs": {"pad_type": "same"}}
 PROCESSOR = LClipSegImageProcessor(size={"shortest_edge": 64, "longest_edge": 160})
 
 
@@ -42,4 +43,13 @@ def exported(checkpoint: Path, out: Path, *arguments: str) -> Path:
 
 def same_network(folder: Path):
     """Inside, the export takes the network of another one, which is the same and takes seconds to trace."""
-    return mock.patch.object(exporting, "export_network", lambda *_: onnx.load(folder / MODEL_FILE))
+
+    def network(model: LClipSegForSemanticSegmentation, vocabulary: str) -> onnx.ModelProto:
+        found = onnx.load(folder / MODEL_FILE)
+        if vocabulary == "baked":
+            (words,) = [value for value in found.graph.input if value.name == CLASS_EMBEDDINGS]
+            found.graph.input.remove(words)
+            found.graph.initializer.append(numpy_helper.from_array(model.class_embeddings.numpy(), words.name))
+        return found
+
+    return mock.patch.object(exporting, "export_network", network)

@@ -2,11 +2,11 @@
 
 import json
 import shutil
-from functools import cache
 from pathlib import Path
 
 import tiny_run
 import torch
+from made_once import made_once
 from tiny_model import NAMES
 from written_data import write_data
 
@@ -20,9 +20,12 @@ REPO = "some-org/tiny-street"
 SPLITS = ("train", "val")
 
 
-@cache
 def finished_run(root: Path) -> Path:
     """The run's folder, `root/run`. Tests that change it take a copy."""
+    return made_once(root, make_run) / "run"
+
+
+def make_run(root: Path) -> None:
     root.mkdir()
     write_data(root / "data")
     for split in SPLITS:
@@ -34,7 +37,6 @@ def finished_run(root: Path) -> Path:
     record = json.loads((root / "run" / "run.json").read_text())
     (root / "run" / "run.json").write_text(json.dumps({**record, "commit": "0123456789"}))  # wherever the tests run
     measure(root / "run")
-    return root / "run"
 
 
 def measure(run: Path, **options) -> None:
@@ -43,8 +45,9 @@ def measure(run: Path, **options) -> None:
     score(str(run / "best"), EvaluateArguments(**arguments))
 
 
-@cache
 def published_folder(root: Path) -> Path:
     """The folder that a dry run of publish.py writes."""
-    publish(str(finished_run(root)), PublishArguments(repo=REPO, out=str(root / "published"), dry_run=True))
-    return root / "published"
+    run = str(finished_run(root))
+    return made_once(
+        root / "published", lambda out: publish(run, PublishArguments(repo=REPO, out=str(out), dry_run=True))
+    )

@@ -1,4 +1,4 @@
-"""Run by test_two_processes.py under `accelerate launch`, in both of two CPU processes: what the tests there look at."""
+"""What test_two_processes.py looks at: run under `accelerate launch`, in both of two CPU processes."""
 
 import json
 import os

@@ -72,7 +72,7 @@ class ReproduceArguments:
             raise InputError("--workers must be at least 1, and --rounds at least 2.")
 
 
-# Runs one of our scripts: its name, its options, the folder of the run, which has its log, and how the machine is used.
+# Runs one of our scripts: its name, its options, the folder of the run, which has its log, and what the machine has.
 RunScript = Callable[[str, list[str], Path, ReproduceArguments], None]
 
 
