@@ -4,10 +4,9 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
-from multiprocessing import get_start_method
+from multiprocessing import get_context, get_start_method
 from pathlib import Path
 
 import pytest
@@ -16,8 +15,6 @@ from checked_data import check, copy_in_another_split, encoded, make_image, mask
 from lclipseg.commands import check_data
 from lclipseg.console.errors import InputError
 from lclipseg.data.check.run import Checker
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -71,32 +68,29 @@ def test_a_killed_process_is_an_error_and_not_a_hang(source, monkeypatch):
 
 
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="signals to a group of processes are POSIX")
-def test_interrupt_ends_all_processes_without_a_traceback(source):
+def test_interrupt_ends_all_processes_without_a_traceback(source, monkeypatch, capfd):
+    started = source.parent / "started"
+
+    def slow(self, part):
+        started.touch()
+        time.sleep(600)
+
+    def command():
+        os.setsid()  # as a terminal does, the signal goes to the whole group
+        check_data.command()
+
     write_pairs(source / "train", [f"{index:03d}" for index in range(60)], first_seed=100)
-    (source.parent / "slow.py").write_text(
-        "import os, time\n"
-        "from scripts import check_data\n"
-        "from lclipseg.data.check.run import Checker\n"
-        "def slow(self, part):\n"
-        "    os.write(1, b'started\\n')\n"
-        "    time.sleep(600)\n"
-        "Checker.check = slow\n"
-        "if __name__ == '__main__':\n"
-        "    check_data.command()\n"
-    )
-    process = subprocess.Popen(
-        [sys.executable, str(source.parent / "slow.py"), str(source), "--workers", "2"],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,  # as a terminal does, the signal goes to the whole group
-    )
-    assert process.stdout.readline() == "started\n"
+    monkeypatch.setattr(Checker, "check", slow)
+    monkeypatch.setattr(sys, "argv", ["check-data", str(source), "--workers", "2"])
+    process = get_context("fork").Process(target=command)
+    process.start()
+    while process.is_alive() and not started.exists():
+        time.sleep(0.01)
     time.sleep(0.1)
     os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == check_data.INTERRUPTED
+    process.join(60)
+    errors = capfd.readouterr().err
+    assert process.exitcode == check_data.INTERRUPTED
     assert "stopped before the end" in errors
     assert "Traceback" not in errors
 

@@ -18,6 +18,7 @@ from lclipseg.console import arguments
 from lclipseg.console.errors import InputError
 from lclipseg.console.extras import EXTRAS
 from lclipseg.console.nearest import nearest
+from lclipseg.data.open import load_segmentation_data
 from lclipseg.prediction.arguments import MAX_PIXELS
 from modeling_lclipseg.inputs_lclipseg import DEFAULT_MAX_PIXELS
 
@@ -184,13 +185,14 @@ def test_command_from_a_checkout_names_the_extra_that_it_lacks():
     assert (done.returncode, done.stderr) == (2, LINE.format(name="serve.py", library="uvicorn", extra="serve"))
 
 
-def test_table_names_the_extra_that_it_needs(tmp_path):
+def test_table_names_the_extra_that_it_needs(tmp_path, monkeypatch):
     (tmp_path / "table.parquet").write_bytes(b"")
-    done = run(["check-data", str(tmp_path / "table.parquet")], missing=("datasets",))
-    assert done.returncode == 2
-    assert done.stderr == (
-        'error: this data source needs the library datasets, which is not installed: pip install "lclipseg[train]"\n'
-    )
+    monkeypatch.delattr("lclipseg.data.tables", raising=False)
+    monkeypatch.delitem(sys.modules, "lclipseg.data.tables", raising=False)
+    monkeypatch.setitem(sys.modules, "datasets", None)  # not installed
+    said = 'this data source needs the library datasets, which is not installed: pip install "lclipseg[train]"'
+    with pytest.raises(InputError, match=f"^{re.escape(said)}$"):
+        load_segmentation_data(tmp_path / "table.parquet", "train")
 
 
 def test_module_of_no_extra_keeps_its_traceback():

@@ -111,8 +111,8 @@ def test_held_out_classes_are_scored_apart(workspace):
 
 
 def test_a_failing_run_is_named_with_its_log(workspace):
-    (workspace / "data" / "toy" / "classes.json").write_text(json.dumps({"classes": ["sky"]}))
-    with pytest.raises(InputError, match=r"train.py failed with status 2: .*ids that are no class.*log\.txt"):
+    (workspace / "recipes" / "toy-cpu.yaml").write_text(yaml.safe_dump({**RECIPE, "learning": 4}))
+    with pytest.raises(InputError, match=r"train.py failed with status 2: .*'learning_rate'.*log\.txt"):
         reproduce.main("toy", options(workspace))
 
 

@@ -13,8 +13,8 @@ import torch
 
 @contextmanager
 def stranger(cache: Path, **environment: str) -> Iterator[Callable[..., list[dict]]]:
-    """What the Auto classes give there for repositories and folders; see clean_process.py. `cache` is its HF_HOME, which
-    every call finds as the one before left it."""
+    """What the Auto classes give there for repositories and folders, see clean_process.py; a call finds `cache`, its
+    HF_HOME, as the one before left it."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "PYTHON"))}
     environment = {**inherited, "HF_HOME": str(cache), "OMP_NUM_THREADS": "1", **environment}
     command = [sys.executable, "-I", str(Path(__file__).with_name("clean_process.py"))]
