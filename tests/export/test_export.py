@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,7 +37,7 @@ from lclipseg.networks.export_record import BANK_FILE, MODEL_FILE, ExportRecord
 from lclipseg.prediction.graph_segmenter import GraphSegmenter
 from lclipseg.prediction.scoring import score
 from lclipseg.prediction.segment import segment_images
-from modeling_lclipseg import LClipSegForSemanticSegmentation, LClipSegImageProcessor, WordBank
+from modeling_lclipseg import LClipSegForSemanticSegmentation, LClipSegImageProcessor, WordBank, denseclip_lclipseg
 from modeling_lclipseg.heads_lclipseg import HEADS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -77,10 +78,12 @@ BAKED = {name: {"guidance": name} for name in HEADS} | {"fusion without blocks":
 
 
 @pytest.fixture(scope="module", params=BAKED)
-def baked(request, folder) -> tuple[Path, Path]:
-    """A checkpoint of every head, and its graph."""
-    checkpoint = save_exportable(folder / request.param, backbone_config=RESNET, **BAKED[request.param])
-    return checkpoint, exported(checkpoint, folder / f"{request.param}-baked", "--vocabulary", "baked")
+def baked(request, folder) -> Iterator[tuple[Path, Path]]:
+    """A checkpoint of every head, DenseCLIP's less deep than any, and its graph."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(denseclip_lclipseg, "DEPTH", 1)
+        checkpoint = save_exportable(folder / request.param, backbone_config=RESNET, **BAKED[request.param])
+        yield checkpoint, exported(checkpoint, folder / f"{request.param}-baked", "--vocabulary", "baked")
 
 
 # ---------------------------------------------------------------------------------------------------------- the graphs
@@ -103,11 +106,11 @@ def test_logits_are_those_of_the_model_at_sizes_not_seen_in_the_export(
 
 
 @torch.no_grad()
-def test_every_head_bakes_its_classes_in(baked):
-    checkpoint, graph = baked
-    pixel_values = torch.randn(1, 3, 65, 96, generator=torch.Generator().manual_seed(0))
-    expected = load_model(checkpoint)[0](pixel_values).logits
-    torch.testing.assert_close(load_runnable(graph)[0](pixel_values).logits, expected, atol=1e-4, rtol=0)
+def test_every_head_bakes_its_classes_in_and_takes_any_batch_height_and_width(baked):
+    model, graph = (load(folder)[0] for load, folder in zip((load_model, load_runnable), baked, strict=True))
+    for size in ((2, 64, 96), (1, 65, 96), (1, 64, 64), (3, 70, 101)):
+        pixel_values = torch.randn(size[0], 3, *size[1:], generator=torch.Generator().manual_seed(0))
+        torch.testing.assert_close(graph(pixel_values).logits, model(pixel_values).logits, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("size", [(96, 64), (75, 50), (33, 160), (200, 131)])
@@ -184,8 +187,7 @@ def test_licence_is_that_of_the_card_unless_another_is_given(checkpoint, open_gr
 
 
 def test_files_are_readable_by_whoever_reads_the_record(open_graph):
-    modes = {file.stat().st_mode for file in open_graph.iterdir()}
-    assert len(modes) == 1
+    assert len({file.stat().st_mode for file in open_graph.iterdir()}) == 1
 
 
 @pytest.mark.parametrize("opset", [17, 22])

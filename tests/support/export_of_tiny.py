@@ -6,7 +6,7 @@ from unittest import mock
 import onnx
 import torch
 from onnx import numpy_helper
-from tiny_model import NAMES, SHALLOW_BACKBONE, tiny_model
+from tiny_model import NAMES, TINY_BACKBONE, tiny_model
 
 from lclipseg.commands.export import parse
 from lclipseg.export import graph as exporting
@@ -15,7 +15,7 @@ from lclipseg.networks.export_record import CLASS_EMBEDDINGS, MODEL_FILE
 from modeling_lclipseg import LClipSegForSemanticSegmentation, LClipSegImageProcessor
 
 # TensorFlow's padding depends on the size of the image: the hardest case for sizes not seen in the export.
-PADDED_BY_SIZE = {"backbone_config": SHALLOW_BACKBONE, "backbone_kwargs": {"pad_type": "same"}}
+PADDED_BY_SIZE = {"backbone_config": {**TINY_BACKBONE, "backbone": "tf_mobilenetv3_small_minimal_100"}}
 PROCESSOR = LClipSegImageProcessor(size={"shortest_edge": 64, "longest_edge": 160})
 
 

@@ -15,8 +15,6 @@ RESNET = {  # of few operations
     "layer_type": "basic",
     "out_features": ["stage1", "stage2", "stage3", "stage4"],
 }
-# With half as many layers: for what takes its time by the layer, as exports do.
-SHALLOW_BACKBONE = {**TINY_BACKBONE, "backbone": "test_efficientnet"}
 TINY_TEXT = {
     "vocab_size": 24,
     "hidden_size": 16,

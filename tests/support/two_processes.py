@@ -16,6 +16,7 @@ from accelerate import Accelerator
 from accelerate.commands.launch import launch_command, launch_command_parser
 from PIL import Image
 from survival import Killed, kill_at
+from tiny_model import RESNET, tiny_model
 from tiny_run import run
 from torch.distributed import run as torchrun
 from torch.distributed.device_mesh import init_device_mesh
@@ -95,8 +96,7 @@ def streamed(workspace: Path, folder: str) -> list[list[int]]:
 def shared_weights(workspace: Path, output: Path) -> dict[str, Any]:
     """A network whose weights the processes share: saved, changed, restored, and scored as a whole copy."""
     accelerator = Accelerator()
-    torch.manual_seed(0)
-    model = LClipSegForSemanticSegmentation.from_pretrained(workspace / "model")
+    model = tiny_model(backbone_config=RESNET)  # the time goes by the number of parameters
     plain = {name: value.clone() for name, value in model.state_dict().items()}
     fully_shard(model, mesh=init_device_mesh("cpu", (2,)))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
