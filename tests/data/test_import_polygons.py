@@ -1,4 +1,4 @@
-"""YOLO's text files, LabelMe's and Label Studio's JSON, and CVAT's XML, imported."""
+"""YOLO's text files, LabelMe's and Label Studio's JSON, imported."""
 
 import base64
 import logging
@@ -7,13 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from exports import SIZE, imported, letters, mask_of_only_image, names_of, write_image, write_json
+from exports import INSIDE, SIZE, bits, brush, imported, letters, mask_of_only_image, names_of, write_image, write_json
 from PIL import Image
 
 from lclipseg.console.errors import InputError
 from lclipseg.data.imports.label_studio import brush_pixels
 
-INSIDE = ["bbbbbb", "bcccbb", "bcccbb", "bbbbbb", "bbbbbb"]  # 3 x 2 pixels of a cat from (1, 1) on
 WITH_OUTLINE = ["bbbbbb", "bccccb", "bccccb", "bccccb", "bbbbbb"]  # the same corners, their pixels included
 
 
@@ -135,13 +134,8 @@ def test_labelmes_shapes_have_their_outline_as_labelme_draws_them(tmp_path, poin
 
 
 def test_labelmes_circle_is_a_centre_and_a_point_on_it(tmp_path):
-    assert mask_of_only_image(labelme(tmp_path, shape([[2, 2], [3, 2]], "circle"))) == [
-        "bbbbbb",
-        "bbcbbb",
-        "bcccbb",
-        "bbcbbb",
-        "bbbbbb",
-    ]
+    out = labelme(tmp_path, shape([[2, 2], [3, 2]], "circle"))
+    assert mask_of_only_image(out) == ["bbbbbb", "bbcbbb", "bcccbb", "bbcbbb", "bbbbbb"]
 
 
 def test_labelmes_mask_lies_in_its_box(tmp_path):
@@ -173,16 +167,18 @@ def test_labelmes_image_without_a_file_is_left_out_and_one_without_shapes_is_kep
     assert "images that nobody has labelled: 1, left out: c.jpg" in caplog.text
 
 
-def test_labelmes_path_of_another_system_finds_the_image(tmp_path):
-    write_image(tmp_path / "source" / "images" / "b.jpg")
-    shapes = [shape(CORNERS)]
-    write_json(tmp_path / "source" / "notes" / "b.json", {"shapes": shapes, "imagePath": "..\\images\\b.jpg"})
-    assert mask_of_only_image(imported(tmp_path)) == WITH_OUTLINE
-
-
-def test_name_of_an_image_is_no_split(tmp_path):
-    write_image(tmp_path / "source" / "train_12.jpg")
-    write_json(tmp_path / "source" / "train_12.json", {"shapes": [shape(CORNERS)], "imagePath": "train_12.jpg"})
+@pytest.mark.parametrize(
+    ("image", "notes", "path", "stored"),
+    [
+        ("images/b.jpg", "notes/b.json", "..\\images\\b.jpg", {}),
+        ("train_12.jpg", "train_12.json", "train_12.jpg", {}),
+        ("b.jpg", "b.json", "b.jpg", {"size": SIZE[::-1], "orientation": 8}),
+    ],
+    ids=["path of another system", "name that begins as a split does", "labelled upright, stored on its side"],
+)
+def test_labelmes_image_is_found(tmp_path, image, notes, path, stored):
+    write_image(tmp_path / "source" / image, **stored)
+    write_json(tmp_path / "source" / notes, {"shapes": [shape(CORNERS)], "imagePath": path})
     assert mask_of_only_image(imported(tmp_path)) == WITH_OUTLINE
 
 
@@ -190,12 +186,6 @@ def test_name_of_an_image_is_no_split(tmp_path):
 def test_labelmes_label_to_ignore_is_no_class(tmp_path, label):
     out = labelme(tmp_path, shape(CORNERS), shape([[0, 0], [0, 4]], "rectangle", label))
     assert mask_of_only_image(out)[1] == "-ccccb"
-
-
-def test_image_on_its_side_was_labelled_upright(tmp_path):
-    write_image(tmp_path / "source" / "b.jpg", SIZE[::-1], orientation=8)
-    write_json(tmp_path / "source" / "b.json", {"shapes": [shape(CORNERS)], "imagePath": "b.jpg"})
-    assert mask_of_only_image(imported(tmp_path)) == WITH_OUTLINE
 
 
 @pytest.mark.parametrize(
@@ -223,26 +213,6 @@ def test_labelmes_shape_that_cannot_be_meant_is_named(tmp_path, given, keys, mes
 # -------------------------------------------------------------------------------------------------------- Label Studio
 
 
-def bits(*pairs: tuple[int, int]) -> list[int]:
-    """Numbers of so many bits each, as bytes."""
-    text = "".join(f"{value:0{length}b}" for value, length in pairs)
-    text += "0" * (-len(text) % 8)
-    return [int(text[at : at + 8], 2) for at in range(0, len(text), 8)]
-
-
-def brush(covered: np.ndarray) -> list[int]:
-    """A brush stroke: all values of a row in one literal run, or one run of equal values."""
-    head = [(covered.size * 4, 32), (7, 5), (3, 4), (4, 4), (8, 4), (15, 4)]
-    runs = []
-    for row in covered:
-        values = np.repeat(row, 4) * 255
-        if (values == values[0]).all():
-            runs += [(1, 1), (2, 2), (len(values) - 1, 9), (int(values[0]), 8)]
-        else:
-            runs += [(0, 1), (3, 2), (len(values) - 1, 16), *((int(value), 8) for value in values)]
-    return bits(*head, *runs)
-
-
 SQUARE_PIXELS = np.zeros((5, 6), dtype=np.uint8)
 SQUARE_PIXELS[1:3, 1:4] = 1
 
@@ -257,6 +227,9 @@ def percent(points: list) -> list:
     return [[100 * x / 6, 100 * y / 5] for x, y in points]
 
 
+CAT, DOG = (region("polygonlabels", name, points=percent(CORNERS)) for name in ("cat", "dog"))
+
+
 def label_studio(tmp_path: Path, *regions: dict, image: str = "/data/upload/1/0a1b2c3d-a.jpg", **options) -> Path:
     write_image(tmp_path / "source" / "a.jpg")
     task = {"id": 1, "data": {"image": image}, "annotations": [{"id": 5, "result": list(regions)}]}
@@ -268,7 +241,7 @@ def label_studio(tmp_path: Path, *regions: dict, image: str = "/data/upload/1/0a
     "given",
     [
         region("brushlabels", format="rle", rle=brush(SQUARE_PIXELS)),
-        region("polygonlabels", points=percent(CORNERS)),
+        CAT,
         region("rectanglelabels", x=100 / 6, y=20, width=50, height=40),
         region("rectanglelabels", x=400 / 6, y=20, width=200 / 6, height=60, rotation=90),
     ],
@@ -283,37 +256,20 @@ def test_label_studios_ellipse_is_round(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("task", "row"),
+    ("annotations", "row"),
     [
-        ({"annotations": [{"result": [region("polygonlabels", "dog", points=percent(CORNERS))]}]}, "bdddbb"),
-        (
-            {
-                "annotations": [
-                    {"result": [], "was_cancelled": True},
-                    {"result": [region("polygonlabels", points=percent(CORNERS))]},
-                ]
-            },
-            "bcccbb",
-        ),
-        (
-            {
-                "annotations": [
-                    {"result": [region("polygonlabels", "dog", points=percent(CORNERS))], "ground_truth": True},
-                    {"result": []},
-                ]
-            },
-            "bdddbb",
-        ),
+        ([{"result": [DOG]}], "bdddbb"),
+        ([{"result": [], "was_cancelled": True}, {"result": [CAT]}], "bcccbb"),
+        ([{"result": [DOG], "ground_truth": True}, {"result": []}], "bdddbb"),
     ],
 )
-def test_one_annotation_of_a_task_counts(tmp_path, task, row):
-    assert mask_of_only_image(label_studio(tmp_path, task=task))[1] == row
+def test_one_annotation_of_a_task_counts(tmp_path, annotations, row):
+    assert mask_of_only_image(label_studio(tmp_path, task={"annotations": annotations}))[1] == row
 
 
 def test_task_that_nobody_has_labelled_is_left_out(tmp_path, caplog):
     write_json(tmp_path / "source" / "more.json", [{"id": 2, "data": {"image": "b.jpg"}, "annotations": []}])
-    region_ = region("polygonlabels", points=percent(CORNERS))
-    out = label_studio(tmp_path, region_)
+    out = label_studio(tmp_path, CAT)
     assert mask_of_only_image(out) == INSIDE
     assert "images that nobody has labelled: 1, left out: b.jpg (task 2)" in caplog.text
 
@@ -323,24 +279,21 @@ def test_task_that_nobody_has_labelled_is_left_out(tmp_path, caplog):
     [
         (
             region("brushlabels", rle=brush(SQUARE_PIXELS)[:-9]),
-            r"export\.json, task 1, annotation 5, region r1 .*ends too early",
+            r"task 1, annotation 5, region r1 .*ends too early",
         ),
         (
             region("brushlabels", rle=bits((1 << 31, 32), (7, 5), *([(3, 4)] * 4))),
-            r"has 2147483648 values of 8 bits, not 120",
+            r"has 2147483648 values.*, not 120",
         ),
         (region("brushlabels", rle=[300]), r"the brush stroke is no list of bytes"),
         (region("brushlabels"), r"the brush stroke is no list of bytes"),
         (region("polygonlabels", points=[[0, 0], [1, 1]]), r"2 corners, where at least 3"),
         (region("polygonlabels", points=percent([(0, 0), (99, 0), (99, 99)])), r"lies far outside"),
-        (
-            region("polygonlabels", ["cat", "dog"], points=percent(CORNERS)),
-            r"it must have one class, got \['cat', 'dog'\]",
-        ),
+        (region("polygonlabels", ["cat", "dog"], points=percent(CORNERS)), r"one class, got \['cat', 'dog'\]"),
         (region("rectanglelabels", x=0, y=0, width="x", height=1), r"width is 'x', not a number"),
         (region("keypointlabels", x=0, y=0, width=1), r"'keypointlabels' has no class or no area"),
-        ({**region("polygonlabels", points=percent(CORNERS)), "image_rotation": 90}, r"was turned by 90 degrees"),
-        ({**region("polygonlabels", points=percent(CORNERS)), "original_width": 9}, r"is made for 9 x 5 pixels"),
+        ({**CAT, "image_rotation": 90}, r"was turned by 90 degrees"),
+        ({**CAT, "original_width": 9}, r"is made for 9 x 5 pixels"),
         ({"type": "polygonlabels"}, r"'original_width' must be there as int or float"),
     ],
 )
@@ -353,96 +306,6 @@ def test_brush_stroke_whose_run_is_too_long_is_damaged():
     rle = bits((8, 32), (7, 5), *([(3, 4)] * 4), (1, 1), (0, 2), (15, 4), (255, 8))
     with pytest.raises(InputError, match="here: the brush stroke is damaged: a run reaches beyond the end"):
         brush_pixels(rle, 1, 2, "here")
-
-
-# ---------------------------------------------------------------------------------------------------------------- CVAT
-
-
-POLYGON = '<polygon label="cat" points="1,1;4,1;4,3;1,3" z_order="0"/>'
-LABELS = "".join(
-    f"<label><name>{name}</name><color>#0a14{n}0</color></label>" for n, name in enumerate(("cat", "dog"))
-)
-
-
-def cvat(tmp_path: Path, shapes: str = POLYGON, image: str = 'name="a.jpg" width="6" height="5"', **options) -> Path:
-    write_image(tmp_path / "source" / "images" / "a.jpg")
-    head = options.pop("head", "<annotations>")
-    (tmp_path / "source" / "annotations.xml").write_text(
-        f'<?xml version="1.0"?>{head}<version>1.1</version><meta><job><labels>{LABELS}</labels></job></meta>'
-        f'<image id="0" {image}>{shapes}</image></annotations>'
-    )
-    return imported(tmp_path, **options)
-
-
-@pytest.mark.parametrize(
-    "given",
-    [
-        POLYGON,
-        '<mask label="cat" rle="0,6" left="1" top="1" width="3" height="2"/>',
-        '<box label="cat" xtl="1" ytl="1" xbr="4" ybr="3"/>',
-        '<box label="cat" xtl="1.5" ytl="0.5" xbr="3.5" ybr="3.5" rotation="90"/>',
-    ],
-)
-def test_cvats_shapes_cover_the_same_pixels(tmp_path, given):
-    assert mask_of_only_image(cvat(tmp_path, given)) == INSIDE
-
-
-def test_cvats_run_lengths_go_along_the_rows(tmp_path):
-    out = cvat(tmp_path, '<mask label="cat" rle="1,2,3" left="1" top="1" width="3" height="2"/>')
-    assert mask_of_only_image(out)[1:3] == ["bbccbb", "bbbbbb"]
-
-
-def test_cvats_ellipse_is_round(tmp_path):
-    out = cvat(tmp_path, '<ellipse label="cat" cx="3" cy="2.5" rx="3" ry="2.5"/>')
-    assert mask_of_only_image(out) == ["bccccb", "cccccc", "cccccc", "cccccc", "bccccb"]
-
-
-@pytest.mark.parametrize(("order", "initial"), [(-1, "c"), (0, "d"), (1, "d")])
-def test_cvats_z_order_says_what_lies_on_top(tmp_path, order, initial):
-    dog = f'<box label="dog" xtl="0" ytl="0" xbr="6" ybr="5" z_order="{order}"/>'
-    assert mask_of_only_image(cvat(tmp_path, POLYGON + dog))[1][2] == initial
-
-
-def test_cvats_subsets_are_splits_and_others_are_none(tmp_path):
-    out = cvat(tmp_path, image='name="a.jpg" width="6" height="5" subset="Validation"')
-    assert letters(names_of(out, "val")["a"]) == INSIDE
-    out.rename(tmp_path / "before")
-    assert mask_of_only_image(cvat(tmp_path, image='name="a.jpg" width="6" height="5" subset="default"')) == INSIDE
-
-
-@pytest.mark.parametrize(
-    ("shapes", "message"),
-    [
-        ('<points label="cat" points="1,1"/>', r"annotations\.xml, image 0 \(a\.jpg\), points 1 \('cat'\).*no area"),
-        ('<polyline label="cat" points="1,1;2,2"/>', r"a polyline covers no area; --line_width"),
-        ('<polygon label="cow" points="1,1;4,1;4,3"/>', r"there is no such label; there are \['cat', 'dog'\]"),
-        ('<polygon label="cat" points="1,1;4,1;4"/>', r"y is '', not a number"),
-        ('<polygon label="cat"/>', r"x is '', not a number"),
-        ('<polygon label="cat" points="1,1;4e9,1;4,3"/>', r"lies far outside of the image"),
-        ('<mask label="cat" rle="1,9" left="1" top="1" width="3" height="2"/>', r"rle has 10 pixels, its box 3 x 2"),
-        ('<mask label="cat" rle="-6,12" left="1" top="1" width="3" height="2"/>', r"rle has 6 pixels"),
-        ('<mask label="cat" rle="x" left="1" top="1" width="3" height="2"/>', r"rle holds what is no number"),
-        ('<mask label="cat" rle="0,9" left="0" top="0" width="9e9" height="1"/>', r"its box reaches out of the image"),
-        ('<box label="cat" xtl="1" ytl="1" xbr="4"/>', r"ybr is None, not a number"),
-        ('<box label="cat" xtl="1" ytl="1" xbr="4" ybr="inf"/>', r"ybr is 'inf', not a number"),
-        ("<polygon", r"cannot be read as XML"),
-    ],
-)
-def test_cvats_shape_that_cannot_be_meant_is_named(tmp_path, shapes, message):
-    with pytest.raises(InputError, match=message):
-        cvat(tmp_path, shapes)
-
-
-def test_cvats_xml_has_no_entities_to_expand(tmp_path):
-    with pytest.raises(InputError, match=r"cannot be read as XML: EntitiesForbidden"):
-        cvat(tmp_path, "&a;", head='<!DOCTYPE annotations [<!ENTITY a "aaaa">]><annotations>')
-
-
-def test_cvats_video_is_told_apart(tmp_path):
-    write_image(tmp_path / "source" / "a.jpg")
-    (tmp_path / "source" / "a.xml").write_text("<annotations><track id='0'/></annotations>")
-    with pytest.raises(InputError, match=r"has tracks of a video; export 'CVAT for images 1\.1'"):
-        imported(tmp_path)
 
 
 # ---------------------------------------------------------------------------------------------------- whichever format

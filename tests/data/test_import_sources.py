@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from exports import SQUARE, imported, letters, mask_of_only_image, names_of, write_image, write_json
+from exports import INSIDE, SQUARE, imported, letters, mask_of_only_image, names_of, write_image, write_json
 from published_trees import write_pair
 
 from lclipseg.commands.import_ import parse
@@ -18,7 +18,6 @@ from lclipseg.data.arguments import CheckArguments
 from lclipseg.data.check.check import check_data
 from lclipseg.data.open import load_segmentation_data
 
-INSIDE = ["bbbbbb", "bcccbb", "bcccbb", "bbbbbb", "bbbbbb"]
 COCO = {
     "images": [{"id": 7, "file_name": "a.png", "width": 6, "height": 5}],
     "categories": [{"id": 3, "name": "cat"}],

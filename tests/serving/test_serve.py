@@ -9,13 +9,12 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
-from io import BytesIO
 
 import numpy as np
 import pytest
 import torch
 from huggingface_hub import InferenceClient
-from PIL import Image
+from photos import png
 from prometheus_client.parser import text_string_to_metric_families
 from tiny_model import NAMES, save_checkpoint, tiny_model
 
@@ -34,14 +33,7 @@ PATIENCE = 30  # seconds; for what would otherwise hang
 SIZE = (96, 64)
 
 
-def png(seed: int = 0, size: tuple[int, int] = SIZE) -> bytes:
-    file = BytesIO()
-    pixels = np.random.default_rng(seed).integers(0, 256, (size[1] // 8, size[0] // 8, 3), dtype=np.uint8)
-    Image.fromarray(pixels).resize(size).save(file, "PNG")
-    return file.getvalue()
-
-
-IMAGE = png()
+IMAGE = png(SIZE)
 TEXT = base64.b64encode(IMAGE).decode()
 
 
@@ -266,7 +258,7 @@ def segments_of(content: bytes) -> dict[str, tuple[float, str]]:
 
 
 def test_answers_from_a_batch_are_those_given_alone(checkpoint):
-    images = [png(seed) for seed in range(4)] + [png(9, (64, 96))]
+    images = [png(SIZE, seed) for seed in range(4)] + [png((64, 96), 9)]
     with running(checkpoint) as server, ThreadPoolExecutor(6) as pool:
         alone = [segments_of(server.ask(image)[2]) for image in images]
         gate = server.put_gate()

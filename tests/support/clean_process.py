@@ -75,17 +75,6 @@ def run_card(repository: str) -> dict:
     return {"label_map": names["label_map"], "masks": len(names["masks"])}
 
 
-def visit(sources: list[str], out: str) -> None:
-    import os
-
-    import torch
-
-    found = {source: load(source, again=source == sources[0]) for source in sources}
-    torch.save(
-        {source: one | ({} if os.path.isdir(source) else run_card(source)) for source, one in found.items()}, out
-    )
-
-
 def main() -> None:
     """Every line gets a fork of its own of this process, which has imported the libraries and nothing else."""
     import json
@@ -102,7 +91,10 @@ def main() -> None:
         child = os.fork()
         if child == 0:
             huggingface_hub.constants.HF_HUB_OFFLINE = job["offline"]
-            visit(job["sources"], job["out"])
+            found = {source: load(source, again=source == job["sources"][0]) for source in job["sources"]}
+            for source in job["sources"]:
+                found[source] |= {} if os.path.isdir(source) else run_card(source)
+            torch.save(found, job["out"])
             os._exit(0)
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 

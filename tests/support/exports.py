@@ -16,6 +16,7 @@ from lclipseg.data.layout import find_pairs
 EXIF_ORIENTATION = 0x0112
 SIZE = (6, 5)  # width, height
 SQUARE = [1, 1, 4, 1, 4, 3, 1, 3]  # x, y of the corners
+INSIDE = ["bbbbbb", "bcccbb", "bcccbb", "bbbbbb", "bbbbbb"]  # a cat's pixels in it, on background
 
 
 def write_image(path: Path, size: tuple[int, int] = SIZE, orientation: int | None = None) -> Path:
@@ -70,3 +71,23 @@ def mask_of_only_image(folder: Path) -> list[str]:
     """The initials of the classes in the only image of a folder without splits."""
     (rows,) = names_of(folder).values()
     return letters(rows)
+
+
+def bits(*pairs: tuple[int, int]) -> list[int]:
+    """Numbers of so many bits each, as bytes."""
+    text = "".join(f"{value:0{length}b}" for value, length in pairs)
+    text += "0" * (-len(text) % 8)
+    return [int(text[at : at + 8], 2) for at in range(0, len(text), 8)]
+
+
+def brush(covered: np.ndarray) -> list[int]:
+    """A brush stroke: all values of a row in one literal run, or one run of equal values."""
+    head = [(covered.size * 4, 32), (7, 5), (3, 4), (4, 4), (8, 4), (15, 4)]
+    runs = []
+    for row in covered:
+        values = np.repeat(row, 4) * 255
+        if (values == values[0]).all():
+            runs += [(1, 1), (2, 2), (len(values) - 1, 9), (int(values[0]), 8)]
+        else:
+            runs += [(0, 1), (3, 2), (len(values) - 1, 16), *((int(value), 8) for value in values)]
+    return bits(*head, *runs)
