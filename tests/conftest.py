@@ -64,18 +64,6 @@ def shared(tmp_path_factory) -> Path:
     return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
-@pytest.fixture(scope="session")
-def exported_once(shared) -> Path:
-    """`checkpoint` and its traced graph, `open`; not to be changed."""
-    from export_of_tiny import PADDED_BY_SIZE, exported, save_exportable
-    from made_once import made_once
-
-    def make(folder: Path) -> None:
-        exported(save_exportable(folder / "checkpoint", **PADDED_BY_SIZE), folder / "open")
-
-    return made_once(shared / "exported", make)
-
-
 @pytest.fixture
 def real_data() -> Path:
     """The folder of real data sets that LCLIPSEG_TEST_DATA names; the test is skipped where there is none."""

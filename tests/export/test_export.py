@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from export_of_tiny import PROCESSOR, exported, same_network, save_exportable, vectors
+from export_of_tiny import PROCESSOR, exported, exported_once, same_network, save_exportable, vectors
 from onnx import numpy_helper
 from photos import photo
 from PIL import Image
@@ -50,13 +50,13 @@ def folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def checkpoint(exported_once) -> Path:
-    return exported_once / "checkpoint"
+def checkpoint(shared) -> Path:
+    return exported_once(shared) / "checkpoint"
 
 
 @pytest.fixture(scope="module")
-def open_graph(exported_once) -> Path:
-    return exported_once / "open"
+def open_graph(shared) -> Path:
+    return exported_once(shared) / "open"
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from export_of_tiny import CENTER, exported, same_network, vectors
+from export_of_tiny import CENTER, exported, exported_once, same_network, vectors
 from photos import photo, save_photo_on_its_side
 from PIL import Image
 from tiny_model import NAMES
@@ -96,9 +96,9 @@ def test_settings_that_cannot_be_met_are_told_when_a_model_is_opened(settings, g
 
 
 @pytest.fixture(scope="module")
-def graphs(exported_once, tmp_path_factory) -> dict[str, Path]:
+def graphs(shared, tmp_path_factory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("graphs")
-    checkpoint, logits = exported_once / "checkpoint", exported_once / "open"
+    checkpoint, logits = (exported_once(shared) / name for name in ("checkpoint", "open"))
     with same_network(logits):
         baked = exported(checkpoint, folder / "baked", "--vocabulary", "baked")
         label_map = exported(checkpoint, folder / "label_map", "--label_map")

@@ -5,6 +5,7 @@ from unittest import mock
 
 import onnx
 import torch
+from made_once import made_once
 from onnx import numpy_helper
 from tiny_model import NAMES, TINY_BACKBONE, tiny_model
 
@@ -39,6 +40,15 @@ def save_exportable(folder: Path, **overrides) -> Path:
 def exported(checkpoint: Path, out: Path, *arguments: str) -> Path:
     export_model(*parse([str(checkpoint), "--out", str(out), *arguments]))
     return out
+
+
+def exported_once(shared: Path) -> Path:
+    """A folder with `checkpoint` and its traced graph `open`; not to be changed."""
+
+    def make(folder: Path) -> None:
+        exported(save_exportable(folder / "checkpoint", **PADDED_BY_SIZE), folder / "open")
+
+    return made_once(shared / "exported", make)
 
 
 def same_network(folder: Path):
