@@ -20,7 +20,7 @@ PRESET = """
 backbone_weights: none
 licence: apache-2.0
 config:
-  backbone_config: {model_type: timm_backbone, backbone: mobilenetv3_small_050, out_indices: [1, 2, 3, 4]}
+  backbone_config: {model_type: timm_backbone, backbone: test_efficientnet, out_indices: [1, 2, 3, 4]}
   hidden_size: 16
   num_attention_heads: 2
   decoder_hidden_size: 16
