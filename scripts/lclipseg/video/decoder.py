@@ -53,11 +53,6 @@ class OpenCvDecoder:
         self.fps = fps if math.isfinite(fps) and 0 < fps <= HIGHEST_FPS else USUAL_FPS
         self.count = int(count) if math.isfinite(count) and count >= 1 else None
 
-    @property
-    def num_pixels(self) -> int:
-        """Of a frame."""
-        return int(self._capture.get(cv2.CAP_PROP_FRAME_WIDTH) * self._capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
-
     def grab(self) -> bool:
         return self._capture.grab()
 
@@ -85,13 +80,11 @@ def open_decoder(place: Place, max_pixels: int) -> OpenCvDecoder:
     capture = _opened(place)
     if not capture.isOpened():
         raise InputError(_why_not(place))
-    decoder = OpenCvDecoder(capture)
-    if decoder.num_pixels > max_pixels:
-        decoder.close()
-        raise InputError(
-            f"{place.shown}: its frames have {decoder.num_pixels:,} pixels, more than --max_pixels {max_pixels:,}"
-        )
-    return decoder
+    num_pixels = int(capture.get(cv2.CAP_PROP_FRAME_WIDTH) * capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
+    if num_pixels > max_pixels:
+        capture.release()
+        raise InputError(f"{place.shown}: frames of {num_pixels:,} pixels, more than --max_pixels {max_pixels:,}")
+    return OpenCvDecoder(capture)
 
 
 def hush() -> None:
