@@ -5,6 +5,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from hostile_names import HOSTILE
 from made_videos import StandInDecoder, numbered, plain, read_video
 from photos import photo, save_photo
 from tiny_model import save_checkpoint
@@ -87,7 +88,7 @@ def test_drawing_has_even_sides_and_the_colours_of_the_overlay(size):
     (frame,) = plain("red", size=size)
     ids = np.zeros(size[::-1], dtype=np.int32)
     ids[:, 20:] = 2
-    drawn = Drawing({0: "sky", 2: "road"}, *size[::-1])(frame, ids)
+    drawn = Drawing({0: HOSTILE[0], 2: "x" * 5000}, *size[::-1])(frame, ids)
     assert drawn.shape[0] % 2 == drawn.shape[1] % 2 == 0 and drawn.shape[1] > size[0]
     expected = (1 - OPACITY) * frame + OPACITY * class_palette(3)[ids]
     assert np.abs(drawn[: size[1], : size[0]] - expected).max() <= 0.5

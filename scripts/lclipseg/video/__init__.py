@@ -1,1 +1,1 @@
-"""From a video, a camera or a watched folder to overlays, masks and shares, frame by frame."""
+"""Videos, cameras and watched folders, frame by frame."""

@@ -12,6 +12,7 @@ from lclipseg.video.places import Place
 
 USUAL_FPS, HIGHEST_FPS = 30.0, 1000.0
 PATIENCE = 10_000  # milliseconds that an address may be silent
+SILENT = 0  # OpenCV's level
 
 
 class Decoder(Protocol):
@@ -90,7 +91,9 @@ def open_decoder(place: Place, max_pixels: int) -> OpenCvDecoder:
 def hush() -> None:
     """Without OpenCV's and FFmpeg's own lines on stderr: what goes wrong is said here."""
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # which is read when the first video is opened
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    library: Any = cv2
+    logging = library if hasattr(library, "setLogLevel") else library.utils.logging  # the latter from 5.0 on
+    logging.setLogLevel(SILENT)
 
 
 def _opened(place: Place) -> Any:
