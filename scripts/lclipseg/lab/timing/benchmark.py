@@ -50,6 +50,7 @@ from lclipseg.lab.timing.step_speed import step_rows
 from lclipseg.lab.timing.stopwatch import Ratio, Stopwatch, Timing, in_turns
 from lclipseg.lab.timing.train_speed import train_speed
 from lclipseg.lab.timing.video_speed import video_rows
+from lclipseg.networks.export_record import ExportRecord
 from modeling_lclipseg import LClipSegForSemanticSegmentation
 
 logger = logging.getLogger("lclipseg")
@@ -267,6 +268,7 @@ def video(args: BenchmarkArguments) -> None:
         raise InputError(f"--image {args.image} cannot be read: {error}; give a photograph") from error
     rows = video_rows(model, image, args.size, args.rounds, args.threads)
     content = {**_circumstances(args), "rows": [asdict(row) for row in rows]}
+    content["arguments"]["dtype"] = "int8" if ExportRecord.load(Path(model)).int8 else "float32"
     _write(args, "video", content, video_markdown(content, rows))
 
 

@@ -113,7 +113,8 @@ def _parts(
     rows, before = [], VideoRow("", 0.0, 0.0)
     for stage, seconds in times.items():
         until = _row(stage, seconds)
-        rows.append(VideoRow(stage, until.clock_ms - before.clock_ms, until.processor_ms - before.processor_ms))
+        clock, processor = until.clock_ms - before.clock_ms, until.processor_ms - before.processor_ms
+        rows.append(VideoRow(stage, round(clock, 3), round(processor, 3)))
         before = until
     return rows
 
@@ -133,7 +134,7 @@ def _timed(session: Any, feed: Mapping[str, np.ndarray]) -> Seconds:
 
 def _row(stage: str, seconds: Sequence[Any]) -> VideoRow:
     clock, processor = (1000 * median(kind) for kind in zip(*seconds, strict=True))
-    return VideoRow(stage, clock, processor)
+    return VideoRow(stage, round(clock, 3), round(processor, 3))
 
 
 __all__ = ["VideoRow", "video_rows"]
