@@ -26,7 +26,7 @@ from lclipseg.video.outputs import Outputs
 from lclipseg.video.places import Place, find_place, is_moving
 from lclipseg.video.results import ResultPaths
 from lclipseg.video.smoothing import SmoothSegmenter
-from lclipseg.video.stages import Stages
+from lclipseg.video.stages import KEPT, Stages
 from lclipseg.video.window import Window
 
 RECENT = 30  # frames that the rate is shown of
@@ -130,7 +130,8 @@ class VideoRun:
     window: Window | None
     is_stopped: Callable[[], bool]
     stages: Stages = field(default_factory=Stages)
-    latencies: list[float] = field(default_factory=list)  # seconds from image to label map
+    latencies: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT))  # seconds from image to label map
+    done: int = 0  # frames
 
     def __post_init__(self) -> None:
         # An address with an end is a file, of which no frame is dropped.
@@ -155,10 +156,11 @@ class VideoRun:
                     with self.stages("segment"):
                         ids = self.segmenter.segment(Image.fromarray(frame.pixels), mode)
                     self.latencies.append(time.perf_counter() - frame.arrived)
+                    self.done += 1
                     if outputs is None:
                         outputs = self._outputs(frame)
                     outputs.add(frame, ids, show())
-                    if len(self.latencies) == limit or self.is_stopped():
+                    if self.done == limit or self.is_stopped():
                         break
         finally:
             self._seconds = time.perf_counter() - began
@@ -170,11 +172,10 @@ class VideoRun:
 
     def summary(self) -> str:
         """One sentence on what was done."""
-        done = len(self.latencies)
-        if not done:
+        if not self.done:
             return f"{self.place.shown}: no frame"
-        rate = f"{done / self._seconds:.1f} a second, latency {1000 * median(self.latencies):.0f} ms"
-        said = [f"{self.place.shown}: {done} frames in {self._seconds:.1f} s ({rate})"]
+        rate = f"{self.done / self._seconds:.1f} a second, latency {1000 * median(self.latencies):.0f} ms"
+        said = [f"{self.place.shown}: {self.done} frames in {self._seconds:.1f} s ({rate})"]
         if self._source.dropped:
             said.append(f"{self._source.dropped} dropped")
         if self._source.broken:
@@ -212,7 +213,7 @@ class VideoRun:
             def show() -> str:
                 recent.append(time.perf_counter())
                 rate = (len(recent) - 1) / (recent[-1] - recent[0])
-                note = f"{len(self.latencies)} frames, {rate:.1f} a second, latency {1000 * self.latencies[-1]:.0f} ms"
+                note = f"{self.done} frames, {rate:.1f} a second, latency {1000 * self.latencies[-1]:.0f} ms"
                 progress.update(task, advance=1, description=note)
                 return note
 

@@ -1,21 +1,23 @@
 """How long the stages of a frame take."""
 
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from statistics import median
+
+KEPT = 5000  # frames: a camera may run for months
 
 
 class Stages:
     """
     Attributes:
-        seconds (`dict[str, list[tuple[float, float]]]`): Of every stage, for each frame that went through it: by the
-            clock, and of the processor in all threads, which other programs do not lengthen.
+        seconds (`dict[str, deque[tuple[float, float]]]`): Of every stage, for each of the last frames that went
+            through it: by the clock, and of the processor in all threads, which other programs do not lengthen.
     """
 
     def __init__(self) -> None:
-        self.seconds: dict[str, list[tuple[float, float]]] = defaultdict(list)
+        self.seconds: dict[str, deque[tuple[float, float]]] = defaultdict(lambda: deque(maxlen=KEPT))
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
