@@ -12,7 +12,7 @@ FLOORS = (
     {"data"},
     {"networks"},
     {"prediction"},
-    {"export", "serving", "training"},
+    {"export", "serving", "training", "video"},
     {"publishing"},
     {"commands"},
     {"lab"},

@@ -66,7 +66,9 @@ def test_links_between_files_lead_somewhere(document):
         assert (document.parent / target).exists(), target
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/data.md", "docs/training.md", "docs/deploying.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", *(f"docs/{name}.md" for name in ("data", "training", "deploying", "video"))]
+)
 def test_commands_of_the_documents_exist(name):
     document = (ROOT / name).read_text(encoding="utf-8")
     for script in set(re.findall(r"scripts/\w+\.py", document)):

@@ -5,8 +5,10 @@ import json
 import pytest
 import torch
 from PIL import Image
+from written_export import write_export
 
 from lclipseg.console.errors import InputError
+from lclipseg.console.paths import project
 from lclipseg.lab.timing import benchmark, contestants, floor, step_speed
 from lclipseg.lab.timing.contestants import PEERS, Setting, build_contestant
 from lclipseg.lab.timing.peak_memory import PeakMemory, peak_memory
@@ -123,11 +125,12 @@ def test_onnxruntime_takes_part_on_the_cpu_in_float32_alone(variant):
 @pytest.mark.parametrize(
     ("mode", "options", "said"),
     [
-        ("fly", {}, "predict, parts, label-map, train, steps"),
+        ("fly", {}, "predict, parts, label-map, train, steps, video"),
         ("parts", {"compile": True}, "--compile"),
         ("parts", {"models": ["segformer-b0"], "classes": [3], "size": 64}, "none of our networks"),
         ("steps", {"models": ["lclipseg-mbv3", "lclipseg-mbv3s"]}, "one preset"),
         ("train", {}, "--data"),
+        ("video", {"models": [str(project("checkpoints", "lclipseg-mbv3s-camvid"))]}, "no export with a label map"),
     ],
 )
 def test_what_cannot_be_timed_is_refused(mode, options, said):
@@ -186,6 +189,12 @@ def test_steps_are_timed_by_classes_batch_and_loss(timed, tmp_path, monkeypatch)
     kinds = [(row["batch_size"], row["loss"], row["num_classes"]) for row in rows]
     assert kinds == [(2, loss, k) for loss in ("exact", "sampled") for k in (3, 30)]
     assert all(row["ratio"]["median"] == 1 for row in rows if row["num_classes"] == 3)
+
+
+def test_stages_of_a_video_are_timed_inside_of_the_graph_too(timed, tmp_path):
+    export = write_export(tmp_path / "export", label_map=True)
+    stages = ["decode", "resize", "network", "label map", "draw", "encode", "shares", "a whole frame"]
+    assert [row["stage"] for row in timed("video", models=[str(export)], rounds=3)] == stages
 
 
 def test_memory_of_a_step_is_that_of_a_process_of_its_own(timed, monkeypatch):

@@ -30,10 +30,10 @@ def write_export(folder: Path, vocabulary: str = "open", label_map: bool = False
         logits = helper.make_tensor_value_info("segmentation", TensorProto.INT32, ["height", "width"])
         inputs[0] = values
         nodes = [
-            helper.make_node("Cast", ["image"], ["colours"], to=TensorProto.FLOAT),
+            helper.make_node("Cast", ["image"], ["pixel_values"], to=TensorProto.FLOAT),
             helper.make_node("Transpose", ["class_embeddings"], ["kernels"]),
-            helper.make_node("MatMul", ["colours", "kernels"], ["scores"]),
-            helper.make_node("ArgMax", ["scores"], ["best"], axis=2, keepdims=0),
+            helper.make_node("MatMul", ["pixel_values", "kernels"], ["logits"]),
+            helper.make_node("ArgMax", ["logits"], ["best"], axis=2, keepdims=0),
             helper.make_node("Cast", ["best"], ["segmentation"], to=TensorProto.INT32),
         ]
     constants = [helper.make_tensor("axes", TensorProto.INT64, [2], [2, 3])]

@@ -1,29 +1,48 @@
-"""Segment images with a checkpoint, into its own classes or into others given as words.
+"""Segment images, videos or a camera with a checkpoint, into its own classes or into others given as words.
 
     lclipseg segment photos/ street.jpg "more/*.png" --model lclipseg/lclipseg-mbv3 --classes "sky, road, car"
+    lclipseg segment drive.mp4 --model exported --write overlay masks shares
+    lclipseg segment 0 --model exported --show        # a camera; or rtsp://..., http://...
+    lclipseg segment incoming/ --model exported --watch
 
 Writes for each image NAME_overlay.png (the classes in colour, with a legend), NAME_mask.png (the class ids, with a
 palette) and NAME.json (size, classes, area shares), and with --annotations one file for all images that a labelling
 tool can begin with. Images from a folder keep their sub-folders. A file that cannot be used is reported and the others
 go on; the exit status is then 1.
+
+A video gets NAME_overlay.mp4 and NAME_shares.csv. No frame of a file is left out; of a camera or an address, those
+that come while a frame is in work are. Ctrl-C ends it after the frame in work, and the files are whole.
 """
 
 import sys
 
 from lclipseg.console import arguments
 from lclipseg.console.frame import run_command
-from lclipseg.prediction.arguments import SegmentArguments
+from lclipseg.video.arguments import VideoArguments
+from lclipseg.video.places import is_moving
 
 
-def parse(argv: list[str] | None = None) -> tuple[list[str], SegmentArguments]:
-    description = "Image files, folders, or quoted glob patterns."
-    return arguments.parse_subject(__doc__, SegmentArguments, "images", description, nargs="+", argv=argv)
+def parse(argv: list[str] | None = None) -> tuple[list[str], VideoArguments]:
+    description = (
+        "Files of images or videos, folders of images, quoted glob patterns; or a camera's number or address."
+    )
+    return arguments.parse_subject(__doc__, VideoArguments, "inputs", description, nargs="+", argv=argv)
 
 
-def main(images: list[str], args: SegmentArguments) -> int:
-    from lclipseg.prediction.files import segment_files  # when the arguments are known to be right
+def main(inputs: list[str], args: VideoArguments) -> int:
+    # Imported when the arguments are known to be right.
+    if args.watch:
+        from lclipseg.video.watch import watch_folder
 
-    return segment_files(images, args)
+        return watch_folder(inputs, args)
+    if any(map(is_moving, inputs)):
+        from lclipseg.video.run import segment_videos
+
+        return segment_videos(inputs, args)
+    from lclipseg.prediction.files import segment_files
+
+    args.check_for_images()
+    return segment_files(inputs, args)
 
 
 def command() -> None:

@@ -10,6 +10,7 @@ EXTRAS = {
     "train": ("accelerate", "datasets", "jinja2", "tensorboard"),
     "import": ("pycocotools", "defusedxml"),
     "report": ("matplotlib", "scipy"),
+    "video": ("cv2",),
 }
 
 

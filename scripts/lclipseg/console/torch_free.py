@@ -46,6 +46,7 @@ with _without_the_package():
     from modeling_lclipseg.sizing_lclipseg import Size, Sizing
     from modeling_lclipseg.visualization_lclipseg import (
         ClassShare,
+        class_palette,
         class_segments,
         class_shares,
         draw_overlay,
@@ -62,6 +63,7 @@ __all__ = [
     "check_class_names",
     "check_cosines",
     "check_lengths",
+    "class_palette",
     "class_segments",
     "class_shares",
     "closest",

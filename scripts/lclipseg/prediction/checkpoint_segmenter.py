@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from transformers.modeling_outputs import SemanticSegmenterOutput
 
 from lclipseg.console.errors import InputError
 from lclipseg.networks.checkpoints import check_has_classes, load_runnable
 from lclipseg.networks.class_embeddings import take_classes
 from lclipseg.networks.segmenter import Segmenter
-from lclipseg.prediction.segment import segment_images
+from lclipseg.prediction.segment import image_logits, segment_images
 
 logger = logging.getLogger("lclipseg")
 
@@ -56,6 +57,15 @@ class CheckpointSegmenter:
             return segment_images(self.model, self.image_processor, [image], mode=mode)[0].numpy()
         except torch.OutOfMemoryError as error:
             raise InputError(str(error)) from error
+
+    def logits(self, image: Image.Image) -> torch.Tensor:
+        """(K, h, w), on the model's device; an [`InputError`] for an exported graph that gives none."""
+        return image_logits(self.model, self.image_processor, image)
+
+    def label_map(self, logits: torch.Tensor, image: Image.Image) -> np.ndarray:
+        """The class of every pixel of the image that such logits are of, (height, width) int64."""
+        outputs, size = SemanticSegmenterOutput(logits=logits[None]), (image.height, image.width)
+        return self.image_processor.post_process_semantic_segmentation(outputs, [size])[0].cpu().numpy()
 
 
 def _folded(model: Segmenter, source: str) -> Any:

@@ -5,7 +5,7 @@ import itertools
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -86,24 +86,25 @@ def segment_files(inputs: Sequence[str], args: SegmentArguments) -> int:
     """
     out = Path(args.out).expanduser()
     failures: list[str] = []
-    jobs = list(_named(found_images(inputs, out, failures)))
+    names_of_jobs = JobNames()
+    jobs = [names_of_jobs.job(path, root) for path, root in found_images(inputs, out, failures)]
     _check_inputs_survive(jobs, out)
     names = None if args.classes is None else args.classes.split(",")
     segmenter = open_segmenter(args.model, args.revision, names, args.bank, f"--classes {args.classes!r}")
-    _make_folder(out)
+    make_folder(out)
 
     preannotations = None if args.annotations is None else PREANNOTATIONS[args.annotations]()
     done = 0
     for job in _with_progress(jobs):
         try:
-            record = _segment(job, segmenter, out, args, preannotations)
+            record = segment_file(job, segmenter, out, args, preannotations)
         except (ValueError, OSError) as error:
             failures.append(cli.naming(job.path, error))
             continue
         done += 1
         if len(jobs) <= FEW_IMAGES:
             print(cli.printable(f"{job.path}: {record.summary()} -> {job.results(out)[0]}"))
-    _print_failures(failures)
+    print_failures(failures)
     if preannotations is not None and done:
         print(f"for a labelling tool: {preannotations.save(out)}")
     print(f"{done} of {len(jobs)} images segmented, results in {out}")
@@ -123,7 +124,8 @@ def _with_progress(jobs: Sequence[ImageJob]) -> Iterator[ImageJob]:
         yield from progress.track(jobs, description="segmenting")
 
 
-def _print_failures(failures: Sequence[str]) -> None:
+def print_failures(failures: Sequence[str]) -> None:
+    """On stderr, a line each."""
     if not failures:
         return
     from rich.console import Console
@@ -134,9 +136,14 @@ def _print_failures(failures: Sequence[str]) -> None:
         console.print(f"[red]failed:[/] {escape(cli.printable(failure))}", soft_wrap=True, highlight=False)
 
 
-def _segment(
-    job: ImageJob, segmenter: ImageSegmenter, out: Path, args: SegmentArguments, preannotations: Preannotations | None
+def segment_file(
+    job: ImageJob,
+    segmenter: ImageSegmenter,
+    out: Path,
+    args: SegmentArguments,
+    preannotations: Preannotations | None = None,
 ) -> SegmentationRecord:
+    """Segment one image and write its results below `out`; a ValueError or OSError where it cannot be."""
     image = to_rgb_image(open_image(job.path, args.max_pixels))
     segmentation = segmenter.segment(image, args.mode)
     id2label = segmenter.id2label
@@ -164,9 +171,9 @@ def found_images(inputs: Sequence[str], out: Path, failures: list[str]) -> Itera
     for given in inputs:
         path = Path(given).expanduser()
         if path.is_dir():
-            _check_out_is_elsewhere(out, path)
+            check_out_is_elsewhere(out, path)
             left_out = LeftOut(path)
-            root, files, problem = path, _images_below(path, out, left_out), "the folder holds no images"
+            root, files, problem = path, images_below(path, out, left_out), "the folder holds no images"
             if left_out.counts:
                 logger.warning(f"{given}: not used are {left_out}")
             for why in (Why.DEAD_LINK, Why.LOCKED):
@@ -185,7 +192,8 @@ def found_images(inputs: Sequence[str], out: Path, failures: list[str]) -> Itera
                 yield file, root or file.parent
 
 
-def _images_below(folder: Path, out: Path, left_out: LeftOut) -> list[Path]:
+def images_below(folder: Path, out: Path, left_out: LeftOut) -> list[Path]:
+    """The image files below a folder, those in the folder for the results apart."""
     inside = out.resolve().relative_to(folder.resolve()) if folder.resolve() in out.resolve().parents else None
     images = []
     for file in walk(folder, left_out, [] if inside is None else [folder / inside]):
@@ -196,7 +204,8 @@ def _images_below(folder: Path, out: Path, left_out: LeftOut) -> list[Path]:
     return images
 
 
-def _check_out_is_elsewhere(out: Path, folder: Path) -> None:
+def check_out_is_elsewhere(out: Path, folder: Path) -> None:
+    """An [`InputError`] where the results would lie among the images of a folder."""
     if out.resolve() == folder.resolve():
         raise InputError(
             f"--out {out} is the folder of the images, so the results would be taken for images next time; give "
@@ -204,19 +213,23 @@ def _check_out_is_elsewhere(out: Path, folder: Path) -> None:
         )
 
 
-def _named(files: Iterable[tuple[Path, Path]]) -> Iterator[ImageJob]:
+class JobNames:
     """A name of its own for every image: `a` for the first a.jpg, `a.png` for an a.png after it, then `a.png-2`."""
-    taken: set[str] = set()
-    for path, root in files:
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+
+    def job(self, path: Path, root: Path) -> ImageJob:
+        """The job of the next image, named relative to `root`."""
         relative = path.relative_to(root)
         full = str(relative)
         for name in itertools.chain(
             [str(relative.with_suffix("")), full], (f"{full}-{n}" for n in itertools.count(2))
         ):
-            if name.casefold() not in taken:  # some file systems do not tell A from a
+            if name.casefold() not in self._taken:  # some file systems do not tell A from a
                 break
-        taken.add(name.casefold())
-        yield ImageJob(path, name)
+        self._taken.add(name.casefold())
+        return ImageJob(path, name)
 
 
 def _check_inputs_survive(jobs: Sequence[ImageJob], out: Path) -> None:
@@ -227,7 +240,8 @@ def _check_inputs_survive(jobs: Sequence[ImageJob], out: Path) -> None:
                 raise InputError(f"the result for {job.path} would overwrite the image {result}; give another --out")
 
 
-def _make_folder(out: Path) -> None:
+def make_folder(out: Path) -> None:
+    """Make `--out`; an [`InputError`] where it cannot be made or written to."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

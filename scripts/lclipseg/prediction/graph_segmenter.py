@@ -48,12 +48,18 @@ class GraphSegmenter:
                 raise InputError(no_scores(self.graph.folder))
             return self.graph.run(np.asarray(image))
         if mode == "whole":
-            return self.image_processor.label_map(self.logits(image), (image.height, image.width))
+            return self.label_map(self.logits(image), image)
         return self._windows(image, InferenceMode(mode)).argmax(axis=0).astype(np.int32)
 
     def logits(self, image: Image.Image) -> np.ndarray:
-        """(K, h, w), of a graph that gives them."""
+        """(K, h, w); an [`InputError`] for a graph that gives none."""
+        if self.graph.record.label_map:
+            raise InputError(no_scores(self.graph.folder))
         return self.graph.run(self.image_processor(image))[0]
+
+    def label_map(self, logits: np.ndarray, image: Image.Image) -> np.ndarray:
+        """The class of every pixel of the image that such logits are of, (height, width) int32."""
+        return self.image_processor.label_map(logits, (image.height, image.width))
 
     def _windows(self, image: Image.Image, inference: InferenceMode) -> np.ndarray:
         """Logits (K, H, W), averaged over the windows that cover a pixel."""
@@ -71,8 +77,8 @@ class GraphSegmenter:
 def no_scores(folder: Path) -> str:
     """Why a graph with a label map cannot be averaged, or asked how sure it is."""
     return (
-        f"{folder} gives label maps, without scores to average over windows or flipped images; use whole "
-        "images without flip, or export the checkpoint without --label_map"
+        f"{folder} gives label maps, without scores to average over windows, frames or flipped images; use whole "
+        "images without flip or --smooth, or export the checkpoint without --label_map"
     )
 
 

@@ -80,6 +80,13 @@ def uncertainty(model: Segmenter, image_processor: Any, image: Image.Image) -> f
     return 1 - confidence.double().mean().item()
 
 
+def image_logits(model: Segmenter, image_processor: Any, image: Image.Image) -> torch.Tensor:
+    """The logits (num_classes, height / 4, width / 4) of one padded image; see [`segment_images`]."""
+    if isinstance(model, OnnxSegmenter):
+        raise InputError(no_scores(model.folder))
+    return _forward(model, image_processor, _upright([image]), None).logits[0]
+
+
 def predict_probabilities(
     model: Segmenter,
     image_processor: Any,

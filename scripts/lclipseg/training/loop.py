@@ -10,10 +10,10 @@ from rich.progress import Progress as Bar
 from transformers.image_processing_utils import BaseImageProcessor
 
 from lclipseg.console.errors import InputError
+from lclipseg.console.stop import StopRequest
 from lclipseg.prediction.metrics import SegmentationScores
 from lclipseg.prediction.several import SeveralScores
 from lclipseg.training.folder import Progress, RunFolder
-from lclipseg.training.signals import StopRequest
 from lclipseg.training.steps import Step, Training
 
 LOG_EVERY = 10  # steps

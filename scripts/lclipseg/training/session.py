@@ -16,6 +16,7 @@ from accelerate.utils import DistributedType, set_seed
 from lclipseg.console import environment
 from lclipseg.console.errors import InputError
 from lclipseg.console.processes import check_processes
+from lclipseg.console.stop import StopRequest
 from lclipseg.data.augmentation import training_transform
 from lclipseg.data.mix import MixedSamples
 from lclipseg.data.samples import Samples, TrainingSamples
@@ -27,7 +28,6 @@ from lclipseg.training.contact_sheet import ContactSheets, draw_predictions, dra
 from lclipseg.training.folder import FIRST_BATCH_FILE, PREDICTIONS_FILE, Progress, RunFolder
 from lclipseg.training.loop import Intervals, TrainingRun
 from lclipseg.training.losses import TrainingLoss, inverse_sqrt_weights
-from lclipseg.training.signals import StopRequest
 from lclipseg.training.sources import RunData
 from lclipseg.training.start import DEFAULT_SHORTEST_EDGE, Start, begin
 from lclipseg.training.steps import Schedule, Training

@@ -1,10 +1,12 @@
 """Time LClipSeg against what users would pick instead: an image in, the class of every pixel out; or a training step;
-or the parts of one network against what the machine allows; or the label map alone; or steps by number of classes.
+or the parts of one network against what the machine allows; or the label map alone; or steps by number of classes; or
+the stages of a video.
 
     python scripts/benchmark.py predict --threads 2
     python scripts/benchmark.py parts --models lclipseg-mbv3 --classes 150
     python scripts/benchmark.py label-map
     python scripts/benchmark.py steps --models lclipseg-mbv3s --classes 11 36 150 --batch_sizes 1 8 --size 256
+    python scripts/benchmark.py video --models exported --size 288 --rounds 240    # made by export --label_map
     python scripts/benchmark.py train --data data/camvid --models lclipseg-mbv3s segformer-b0 --size 256
 
 Contestants take turns in one process. A number is the median over rounds with its quartiles; a ratio is the median of
@@ -42,10 +44,13 @@ from lclipseg.lab.timing.report import (
     save_plot,
     steps_markdown,
     train_markdown,
+    video_markdown,
 )
 from lclipseg.lab.timing.step_speed import step_rows
 from lclipseg.lab.timing.stopwatch import Ratio, Stopwatch, Timing, in_turns
 from lclipseg.lab.timing.train_speed import train_speed
+from lclipseg.lab.timing.video_speed import video_rows
+from lclipseg.networks.export_record import ExportRecord
 from modeling_lclipseg import LClipSegForSemanticSegmentation
 
 logger = logging.getLogger("lclipseg")
@@ -254,6 +259,19 @@ def steps(args: BenchmarkArguments) -> None:
     _write(args, "steps", content, steps_markdown(content, rows))
 
 
+def video(args: BenchmarkArguments) -> None:
+    """Time the stages of a video through one export."""
+    (model,) = args.models or ["exported"]
+    try:
+        image = Image.open(args.image).convert("RGB")
+    except OSError as error:
+        raise InputError(f"--image {args.image} cannot be read: {error}; give a photograph") from error
+    rows = video_rows(model, image, args.size, args.rounds, args.threads)
+    content = {**_circumstances(args), "rows": [asdict(row) for row in rows]}
+    content["arguments"]["dtype"] = "int8" if ExportRecord.load(Path(model)).int8 else "float32"
+    _write(args, "video", content, video_markdown(content, rows))
+
+
 def _image(args: BenchmarkArguments) -> Image.Image:
     try:
         return Image.open(args.image).convert("RGB").resize((args.size, args.size))
@@ -286,6 +304,7 @@ MODES: dict[str, Callable[[BenchmarkArguments], None]] = {
     "label-map": label_maps,
     "train": train,
     "steps": steps,
+    "video": video,
 }
 
 
@@ -293,8 +312,8 @@ def main(mode: str, args: BenchmarkArguments) -> None:
     """Run one of [`MODES`]."""
     if mode not in MODES:
         raise InputError(f"{mode!r} cannot be timed; allowed: {', '.join(MODES)}.")
-    if mode == "steps" and len(args.models or [""]) != 1:
-        raise InputError("steps: give one preset by --models.")
+    if mode in ("steps", "video") and len(args.models or [""]) != 1:
+        raise InputError(f"{mode}: give one {'preset' if mode == 'steps' else 'export'} by --models.")
     if args.compile and mode != "predict":
         raise InputError(f"--compile has no part in {mode!r}; leave it out.")
     torch.set_num_threads(args.threads)

@@ -10,6 +10,7 @@ from lclipseg.lab.timing.label_map_speed import LabelMapRow
 from lclipseg.lab.timing.peak_memory import PeakMemory
 from lclipseg.lab.timing.step_speed import StepRow
 from lclipseg.lab.timing.stopwatch import Ratio, Timing
+from lclipseg.lab.timing.video_speed import VideoRow
 
 
 @dataclass(frozen=True)
@@ -194,6 +195,24 @@ def steps_markdown(content: Mapping[str, Any], rows: Sequence[StepRow]) -> str:
             f"| {row.batch_size} | {row.num_classes} | {row.loss} | {_timing(row.step_ms)} | {_ratio(row.ratio)} | "
             f"{memory} |"
         )
+    return "\n".join(lines) + "\n"
+
+
+def video_markdown(content: Mapping[str, Any], rows: Sequence[VideoRow]) -> str:
+    """The table of a video's stages."""
+    given = content["arguments"]
+    width = round(given["size"] * 16 / 9 / 2) * 2
+    lines = [
+        "# Stages of a video",
+        "",
+        f"{given['rounds']} frames of {width}x{given['size']} pixels, onnxruntime with {given['threads']} threads. "
+        f"{_circumstances(content)} Medians; by the clock, which other programs on the machine lengthen, and of the "
+        "processor in all threads, which they hardly do.",
+        "",
+        "| stage | clock, ms | processor, ms |",
+        "|---|---|---|",
+        *(f"| {row.stage} | {row.clock_ms:.1f} | {row.processor_ms:.1f} |" for row in rows),
+    ]
     return "\n".join(lines) + "\n"
 
 

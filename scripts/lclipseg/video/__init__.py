@@ -1,0 +1,1 @@
+"""Videos, cameras and watched folders, frame by frame."""
