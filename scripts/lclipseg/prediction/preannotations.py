@@ -96,7 +96,10 @@ class LabelStudioPredictions(Preannotations):
         return self.tasks
 
 
-PREANNOTATIONS: dict[str, Callable[[], Preannotations]] = {"coco": CocoAnnotations, "label-studio": LabelStudioPredictions}
+PREANNOTATIONS: dict[str, Callable[[], Preannotations]] = {
+    "coco": CocoAnnotations,
+    "label-studio": LabelStudioPredictions,
+}
 
 
 def _runs(covered: np.ndarray) -> list[int]:
