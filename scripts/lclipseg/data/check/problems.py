@@ -56,6 +56,11 @@ class Kind(Enum):
     WRONG_ID = ("error", "masks with ids that are no class", f"correct {CLASSES_FILE} or the masks")
     LOSSY_MASK = ("error", "masks stored as JPEG or WebP", "save them as PNG where they are made: edges are lost")
     DEAD_LINK = ("error", "links that lead nowhere", "bring back what they led to, or delete them")
+    TURNED = (
+        "warning",
+        "masks of a sample that seem turned or mirrored against their images",
+        "draw these and others over their images: turn the masks, or make them anew from the upright images",
+    )
     UNUSED_MASK = ("warning", "masks without an image, not used", "add the images, or take the masks away")
     WRONG_SUFFIX = ("warning", "files of another format than their suffix says", "rename them")
     UNLABELLED = ("warning", "images without a labelled pixel", "label them, or take them away")
