@@ -113,8 +113,8 @@ class DataArguments:
     data: list[str] = field(
         default_factory=list,
         metadata={
-            "help": "Folder, parquet or zip file, or Hub data set name; several are trained on together. Required, "
-            "here or in a recipe."
+            "help": "Folder, export of a labelling tool, parquet or zip file, or Hub data set name; several are "
+            "trained on together. Required, here or in a recipe."
         },
     )
     data_weights: list[float] = field(

@@ -46,7 +46,12 @@ class Kind(Enum):
     SAME_STEM = ("error", "files with the stem of another one", "rename all but one: only one can have a mask")
     BAD_IMAGE = ("error", "images that cannot be used", "replace the files, or take them away with their masks")
     BAD_MASK = ("error", "masks that cannot be read", "replace the files, or take them away with their images")
-    NO_LABEL_MAP = ("error", "masks that are no map of class ids", "write masks of one channel, one class id a pixel")
+    NO_LABEL_MAP = (
+        "error",
+        "masks that are no map of class ids",
+        f"write masks of one channel, one class id a pixel; `lclipseg import` makes them of colours that a palette in "
+        f"{CLASSES_FILE} names",
+    )
     GREY_RGB = (
         "error",
         "masks of three equal channels",
