@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("lclipseg")
 
+IN_MEMORY = {"model", "classes", "bank", "mode", "revision", "max_pixels"}  # what one image in Python is told
 KEPT_MODELS = 2  # how many models, each with its classes, stay loaded between calls of `segment`
 
 
@@ -115,8 +116,8 @@ def segment(
         [`InputError`]: an option that there is not, a wrong value, or an image, a model or a class that cannot be
             used.
     """
-    if "out" in options:
-        raise InputError("`segment` writes no files; leave `out` out, and save what it returns.")
+    if files := options.keys() & (SegmentArguments.__dataclass_fields__.keys() - IN_MEMORY):
+        raise InputError(f"`segment` takes one image and writes no files; leave out {', '.join(sorted(files))}.")
     names = [classes] if isinstance(classes, str) else list(classes or [])
     given = {"model": model, "classes": ", ".join(map(str, names)) or None, **options}
     (args,) = _checked(lambda: arguments.parse("", SegmentArguments, argv=_argv(given)))

@@ -6,6 +6,12 @@ Writes for each image NAME_overlay.png (the classes in colour, with a legend), N
 palette) and NAME.json (size, classes, area shares), and with --annotations one file for all images that a labelling
 tool can begin with. Images from a folder keep their sub-folders. A file that cannot be used is reported and the others
 go on; the exit status is then 1.
+
+Many images, in two processes, which may run on two machines; what is stopped goes on with --resume true:
+
+    lclipseg segment photos/ --model lclipseg/lclipseg-mbv3 --write masks --share 1/2
+    lclipseg segment photos/ --model lclipseg/lclipseg-mbv3 --write masks --share 2/2
+    accelerate launch --num_processes 2 scripts/segment.py photos.parquet --split train --write parquet ...
 """
 
 import sys

@@ -124,6 +124,27 @@ class TableData(SegmentationData):
         return self.columns.read(self.rows[index], self.names[index], self.source)
 
 
+class TableImages:
+    """The images of a split of a table, without masks."""
+
+    def __init__(self, rows: datasets.Dataset, column: str, source: str):
+        self.rows = rows.select_columns([column]).cast_column(column, datasets.Image(decode=False))
+        self.column, self.source = column, source
+
+    @classmethod
+    def open(cls, source: str, split: str, image_column: str | None = None) -> "TableImages":
+        """Raises [`InputError`] if there is no such source, split or column."""
+        rows = TableSplit.find(source, split).load()
+        return cls(rows, _column(rows.features, "image", image_column, IMAGE_COLUMNS, source), source)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def encoded(self, index: int) -> bytes:
+        """The file of an image. Raises `ValueError` or `OSError` if there is none."""
+        return cell_bytes(self.rows[index][self.column])
+
+
 class StreamedData(torch.utils.data.IterableDataset):
     """
     The rows of a `datasets.IterableDataset`, in turn.

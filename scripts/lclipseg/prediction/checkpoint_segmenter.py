@@ -1,6 +1,7 @@
 """Images through a checkpoint, by torch."""
 
 import logging
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,7 +45,7 @@ class CheckpointSegmenter:
         if names is not None:
             take_classes(model, names, given=given, bank=bank)
         check_has_classes(model)
-        self.model = _folded(model, source).to("cuda" if torch.cuda.is_available() else "cpu")
+        self.model = _folded(model, source).to(_device())
 
     @property
     def id2label(self) -> dict[int, str]:
@@ -56,6 +57,13 @@ class CheckpointSegmenter:
             return segment_images(self.model, self.image_processor, [image], mode=mode)[0].numpy()
         except torch.OutOfMemoryError as error:
             raise InputError(str(error)) from error
+
+
+def _device() -> torch.device:
+    """The GPU that a launcher meant for this process, or the only one, or the CPU."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
 
 
 def _folded(model: Segmenter, source: str) -> Any:

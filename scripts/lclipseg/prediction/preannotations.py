@@ -2,7 +2,7 @@
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -96,7 +96,10 @@ class LabelStudioPredictions(Preannotations):
         return self.tasks
 
 
-PREANNOTATIONS = {"coco": CocoAnnotations, "label-studio": LabelStudioPredictions}
+PREANNOTATIONS: dict[str, Callable[[], Preannotations]] = {
+    "coco": CocoAnnotations,
+    "label-studio": LabelStudioPredictions,
+}
 
 
 def _runs(covered: np.ndarray) -> list[int]:

@@ -78,8 +78,8 @@ def _imported(given: Path, out: Path, what: str) -> Path:
         if out.is_dir():  # another process was faster
             return out
         raise InputError(
-            f"{given} is {what}: {error}. `lclipseg import {given} --out my_folder` makes data of it, and takes options "
-            "where something is to be decided"
+            f"{given} is {what}: {error}. `lclipseg import {given} --out my_folder` makes data of it, and takes "
+            "options where something is to be decided"
         ) from error
 
 
