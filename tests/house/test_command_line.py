@@ -166,7 +166,7 @@ LINE = 'error: `{name}` needs the library {library}, which is not installed: pip
 
 
 NEEDS = [("publish", "jinja2", "train"), *(("serve", library, "serve") for library in EXTRAS["serve"])]
-NEEDS += [("export", "onnx", "export"), ("export", "onnxscript", "export"), ("export", "onnxruntime", "onnx")]
+NEEDS += [("export", "onnx", "export"), ("export", "onnx_ir", "export"), ("export", "onnxruntime", "onnx")]
 NEEDS += [("evaluate", "torch", "torch"), ("check-data", "transformers", "torch")]
 PLACES = {"publish": ["--repo", "org/name"], "evaluate": ["--data", "d"]}
 

@@ -58,9 +58,11 @@ def test_two_processes_give_what_one_gives(run, tmp_path, write):
 
 
 def test_a_launcher_tells_the_share(run, tmp_path, monkeypatch):
+    with pytest.raises(InputError, match="3 processes were asked for but 1 run"):
+        run(expected_processes=3)
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "3")
-    run(write="masks")
+    run(write="masks", expected_processes=3)
     assert {path.name for path in (tmp_path / "out").rglob("*_mask.png")} == {"b_mask.png", "e_mask.png"}
 
 

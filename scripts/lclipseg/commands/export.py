@@ -21,7 +21,7 @@ def parse(argv: list[str] | None = None) -> tuple[str, ExportArguments]:
 
 
 def main(model: str, args: ExportArguments) -> None:
-    require("onnx", "onnxscript", "onnxruntime")
+    require("onnx", "onnx_ir", "onnxscript", "onnxruntime")
     from lclipseg.export.export import export_model  # when the arguments are known to be right
 
     export_model(model, args)

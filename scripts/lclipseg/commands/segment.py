@@ -11,7 +11,7 @@ Many images, in two processes, which may run on two machines; what is stopped go
 
     lclipseg segment photos/ --model lclipseg/lclipseg-mbv3 --write masks --share 1/2
     lclipseg segment photos/ --model lclipseg/lclipseg-mbv3 --write masks --share 2/2
-    accelerate launch --num_processes 2 scripts/segment.py photos.parquet --split train --write parquet ...
+    torchrun --nproc_per_node 2 scripts/segment.py photos.parquet --split train --write parquet --model ...
 """
 
 import sys

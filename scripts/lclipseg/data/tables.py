@@ -18,6 +18,7 @@ from PIL import Image
 from pyarrow import parquet
 
 from lclipseg.console.errors import InputError, naming
+from lclipseg.console.hub import reach_hub
 from lclipseg.data.class_list import CLASSES_FILE, ClassList
 from lclipseg.data.labelled import Sample, SegmentationData, UnreadableError, check_sample
 from lclipseg.data.splits import same_split
@@ -226,6 +227,7 @@ class TableSplit:
             builder, data_files = FILE_BUILDERS[path.suffix.lower()], {split_of(path): str(path)}
         elif not path.is_dir() and (path.suffix or source.startswith(("/", ".", "~")) or source.count("/") > 1):
             raise InputError(f"the data source {source} does not exist")
+        reach_hub(source)
         with _table_errors(source):
             splits = datasets.get_dataset_split_names(builder, data_files=data_files)
         name = next((name for name in same_split(split) if name in splits), None)

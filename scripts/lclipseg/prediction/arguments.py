@@ -56,6 +56,9 @@ class SegmentArguments:
             "what `accelerate launch` says, else all."
         },
     )
+    expected_processes: int | None = field(
+        default=None, metadata={"help": "Fail unless so many processes run (launchers may silently start one)."}
+    )
     split: str | None = field(
         default=None,
         metadata={

@@ -8,6 +8,7 @@ import numpy as np
 
 from lclipseg.console import errors as cli
 from lclipseg.console.errors import InputError
+from lclipseg.console.processes import check_processes
 from lclipseg.console.torch_free import to_rgb_image
 from lclipseg.prediction.arguments import SegmentArguments
 from lclipseg.prediction.inputs import ImageJob, image_jobs, row_jobs
@@ -34,6 +35,7 @@ def segment_files(inputs: Sequence[str], args: SegmentArguments) -> int:
     """
     out = Path(args.out).expanduser()
     process, processes = args.shared
+    check_processes(args.expected_processes, processes)
     failures: list[str] = []
     every = (
         image_jobs(inputs, out, failures) if args.split is None else row_jobs(inputs, args.split, args.image_column)
