@@ -122,7 +122,8 @@ def test_checkpoint_without_torch_is_told_what_to_install(model, said, tmp_path)
 
 def test_word_that_only_a_text_tower_knows_is_told_what_to_install(tmp_path):
     folder = str(write_export(tmp_path / "export"))
-    argv = ["segment", "a.png", "--model", folder, "--classes", "rde", "--out", str(tmp_path)]
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    argv = ["segment", str(tmp_path / "a.png"), "--model", folder, "--classes", "rde", "--out", str(tmp_path)]
     done = run(argv, missing=TORCH)
     assert done.returncode == 2 and "did you mean 'red'?" in done.stderr and '"lclipseg[torch]"' in done.stderr
 
@@ -138,6 +139,8 @@ def test_word_that_only_a_text_tower_knows_is_told_what_to_install(tmp_path):
         (["train", "--data", "d", "--output_dir", "o", "--model", "mobilenetv3"], "Did you mean 'lclipseg-mbv3'?"),
         (["train", "--data", "d"], "--output_dir is missing"),
         (["train", "--data", "d", "--output_dir", "o", "--learning", "4"], "Did you mean 'learning_rate'?"),
+        (["train", "--data", "./sett", "--output_dir", "o"], "the data source ./sett does not exist"),
+        (["evaluate", "./no/checkpoint", "--data", "."], "there is no folder no/checkpoint"),
         (["check"], "Did you mean 'check-data'?"),
         (["export", "m", "--int8"], "--int8 and --calibration"),
         (["export", "m", "--label_map", "perhaps"], "give true or false, not 'perhaps'"),

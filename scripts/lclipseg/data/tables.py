@@ -20,6 +20,7 @@ from pyarrow import parquet
 from lclipseg.console.errors import InputError, naming
 from lclipseg.console.hub import reach_hub
 from lclipseg.data.class_list import CLASSES_FILE, ClassList
+from lclipseg.data.files import check_source_exists
 from lclipseg.data.labelled import Sample, SegmentationData, UnreadableError, check_sample
 from lclipseg.data.splits import same_split
 from modeling_lclipseg.inputs_lclipseg import open_image
@@ -225,8 +226,7 @@ class TableSplit:
                     f"{path} is no data set: give a folder, a .parquet, .zip or .tar file, or a Hub data set name"
                 )
             builder, data_files = FILE_BUILDERS[path.suffix.lower()], {split_of(path): str(path)}
-        elif not path.is_dir() and (path.suffix or source.startswith(("/", ".", "~")) or source.count("/") > 1):
-            raise InputError(f"the data source {source} does not exist")
+        check_source_exists(source)
         reach_hub(source)
         with _table_errors(source):
             splits = datasets.get_dataset_split_names(builder, data_files=data_files)

@@ -41,6 +41,10 @@ def segment_files(inputs: Sequence[str], args: SegmentArguments) -> int:
         image_jobs(inputs, out, failures) if args.split is None else row_jobs(inputs, args.split, args.image_column)
     )
     jobs = every[process::processes]
+    if not every:  # before a model is loaded, which takes seconds
+        _print_failures(failures)
+        print("no image was found, and none segmented")
+        return 1
     names = None if args.classes is None else args.classes.split(",")
     segmenter = open_segmenter(args.model, args.revision, names, args.bank, f"--classes {args.classes!r}")
     _make_folder(out)
