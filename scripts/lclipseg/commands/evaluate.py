@@ -23,7 +23,10 @@ def parse(argv: list[str] | None = None) -> tuple[str, EvaluateArguments]:
 def main(model: str, args: EvaluateArguments) -> None:
     located(model)
     check_source_exists(args.data)
-    from lclipseg.prediction.scoring import score  # when the arguments are known to be right
+    from lclipseg.data.layout import check_splits  # when the arguments are known to be right
+
+    check_splits(args.data, [args.split])
+    from lclipseg.prediction.scoring import score
 
     score(model, args)
 
