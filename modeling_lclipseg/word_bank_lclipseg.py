@@ -76,7 +76,7 @@ class WordBank:
                 described.append(f"{name!r} (closest: {quoted(closest) or 'none'})")
             raise ValueError(
                 f"The word bank of {len(self.names)} words lacks {len(missing)} of the {len(names)} words asked for: "
-                f"{'; '.join(described)}. Embed them with a text tower (`lclipseg-embed WORDS --text-model "
+                f"{'; '.join(described)}. Embed them with a text tower (`lclipseg embed WORDS --text-model "
                 f"{self.text_model or 'NAME_OR_PATH'} --out words.safetensors`), or give a word bank that has them."
             )
         return self.embeddings[[rows[fold_name(name)] for name in names]]

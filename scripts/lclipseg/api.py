@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("lclipseg")
 
+IN_MEMORY = {"model", "classes", "bank", "mode", "least_score", "revision", "max_pixels"}  # for one image in Python
 KEPT_MODELS = 2  # how many models, each with its classes, stay loaded between calls of `segment`
 
 
@@ -40,7 +41,8 @@ class Segmentation:
     """
     Args:
         image (`PIL.Image.Image`): The image, upright, RGB.
-        label_map (`np.ndarray` of shape `(height, width)`): The class id of every pixel, integers.
+        label_map (`np.ndarray` of shape `(height, width)`): The class id of every pixel, integers; -1 where the best
+            class scores less than `least_score`.
         id2label (`dict[int, str]`): The name of each id.
     """
 
@@ -50,7 +52,8 @@ class Segmentation:
 
     @property
     def shares(self) -> dict[str, float]:
-        """The part of the pixels that each class has, 0 to 1, the largest first; without classes that have none."""
+        """The part of the pixels that each class has, 0 to 1, the largest first, and at the end that of no class, as
+        "unlabelled"; without what has none."""
         from lclipseg.console.torch_free import class_shares
 
         return {share.name: share.share for share in class_shares(self.label_map, self.id2label)}
@@ -109,19 +112,19 @@ def segment(
         model (`str` or path): Folder of a checkpoint or an export, or `OWNER/NAME` on the Hub.
         classes (list of `str`, *optional*): Words to segment into, or one text with commas. By default the
             checkpoint's own classes.
-        options: `bank`, `mode`, `revision` and `max_pixels` of `lclipseg segment --help`.
+        options: `bank`, `mode`, `least_score`, `revision` and `max_pixels` of `lclipseg segment --help`.
 
     Raises:
         [`InputError`]: an option that there is not, a wrong value, or an image, a model or a class that cannot be
             used.
     """
-    if "out" in options:
-        raise InputError("`segment` writes no files; leave `out` out, and save what it returns.")
+    if files := options.keys() & (SegmentArguments.__dataclass_fields__.keys() - IN_MEMORY):
+        raise InputError(f"`segment` takes one image and writes no files; leave out {', '.join(sorted(files))}.")
     names = [classes] if isinstance(classes, str) else list(classes or [])
     given = {"model": model, "classes": ", ".join(map(str, names)) or None, **options}
     (args,) = _checked(lambda: arguments.parse("", SegmentArguments, argv=_argv(given)))
     wanted = None if classes is None else tuple(classes.split(",") if isinstance(classes, str) else classes)
-    segmenter = _loaded(args.model, args.revision, wanted, args.bank, _stamp(args.model))
+    segmenter = _loaded(args.model, args.revision, wanted, args.bank, args.least_score, _stamp(args.model))
 
     from lclipseg.console.torch_free import open_image, to_rgb_image
 
@@ -135,13 +138,19 @@ def segment(
 
 @functools.lru_cache(maxsize=KEPT_MODELS)
 def _loaded(
-    source: str, revision: str | None, names: tuple[str, ...] | None, bank: str | None, stamp: tuple[int, ...]
+    source: str,
+    revision: str | None,
+    names: tuple[str, ...] | None,
+    bank: str | None,
+    least_score: float | None,
+    stamp: tuple[int, ...],
 ) -> "ImageSegmenter":
     """A model with its classes, ready to run; loaded anew where its files have changed."""
     from lclipseg.prediction.open import open_segmenter
 
     try:
-        return open_segmenter(source, revision, names, bank, "" if names is None else f"classes {list(names)}")
+        given = "" if names is None else f"classes {list(names)}"
+        return open_segmenter(source, revision, names, bank, given, least_score)
     except ModuleNotFoundError as error:
         message = missing_library("lclipseg.segment", error.name)
         raise (error if message is None else InputError(message)) from error

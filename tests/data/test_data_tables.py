@@ -79,7 +79,7 @@ def test_zip_without_metadata_says_what_it_needs(tables):
     tables.mkdir()
     with zipfile.ZipFile(tables / "data.zip", "w") as archive:
         archive.writestr("notes.txt", "nothing here")
-    with pytest.raises(InputError, match=r"data\.zip has no column 'mask' .*metadata\.jsonl"):
+    with pytest.raises(InputError, match=r"data\.zip is a zip file without classes\.json and metadata\.jsonl"):
         load_segmentation_data(tables / "data.zip", "train")
 
 

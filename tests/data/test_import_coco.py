@@ -295,3 +295,17 @@ def test_more_classes_than_masks_can_hold_need_a_choice(tmp_path):
     categories = [{"id": number, "name": f"class {number}"} for number in range(300)]
     with pytest.raises(InputError, match="301, at most 255 are possible; name those to keep with --keep"):
         written(tmp_path, content(annotation(), categories=categories))
+
+
+def test_images_that_are_not_there_are_an_error_or_left_out_and_counted(tmp_path, caplog):
+    caplog.set_level(logging.INFO, logger="lclipseg")
+    given = content(annotation())
+    given["images"] += [{**given["images"][0], "id": number, "file_name": f"{number}.png"} for number in (8, 9)]
+    with pytest.raises(InputError, match=r"image 2: there is no image '8\.png'.*--missing skip leaves out what"):
+        written(tmp_path, given)
+    assert mask_of_only_image(written(tmp_path, given, missing="skip"))[1] == "bcccbb"
+    assert "images that are named, but not there: 2, left out: 8.png, 9.png" in caplog.text
+    (tmp_path / "source" / "a.png").unlink()
+    (tmp_path / "out").rename(tmp_path / "before")
+    with pytest.raises(InputError, match="none of the 3 images that it names is there"):
+        imported(tmp_path, missing="skip")

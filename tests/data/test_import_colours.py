@@ -99,6 +99,24 @@ def test_palette_of_a_class_list_turns_colours_into_ids(tmp_path):
     assert mask_of_only_image(imported(tmp_path)) == ["-c", "d-"]
 
 
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [("images/{}/a.jpg", "masks/{}/a.png"), ("{}/a.jpg", "{}/a_mask.png"), ("imgs/{}.jpg", "labels/{}.png")],
+)
+def test_masks_in_the_colours_of_a_palette_are_paired_as_those_of_indices(tmp_path, image, mask):
+    palette = {"classes": ["cat", "dog"], "palette": [[10, 20, 30], [200, 0, 0]]}
+    write_json(tmp_path / "source" / "classes.json", palette)
+    for split in ("train", "val"):
+        write_image(tmp_path / "source" / image.format(split), (2, 2))
+        write_mask(tmp_path / "source" / mask.format(split), PIXELS)
+        if "imgs" in image:
+            (tmp_path / "source" / f"{split}.txt").write_text(f"{split}\n")
+    out = imported(tmp_path)
+    for split in ("train", "val"):
+        (rows,) = names_of(out, split).values()
+        assert letters(rows) == ["-c", "d-"]
+
+
 @pytest.mark.parametrize(("keep", "rows"), [("cat\ndog\n", ["-c", "d-"]), ("background\ndog\n", ["b-", "d-"])])
 def test_background_is_a_class_that_can_be_left_out(tmp_path, keep, rows):
     write_voc(tmp_path / "source")

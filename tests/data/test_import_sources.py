@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import sys
 import zipfile
 from pathlib import Path
@@ -16,6 +17,7 @@ from lclipseg.console.errors import InputError
 from lclipseg.console.frame import run_command
 from lclipseg.data.arguments import CheckArguments
 from lclipseg.data.check.check import check_data
+from lclipseg.data.check.mix import check_sources
 from lclipseg.data.open import load_segmentation_data
 
 COCO = {
@@ -108,21 +110,67 @@ def test_whole_of_ade20k_has_its_names_in_json_files(tmp_path):
 # -------------------------------------------------------------------------------------------- given to other commands
 
 
-@pytest.mark.parametrize(
-    "opened",
-    [lambda path: load_segmentation_data(path, "train"), lambda path: check_data(str(path), CheckArguments())],
-)
-@pytest.mark.parametrize("name", ["", "annotations/instances_default.json"])
-def test_export_given_as_data_says_what_to_run(export, opened, name):
-    with pytest.raises(InputError, match=r"is COCO's JSON: `lclipseg import .* --out my_folder` makes data of it"):
-        opened(export / name)
-
-
-def test_what_was_imported_is_read_as_data(tmp_path, export):
+@pytest.fixture
+def two_images(export, tmp_path, monkeypatch) -> Path:
+    """An export that can be trained on; what is made of it lies beside it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     write_image(export / "images" / "b.png")
     both = {**COCO, "images": [*COCO["images"], {**COCO["images"][0], "id": 8, "file_name": "b.png"}]}
     write_json(export / "annotations" / "instances_default.json", both)
-    assert load_segmentation_data(imported(tmp_path), "val").classes.names == ("cat", "background")
+    return export
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.*")}
+
+
+def test_export_given_as_data_is_imported_once_as_by_import(tmp_path, two_images, caplog):
+    caplog.set_level(logging.INFO, logger="lclipseg")
+    data = load_segmentation_data(two_images, "train")
+    assert re.search("is COCO's JSON: imported, as by `lclipseg import .* --out my_folder`", caplog.text)
+    (made,) = (tmp_path / "cache/lclipseg/imports").iterdir()
+    assert files_in(made) == files_in(imported(tmp_path))
+    assert data[0].image.size == (6, 5)
+    caplog.clear()
+    report = check_data(str(two_images), CheckArguments(quick=True))
+    assert report.class_names == ["cat", "background"]
+    assert f"was imported before: {made}" in caplog.text
+
+
+def test_changed_export_is_imported_anew(two_images):
+    assert load_segmentation_data(two_images, "train").classes.names == ("cat", "background")
+    path = two_images / "annotations" / "instances_default.json"
+    path.write_text(path.read_text().replace('"cat"', '"lion"'))
+    assert load_segmentation_data(two_images, "train").classes.names == ("lion", "background")
+
+
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [("", "--boxes fill takes"), ("annotations/instances_default.json", "their folder as --images")],
+)
+def test_export_that_needs_a_decision_names_the_command_that_takes_it(tmp_path, two_images, name, option):
+    path = two_images / "annotations" / "instances_default.json"
+    path.write_text(path.read_text().replace(json.dumps([SQUARE]), "[]"))
+    with pytest.raises(InputError, match=f"{option}.*`lclipseg import .* --out my_folder` makes data of it"):
+        load_segmentation_data(two_images / name, "train")
+    assert not list((tmp_path / "cache/lclipseg/imports").iterdir())
+
+
+@pytest.mark.parametrize("inner", ["", "my_folder/"])
+def test_zip_file_of_an_export_or_of_a_folder_is_read_like_it(tmp_path, two_images, inner):
+    zipped(two_images, tmp_path / "export.zip").close()
+    names = load_segmentation_data(tmp_path / "export.zip", "train").names
+    with zipfile.ZipFile(tmp_path / "folder.zip", "w") as packed:
+        for name, content in files_in(imported(tmp_path)).items():
+            packed.writestr(f"{inner}{name}", content)
+    assert load_segmentation_data(tmp_path / "folder.zip", "train").names == names
+
+
+def test_a_list_of_classes_of_yolos_is_no_recipe(two_images):
+    (two_images / "labels").mkdir()
+    (two_images / "labels" / "a.txt").write_text("0 0.1 0.1 0.6 0.1 0.6 0.7\n")
+    (two_images / "data.yaml").write_text("names: [cat]\ntrain: images\n")
+    assert check_sources([str(two_images / "data.yaml")], CheckArguments(split=["train"], quick=True)) == 0
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import sys
 import unicodedata
 from pathlib import Path
 
@@ -9,11 +10,13 @@ import pytest
 from checked_data import check, found, problem
 from data_folders import make_image, mask_of, write_classes
 
+from lclipseg.commands import evaluate
 from lclipseg.console.errors import InputError
 from lclipseg.data.check.problems import Kind
 from lclipseg.data.files import LeftOut, Why, walk
 from lclipseg.data.labelled import FolderData
 from lclipseg.data.open import load_splits
+from lclipseg.prediction.arguments import EvaluateArguments
 
 STEMS = {"train": ["a", "b", "c"], "val": ["d", "e"]}
 NAMED_TWICE = unicodedata.normalize("NFC", "gr\u00fcn")
@@ -303,3 +306,9 @@ def test_links_in_a_circle_end(tmp_path):
         "a/file", "a/link/file", "b/file", "b/link/file",
     ]  # fmt: skip
     assert left_out.counts == {Why.CYCLE: 2}
+
+
+def test_a_split_that_is_missing_is_told_before_torch_is_imported(source, monkeypatch):
+    monkeypatch.setitem(sys.modules, "lclipseg.prediction.scoring", None)  # whose import brings torch
+    with pytest.raises(InputError, match=r"has no split 'test'; it has \['train', 'val'\]"):
+        evaluate.main("owner/name", EvaluateArguments(data=str(source)))

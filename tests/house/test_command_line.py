@@ -123,7 +123,8 @@ def test_checkpoint_without_torch_is_told_what_to_install(model, said, tmp_path)
 
 def test_word_that_only_a_text_tower_knows_is_told_what_to_install(tmp_path):
     folder = str(write_export(tmp_path / "export"))
-    argv = ["segment", "a.png", "--model", folder, "--classes", "rde", "--out", str(tmp_path)]
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    argv = ["segment", str(tmp_path / "a.png"), "--model", folder, "--classes", "rde", "--out", str(tmp_path)]
     done = run(argv, missing=TORCH)
     assert done.returncode == 2 and "did you mean 'red'?" in done.stderr and '"lclipseg[torch]"' in done.stderr
 
@@ -139,6 +140,8 @@ def test_word_that_only_a_text_tower_knows_is_told_what_to_install(tmp_path):
         (["train", "--data", "d", "--output_dir", "o", "--model", "mobilenetv3"], "Did you mean 'lclipseg-mbv3'?"),
         (["train", "--data", "d"], "--output_dir is missing"),
         (["train", "--data", "d", "--output_dir", "o", "--learning", "4"], "Did you mean 'learning_rate'?"),
+        (["train", "--data", "./sett", "--output_dir", "o"], "the data source ./sett does not exist"),
+        (["evaluate", "./no/checkpoint", "--data", "."], "there is no folder no/checkpoint"),
         (["check"], "Did you mean 'check-data'?"),
         (["export", "m", "--int8"], "--int8 and --calibration"),
         (["export", "m", "--label_map", "perhaps"], "give true or false, not 'perhaps'"),
@@ -167,7 +170,7 @@ LINE = 'error: `{name}` needs the library {library}, which is not installed: pip
 
 
 NEEDS = [("publish", "jinja2", "train"), *(("serve", library, "serve") for library in EXTRAS["serve"])]
-NEEDS += [("export", "onnx", "export"), ("export", "onnxscript", "export"), ("export", "onnxruntime", "onnx")]
+NEEDS += [("export", "onnx", "export"), ("export", "onnx_ir", "export"), ("export", "onnxruntime", "onnx")]
 NEEDS += [("evaluate", "torch", "torch"), ("check-data", "transformers", "torch")]
 PLACES = {"publish": ["--repo", "org/name"], "evaluate": ["--data", "d"]}
 

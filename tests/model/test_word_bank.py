@@ -34,7 +34,7 @@ def test_of_a_word_that_stands_twice_the_first_row_counts():
 
 def test_missing_words_are_all_named_with_the_closest_ones_and_the_ways_out():
     bank = WordBank(("aerosol_can", "sky", "Road"), torch.eye(3))
-    with pytest.raises(ValueError, match=r"lacks 3 of the 4.*lclipseg-embed.*a word bank that has them") as error:
+    with pytest.raises(ValueError, match=r"lacks 3 of the 4.*`lclipseg embed WORDS.*a word bank that") as error:
         bank.lookup(["aerosol can", "sky", "roads", "zzz"])
     for said in ("'aerosol can' (closest: 'aerosol_can')", "'roads' (closest: 'Road')", "'zzz' (closest: none)"):
         assert said in str(error.value)

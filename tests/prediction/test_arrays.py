@@ -131,15 +131,22 @@ def test_image_of_every_kind_gets_the_label_map_of_the_checkpoint(graphs, graph,
     assert (found.segment(image) == expected).mean() >= 0.999
 
 
-def test_windows_are_those_of_the_checkpoint(graphs):
+@pytest.mark.parametrize(("mode", "scored"), [("slide", False), ("slide", True), ("whole", True)])
+def test_windows_and_least_scores_are_those_of_the_checkpoint(graphs, mode, scored):
     image = smooth((150, 100))
-    expected = CheckpointSegmenter(str(graphs["checkpoint"])).segment(image, "slide")
-    assert (GraphSegmenter(graphs["logits"]).segment(image, "slide") == expected).mean() >= 0.999
+    free = GraphSegmenter(graphs["logits"])
+    least_score = float(np.median(free.logits(image).max(axis=0))) if scored else None
+    expected = CheckpointSegmenter(str(graphs["checkpoint"]), least_score=least_score).segment(image, mode)
+    found = GraphSegmenter(graphs["logits"], least_score=least_score).segment(image, mode)
+    assert (found == expected).mean() >= 0.999
+    assert ((found == -1).any(), (found == free.segment(image, mode))[found >= 0].mean()) == (scored, 1)
 
 
-def test_windows_of_a_label_map_are_refused(graphs):
+def test_windows_and_least_scores_of_a_label_map_are_refused(graphs):
     with pytest.raises(InputError, match="without --label_map"):
         GraphSegmenter(graphs["label_map"]).segment(smooth((150, 100)), "slide")
+    with pytest.raises(InputError, match="without --label_map"):
+        GraphSegmenter(graphs["label_map"], least_score=6)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a graph"])

@@ -76,6 +76,15 @@ def test_record_agrees_with_the_mask(run, tmp_path, checkpoint):
     assert shares == {name: (ids == class_id).mean() for class_id, name in enumerate(NAMES) if (ids == class_id).any()}
 
 
+def test_pixels_below_the_least_score_are_none_of_the_classes(run, tmp_path):
+    photo = save_photo(tmp_path / "street.png")
+    assert run(photo, "--least_score", "1e9", "--annotations", "coco") == 0
+    assert (np.asarray(Image.open(tmp_path / "out" / "street_mask.png")) == 255).all()
+    record = json.loads((tmp_path / "out" / "street.json").read_text())
+    assert record["shares"] == [{"class_id": None, "name": "unlabelled", "share": 1.0}]
+    assert json.loads((tmp_path / "out" / "annotations.coco.json").read_text())["annotations"] == []
+
+
 def test_mask_shows_the_colours_of_the_overlay(run, tmp_path):
     run(save_photo(tmp_path / "street.png"))
     mask = Image.open(tmp_path / "out" / "street_mask.png")

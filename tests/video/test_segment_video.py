@@ -17,6 +17,7 @@ from lclipseg.commands import segment
 from lclipseg.console.errors import InputError
 from lclipseg.console.extras import missing_library
 from lclipseg.console.stop import StopRequest
+from lclipseg.video.drawing import Drawing
 from lclipseg.video.places import Place, find_place, is_moving
 from lclipseg.video.results import ResultPaths, SharesTable
 from lclipseg.video.run import VideoRun
@@ -51,7 +52,7 @@ def rows(path) -> list[dict[str, str]]:
 
 def test_every_frame_of_a_file_is_in_overlay_masks_and_shares(run, tmp_path, capsys):
     write_video(tmp_path / "drive.mp4", plain("red", "green", "blue"))
-    assert run("drive.mp4", "--write", "overlay", "masks", "shares", "--timing") == 0
+    assert run("drive.mp4", "--outputs", "overlay", "masks", "shares", "--timing") == 0
     out = tmp_path / "out"
     assert [(row["frame"], row["seconds"]) for row in rows(out / "drive_shares.csv")] == [
         ("0", "0.000"), ("1", "0.100"), ("2", "0.200")
@@ -74,7 +75,7 @@ def test_video_of_a_phone_stands_upright(run, tmp_path):
     left_green = plain("red")[0]
     left_green[:, :24] = (0, 255, 0)
     turn_clockwise(write_video(tmp_path / "phone.mp4", [left_green] * 2))
-    assert run("phone.mp4", "--write", "masks") == 0
+    assert run("phone.mp4", "--outputs", "masks") == 0
     mask = np.asarray(Image.open(tmp_path / "out" / "phone_masks" / "000000.png"))
     assert mask.shape == (48, 32)
     assert [mask[row, 16] for row in (8, 40)] == [1, 0]  # left is on top
@@ -92,17 +93,27 @@ def test_limit_several_files_and_a_format_of_ones_own(run, tmp_path):
         write_video(tmp_path / name, plain("red", "green", "blue"))
     assert run("*.mp4", "*.mkv", "--limit", "2") == 0
     assert [len(read_video(tmp_path / "out" / f"{name}_overlay.mp4")) for name in "ab"] == [2, 2]
-    assert run("a.mp4", "--write", "overlay", "--overlay", "made/own.avi") == 0
+    assert run("a.mp4", "--outputs", "overlay", "--overlay", "made/own.avi") == 0
     assert len(read_video(tmp_path / "made" / "own.avi")) == 3
 
 
 def test_scores_are_smoothed_over_the_frames_of_one_video(run, tmp_path):
     write_video(tmp_path / "a.avi", plain("red", "green", "green"))
     write_video(tmp_path / "b.avi", plain("green"))
-    assert run("a.avi", "b.avi", "--smooth", "0.6", "--write", "shares", kind="logits") == 0
+    assert run("a.avi", "b.avi", "--smooth", "0.6", "--outputs", "shares", kind="logits") == 0
     # Of red, green after one green frame: 0.6, 0.4; after two: 0.36, 0.64. Another video begins anew.
     assert [float(row["red"]) > 0.5 for row in rows(tmp_path / "out" / "a_shares.csv")] == [True, True, False]
     assert [float(row["red"]) > 0.5 for row in rows(tmp_path / "out" / "b_shares.csv")] == [False]
+
+
+def test_pixels_of_no_class_count_in_no_share_and_keep_their_colour(tmp_path):
+    names, ids = {0: "red", 1: "green"}, np.array([[-1, 0], [-1, 1]])
+    table = SharesTable(tmp_path / "a.csv", names)
+    table.add(0, 0.0, ids)
+    table.close()
+    assert [rows(tmp_path / "a.csv")[0][name] for name in names.values()] == ["0.2500", "0.2500"]
+    frame = np.full((2, 2, 3), 90, dtype=np.uint8)
+    assert ((Drawing(names, 2, 2)(frame, ids)[:2, :2] == 90).all(axis=2) == (ids < 0)).all()
 
 
 def test_class_with_any_name_has_a_column_of_its_own(tmp_path):
@@ -183,7 +194,7 @@ def test_address_with_an_end_is_a_file_of_which_no_frame_is_dropped(tmp_path, co
         (["*.mov"], r"\*\.mov: no file matches"),
         (["ftp://host/a.mp4"], r"begins with ftp:// is not known; allowed are http, "),
         (["text.mp4", "--overlay", "a.gif"], r"none of the suffixes \.mp4, "),
-        (["text.mp4", "--overlay", "a.mp4", "--write", "masks"], r"needs overlay among --write"),
+        (["text.mp4", "--overlay", "a.mp4", "--outputs", "masks"], r"needs overlay among --outputs"),
         (["text.mp4", "text.avi"], r"would have results of one name"),
         (["text.mp4", "a.png"], r"a\.png and videos in one call"),
         (["0", "text.mp4"], r"camera 0 has no end"),
@@ -193,7 +204,7 @@ def test_address_with_an_end_is_a_file_of_which_no_frame_is_dropped(tmp_path, co
         (["text.mp4", "--limit", "0"], r"--limit is 0"),
         (["text.mp4", "--annotations", "coco"], r"--annotations is for images"),
         (["a.png", "--smooth", "0.5"], r"--smooth is for videos and cameras, and these are images"),
-        (["a.png", "--write", "masks"], r"--write is for videos"),
+        (["a.png", "--outputs", "masks"], r"--outputs is for videos"),
         (["a.png", "--watch"], r"--watch watches one folder, and a\.png is none"),
     ],
 )

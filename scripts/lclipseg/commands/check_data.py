@@ -29,6 +29,7 @@ import sys
 from lclipseg.console import arguments
 from lclipseg.console.frame import run_command
 from lclipseg.data.arguments import CheckArguments
+from lclipseg.data.files import check_source_exists
 
 INTERRUPTED = 130  # as shells have it
 
@@ -39,6 +40,8 @@ def parse(argv: list[str] | None = None) -> tuple[list[str], CheckArguments]:
 
 
 def main(sources: list[str], args: CheckArguments) -> int:
+    for source in sources:
+        check_source_exists(source)
     from lclipseg.data.check.mix import check_sources  # when the arguments are known to be right
 
     return 1 if check_sources(sources, args) else 0

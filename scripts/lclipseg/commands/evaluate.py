@@ -10,6 +10,8 @@ by `accelerate launch` or torchrun, several processes share the images.
 
 from lclipseg.console import arguments
 from lclipseg.console.frame import run_command
+from lclipseg.data.files import check_source_exists
+from lclipseg.networks.folders import located
 from lclipseg.prediction.arguments import EvaluateArguments
 
 
@@ -19,7 +21,12 @@ def parse(argv: list[str] | None = None) -> tuple[str, EvaluateArguments]:
 
 
 def main(model: str, args: EvaluateArguments) -> None:
-    from lclipseg.prediction.scoring import score  # when the arguments are known to be right
+    located(model)
+    check_source_exists(args.data)
+    from lclipseg.data.layout import check_splits  # when the arguments are known to be right
+
+    check_splits(args.data, [args.split])
+    from lclipseg.prediction.scoring import score
 
     score(model, args)
 

@@ -13,6 +13,7 @@ from lclipseg.console import arguments
 from lclipseg.console.extras import require
 from lclipseg.console.frame import run_command
 from lclipseg.export.arguments import ExportArguments
+from lclipseg.networks.folders import located
 
 
 def parse(argv: list[str] | None = None) -> tuple[str, ExportArguments]:
@@ -21,7 +22,8 @@ def parse(argv: list[str] | None = None) -> tuple[str, ExportArguments]:
 
 
 def main(model: str, args: ExportArguments) -> None:
-    require("onnx", "onnxscript", "onnxruntime")
+    require("onnx", "onnx_ir", "onnxscript", "onnxruntime")
+    located(model)
     from lclipseg.export.export import export_model  # when the arguments are known to be right
 
     export_model(model, args)

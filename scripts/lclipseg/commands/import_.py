@@ -17,7 +17,10 @@ Names of classes and splits are kept. What is decided on the way (overlaps, crow
 the end; what cannot be meant ends the import with the file and the object, and nothing is written.
 """
 
+from pathlib import Path
+
 from lclipseg.console import arguments
+from lclipseg.console.errors import InputError
 from lclipseg.console.frame import run_command
 from lclipseg.data.arguments import ImportArguments
 
@@ -28,6 +31,8 @@ def parse(argv: list[str] | None = None) -> tuple[str, ImportArguments]:
 
 
 def main(source: str, args: ImportArguments) -> None:
+    if not Path(source).expanduser().exists():
+        raise InputError(f"there is no such source as {source}")
     from lclipseg.data.imports.run import import_data  # when the arguments are known to be right
 
     import_data(source, args)

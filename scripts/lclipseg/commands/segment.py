@@ -1,7 +1,7 @@
 """Segment images, videos or a camera with a checkpoint, into its own classes or into others given as words.
 
     lclipseg segment photos/ street.jpg "more/*.png" --model lclipseg/lclipseg-mbv3 --classes "sky, road, car"
-    lclipseg segment drive.mp4 --model exported --write overlay masks shares
+    lclipseg segment drive.mp4 --model exported --outputs overlay masks shares
     lclipseg segment 0 --model exported --show        # a camera; or rtsp://..., http://...
     lclipseg segment incoming/ --model exported --watch
 
@@ -9,6 +9,12 @@ Writes for each image NAME_overlay.png (the classes in colour, with a legend), N
 palette) and NAME.json (size, classes, area shares), and with --annotations one file for all images that a labelling
 tool can begin with. Images from a folder keep their sub-folders. A file that cannot be used is reported and the others
 go on; the exit status is then 1.
+
+Many images, in two processes, which may run on two machines; what is stopped goes on with --resume true:
+
+    lclipseg segment photos/ --model lclipseg/lclipseg-mbv3 --write masks --share 1/2
+    lclipseg segment photos/ --model lclipseg/lclipseg-mbv3 --write masks --share 2/2
+    torchrun --nproc_per_node 2 scripts/segment.py photos.parquet --split train --write parquet --model ...
 
 A video gets NAME_overlay.mp4 and NAME_shares.csv. No frame of a file is left out; of a camera or an address, those
 that come while a frame is in work are. Ctrl-C ends it after the frame in work, and the files are whole.

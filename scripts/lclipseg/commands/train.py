@@ -22,7 +22,11 @@ from lclipseg.training.arguments import RUN_FILE, DataArguments, ModelArguments,
 def main(model_arguments: ModelArguments, data_arguments: DataArguments, run_arguments: RunArguments) -> None:
     """Run one training; see [`lclipseg.training.session.train`]."""
     check_together(model_arguments, data_arguments, run_arguments)
-    from lclipseg.training.session import train  # when it is called: help and wrong options cost no torch
+    from lclipseg.data.layout import check_splits  # when it is called: help and wrong options cost no numpy
+
+    for source in data_arguments.data:
+        check_splits(source, [data_arguments.train_split, data_arguments.eval_split])
+    from lclipseg.training.session import train  # nor do wrong data cost torch
 
     train(model_arguments, data_arguments, run_arguments)
 

@@ -28,7 +28,7 @@ def _without_the_package() -> Iterator[None]:
 
 
 with _without_the_package():
-    from modeling_lclipseg.inputs_lclipseg import open_image, to_rgb_image
+    from modeling_lclipseg.inputs_lclipseg import open_image, to_mask, to_rgb_image
     from modeling_lclipseg.names_lclipseg import (
         SHORTEST_CENTER,
         check_bank_tower,
@@ -74,6 +74,7 @@ __all__ = [
     "read_bank",
     "some",
     "to_indexed_image",
+    "to_mask",
     "to_rgb_image",
     "unfamiliar",
 ]

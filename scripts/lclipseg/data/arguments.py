@@ -64,6 +64,10 @@ class ImportArguments:
         default="keep",
         metadata={"help": "Images that are annotated as showing no object: keep them as all rest, or skip them."},
     )
+    missing: Literal["error", "skip"] = field(
+        default="error",
+        metadata={"help": "Images that an annotation names and that are not there: end, or leave them out."},
+    )
     boxes: Literal["error", "fill", "ignore"] | None = field(
         default=None,
         metadata={

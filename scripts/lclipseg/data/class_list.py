@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lclipseg.console.errors import InputError
 from lclipseg.console.files import read_text
-from modeling_lclipseg.class_embeddings_lclipseg import check_class_names, fold_name
+from lclipseg.console.torch_free import check_class_names, fold_name
 
 CLASSES_FILE = "classes.json"
 IGNORE_INDEX = 255

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
+from lclipseg.console.errors import InputError
+from lclipseg.console.nearest import nearest
+
 PHONE_SUFFIXES = frozenset({".avif", ".heic", ".heif", ".hif"})  # which not every Pillow reads: `open_image` says so
 IMAGE_SUFFIXES = PHONE_SUFFIXES | {
     *(".bmp", ".dib", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".jpx", ".mpo", ".pbm", ".pgm"),
@@ -18,6 +21,19 @@ LOSSY_SUFFIXES = IMAGE_SUFFIXES & {".jfif", ".jpe", ".jpeg", ".jpg", ".mpo", ".w
 LEFTOVERS = frozenset({"__MACOSX", "Thumbs.db", "ehthumbs.db", "desktop.ini", "@eaDir"})  # beside names with a dot
 MAX_EXAMPLES = 20
 SHOWN_EXAMPLES = 3
+
+
+def check_source_exists(source: str) -> None:
+    """Raises [`InputError`] if a source can only be a file or folder, by its name, and is not there."""
+    path = Path(source).expanduser()
+    in_folder = "/" in source and path.parent.is_dir()
+    is_local = in_folder or path.suffix or source.startswith(("/", ".", "~")) or source.count("/") > 1
+    if path.exists() or not is_local:
+        return
+    siblings = [sibling.name for sibling in path.parent.iterdir()] if path.parent.is_dir() else []
+    near = nearest(path.name, siblings)
+    hint = f"; did you mean {path.parent / near}?" if near else ""
+    raise InputError(f"the data source {source} does not exist{hint}")
 
 
 class Why(Enum):

@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from lclipseg.console.errors import InputError
+from lclipseg.console.torch_free import open_image, to_mask
 from lclipseg.data.class_list import CLASSES_FILE, IGNORE_INDEX
 from lclipseg.data.files import IMAGE_SUFFIXES, LeftOut, Why, named, walk
 from lclipseg.data.lists import listed_stems
 from lclipseg.data.pairs import Pairing
 from lclipseg.data.splits import ALL_LAYOUTS, SPLITS, SplitFiles, find_splits, holds_named_folders, same_split
-from modeling_lclipseg.inputs_lclipseg import open_image, to_mask
 
 logger = logging.getLogger("lclipseg")
 
@@ -185,6 +185,15 @@ def ids_in(masks: Sequence[Path]) -> list[int]:
         with suppress(ValueError):
             ids |= set(np.unique(to_mask(open_image(mask))).tolist())
     return sorted(ids - {IGNORE_INDEX})
+
+
+def check_splits(source: str, splits: Sequence[str]) -> None:
+    """Raises [`InputError`] if a folder of pairs with a class list lacks a split; needs no torch."""
+    root = Path(source).expanduser()
+    if (root / CLASSES_FILE).is_file() and is_folder_of_pairs(root):
+        layout = FolderLayout.find(root)
+        for split in splits:
+            layout.split(split)
 
 
 def find_pairs(root: Path, split: str) -> dict[str, tuple[Path, Path]]:

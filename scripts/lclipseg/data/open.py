@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from lclipseg.console.errors import InputError
 from lclipseg.console.extras import missing_library
 from lclipseg.data.class_list import ClassList
-from lclipseg.data.imports.hint import refuse_export
+from lclipseg.data.imports.direct import as_data
 from lclipseg.data.labelled import FolderData, SegmentationData
 from lclipseg.data.layout import FolderLayout, is_folder_of_pairs
 
@@ -56,7 +56,7 @@ def load_splits(
     """As [`load_segmentation_data`] for several splits. What a folder holds besides them is named and counted."""
     root = Path(source).expanduser()
     if classes is None:
-        refuse_export(root)
+        root = as_data(root)
     if not is_folder_of_pairs(root):
         table = table_module().TableData
         return [table.open(str(source), split, classes, image_column, mask_column, cache) for split in splits]

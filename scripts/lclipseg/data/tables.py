@@ -18,7 +18,9 @@ from PIL import Image
 from pyarrow import parquet
 
 from lclipseg.console.errors import InputError, naming
+from lclipseg.console.hub import reach_hub
 from lclipseg.data.class_list import CLASSES_FILE, ClassList
+from lclipseg.data.files import check_source_exists
 from lclipseg.data.labelled import Sample, SegmentationData, UnreadableError, check_sample
 from lclipseg.data.splits import same_split
 from modeling_lclipseg.inputs_lclipseg import open_image
@@ -124,6 +126,27 @@ class TableData(SegmentationData):
         return self.columns.read(self.rows[index], self.names[index], self.source)
 
 
+class TableImages:
+    """The images of a split of a table, without masks."""
+
+    def __init__(self, rows: datasets.Dataset, column: str, source: str):
+        self.rows = rows.select_columns([column]).cast_column(column, datasets.Image(decode=False))
+        self.column, self.source = column, source
+
+    @classmethod
+    def open(cls, source: str, split: str, image_column: str | None = None) -> "TableImages":
+        """Raises [`InputError`] if there is no such source, split or column."""
+        rows = TableSplit.find(source, split).load()
+        return cls(rows, _column(rows.features, "image", image_column, IMAGE_COLUMNS, source), source)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def encoded(self, index: int) -> bytes:
+        """The file of an image. Raises `ValueError` or `OSError` if there is none."""
+        return cell_bytes(self.rows[index][self.column])
+
+
 class StreamedData(torch.utils.data.IterableDataset):
     """
     The rows of a `datasets.IterableDataset`, in turn.
@@ -203,8 +226,8 @@ class TableSplit:
                     f"{path} is no data set: give a folder, a .parquet, .zip or .tar file, or a Hub data set name"
                 )
             builder, data_files = FILE_BUILDERS[path.suffix.lower()], {split_of(path): str(path)}
-        elif not path.is_dir() and (path.suffix or source.startswith(("/", ".", "~")) or source.count("/") > 1):
-            raise InputError(f"the data source {source} does not exist")
+        check_source_exists(source)
+        reach_hub(source)
         with _table_errors(source):
             splits = datasets.get_dataset_split_names(builder, data_files=data_files)
         name = next((name for name in same_split(split) if name in splits), None)

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from transformers import AutoBackbone, PreTrainedModel
 
 from lclipseg.console.errors import InputError
+from lclipseg.console.hub import reach_hub
 from lclipseg.networks.checkpoints import PICKLE_SUFFIXES
 
 logger = logging.getLogger("lclipseg")
@@ -51,6 +52,7 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
 
 def _download(model: PreTrainedModel, name: str) -> dict[str, torch.Tensor]:
     config = model.config.backbone_config
+    reach_hub(name)
     try:
         if config.model_type == "timm_backbone":
             import timm

@@ -11,6 +11,7 @@ import yaml
 from huggingface_hub.errors import StrictDataclassError
 
 from lclipseg.console.errors import InputError
+from lclipseg.console.hub import reach_hub
 from lclipseg.console.paths import configuration
 from lclipseg.data.class_list import ClassList
 from lclipseg.networks.backbones import load_backbone_weights
@@ -79,6 +80,7 @@ def vectors_from_tower(classes: ClassList, text_model: str, prompt_templates: Se
     """Put the classes' words, and the common words, through a CLIP text tower (Hub name or folder)."""
     words = COMMON_WORDS.read_text(encoding="utf-8").split("\n")
     try:
+        reach_hub(text_model)
         tower, tokenizer = load_text_tower(text_model)
         return ClassEmbeddings(
             embed_classes(classes, lambda words: embed_class_names(words, tower, tokenizer, prompt_templates)),

@@ -12,6 +12,7 @@ from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation, P
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from lclipseg.console.errors import InputError
+from lclipseg.console.hub import reach_hub
 from lclipseg.networks.export_record import EXPORT_FILE, MODEL_FILE, ExportRecord
 from lclipseg.networks.exported import OnnxModel, load_exported
 from lclipseg.networks.folders import CONFIG_NAME, check_model_type, is_exported, located
@@ -40,6 +41,8 @@ def load_model(path_or_repo: str | Path, revision: str | None = None) -> tuple[A
             f"{folder} holds an exported model, which `lclipseg segment` and `lclipseg evaluate` can run and "
             f"nothing else can use; give the checkpoint that it was made from ({ExportRecord.load(folder).model})"
         )
+    if folder is None:
+        reach_hub(source)
     with _failures_named(source):
         _check_model_type(source, revision)
         if folder is not None:

@@ -4,6 +4,7 @@ import functools
 from collections.abc import Sequence
 
 from lclipseg.console.errors import InputError
+from lclipseg.console.hub import reach_hub
 from lclipseg.console.paths import configuration
 from modeling_lclipseg import LClipSegConfig, LClipSegVocabulary, WordBank
 from modeling_lclipseg.class_embeddings_lclipseg import check_class_names, fold_name
@@ -52,10 +53,22 @@ def take_classes(
                 name if fold_name(name) in own and not _folded(prompt) <= listed else prompt
                 for name, prompt in zip(names, prompts, strict=True)
             ]
+        if not _all_words(names, prompts) <= _known(model, words):
+            reach_hub(model.config.text_model_name_or_path or "")
         model.set_classes(names, words, prompts)
     except ValueError as error:
         where = f" (--bank {bank})" if bank is not None else " (a word bank is given by --bank FILE.safetensors#KEY)"
         raise InputError(f"{given}: {error}{where}" if given else f"{error}{where}") from error
+
+
+def _all_words(names: Sequence[str], prompts: Prompts | None) -> set[str]:
+    return set().union(*map(_folded, names if prompts is None else prompts))
+
+
+def _known(model: LClipSegVocabulary, bank: WordBank | None) -> set[str]:
+    """The words that have a vector without a text tower."""
+    own = (*model.config.class_names, *model.trained_classes()[0])
+    return {fold_name(word) for word in (*own, *(() if bank is None else bank.names))}
 
 
 def everyday_words(model: LClipSegVocabulary) -> WordBank | None:

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.progress import track
 
 from lclipseg.console.errors import InputError
+from lclipseg.console.hub import reach_hub
 from lclipseg.data.class_list import ClassList
 from lclipseg.networks.arguments import EmbedArguments
 from modeling_lclipseg.class_embeddings_lclipseg import (
@@ -100,6 +101,7 @@ def summarise_cosines(embeddings: torch.Tensor) -> CosineSummary:
 
 def embed(words: list[str], text_model: str, templates: list[str]) -> WordBank:
     """Put `words` through the text tower `text_model` (Hub name or folder), in batches, showing the progress."""
+    reach_hub(text_model)
     tower, tokenizer = load_text_tower(text_model)
     batches = [words[start : start + BATCH_SIZE] for start in range(0, len(words), BATCH_SIZE)]
     shown = track(batches, description="embedding", console=Console(stderr=True))

@@ -1,5 +1,7 @@
 """What `lclipseg segment`, `lclipseg suggest` and `lclipseg evaluate` can be told."""
 
+import os
+import re
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -16,7 +18,7 @@ class SegmentArguments:
     classes: str | None = field(
         default=None,
         metadata={
-            "help": 'Classes, comma-separated: "sky, road, car, ..."; every pixel gets one of them. Default: the '
+            "help": 'Classes, comma-separated: "sky, road, car, ..."; each pixel gets one of them. Default: the '
             "checkpoint's own."
         },
     )
@@ -31,16 +33,72 @@ class SegmentArguments:
     mode: Literal["whole", "slide"] = field(
         default="whole", metadata={"help": "One forward pass for an image, or overlapping windows."}
     )
+    least_score: float | None = field(
+        default=None,
+        metadata={
+            "help": "Pixels whose best class scores less are none of the classes (255 in a mask). With everyday "
+            "checkpoints a class that is there scores 5 to 15, one that is not about 0: try 6. Default: every pixel "
+            "gets a class."
+        },
+    )
     annotations: Literal["coco", "label-studio"] | None = field(
         default=None, metadata={"help": "Write one file for all images besides, for a labelling tool to begin with."}
     )
     max_pixels: int = field(
         default=MAX_PIXELS, metadata={"help": "Refuse images of more pixels than this, before decoding them."}
     )
+    write: Literal["all", "masks", "parquet"] = field(
+        default="all",
+        metadata={
+            "help": "All three files of an image; its mask alone, with classes.json; or tables of 1000 masks, as "
+            "parquet files with the columns name and mask."
+        },
+    )
+    resume: bool = field(
+        default=False, metadata={"help": "Leave out images that have results in --out, of the same classes."}
+    )
+    share: str | None = field(
+        default=None,
+        metadata={
+            "help": "I/N: of every N images the I-th alone, as one of N processes on any number of machines. Default: "
+            "what `accelerate launch` says, else all."
+        },
+    )
+    expected_processes: int | None = field(
+        default=None, metadata={"help": "Fail unless so many processes run (launchers may silently start one)."}
+    )
+    split: str | None = field(
+        default=None,
+        metadata={
+            "help": "The images are those of this split of tables: parquet, zip or tar files, or names of Hub data "
+            "sets. Default: none, they are files."
+        },
+    )
+    image_column: str | None = field(default=None, metadata={"help": "Image column of a table, where not obvious."})
+
+    @property
+    def shared(self) -> tuple[int, int]:
+        """The number of this process, from 0, and how many there are."""
+        if self.share is not None:
+            number, _, count = self.share.partition("/")
+            return int(number) - 1, int(count)
+        return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))  # as torch's launchers set them
 
     def __post_init__(self) -> None:
         if self.bank is not None and self.classes is None:
             raise InputError("--bank gives vectors to the words of --classes; add --classes")
+        parts = re.fullmatch(r"(\d+)/(\d+)", self.share or "1/1")
+        if parts is None or not 1 <= int(parts[1]) <= int(parts[2]):
+            raise InputError(f"--share is {self.share!r}; give I/N with I from 1 to N, 2/8 for the second of eight")
+        if self.image_column is not None and self.split is None:
+            raise InputError("--image_column names a column of a table, which --split tells from image files")
+        if self.annotations is not None and self.write == "parquet":
+            raise InputError("--annotations needs masks that can be read again: --write all or masks")
+        if self.annotations is not None and self.shared[1] > 1:
+            raise InputError(
+                "--annotations is one file of all images, which several processes cannot write: when they are done, "
+                "run one with --annotations and --resume true, which reads their masks"
+            )
         if self.max_pixels < 1:
             raise InputError(f"--max_pixels is {self.max_pixels}; give a number from 1")
 

@@ -1,6 +1,7 @@
 """Images through a checkpoint, by torch."""
 
 import logging
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,6 +29,7 @@ class CheckpointSegmenter:
         names (sequence of `str`, *optional*): Classes instead of its own.
         bank (`str`, *optional*): A word bank to look them up in.
         given (`str`, *optional*): The option that asked for them, for messages.
+        least_score (`float`, *optional*): Pixels whose highest logit is lower get the id -1.
 
     Raises:
         InputError: a model, a class or a word bank that cannot be used.
@@ -40,12 +42,14 @@ class CheckpointSegmenter:
         names: Sequence[str] | None = None,
         bank: str | None = None,
         given: str = "",
+        least_score: float | None = None,
     ):
+        self.least_score = least_score
         model, self.image_processor = load_runnable(source, revision)
         if names is not None:
             take_classes(model, names, given=given, bank=bank)
         check_has_classes(model)
-        self.model = _folded(model, source).to("cuda" if torch.cuda.is_available() else "cpu")
+        self.model = _folded(model, source).to(_device())
 
     @property
     def id2label(self) -> dict[int, str]:
@@ -54,7 +58,9 @@ class CheckpointSegmenter:
     def segment(self, image: Image.Image, mode: str = "whole") -> np.ndarray:
         """The class of every pixel of an upright RGB image, (height, width); `mode` as in [`InferenceMode`]."""
         try:
-            return segment_images(self.model, self.image_processor, [image], mode=mode)[0].numpy()
+            return segment_images(self.model, self.image_processor, [image], mode=mode, least_score=self.least_score)[
+                0
+            ].numpy()
         except torch.OutOfMemoryError as error:
             raise InputError(str(error)) from error
 
@@ -65,7 +71,17 @@ class CheckpointSegmenter:
     def label_map(self, logits: torch.Tensor, image: Image.Image) -> np.ndarray:
         """The class of every pixel of the image that such logits are of, (height, width) int64."""
         outputs, size = SemanticSegmenterOutput(logits=logits[None]), (image.height, image.width)
-        return self.image_processor.post_process_semantic_segmentation(outputs, [size])[0].cpu().numpy()
+        (label_map,) = self.image_processor.post_process_semantic_segmentation(
+            outputs, [size], least_score=self.least_score
+        )
+        return label_map.cpu().numpy()
+
+
+def _device() -> torch.device:
+    """The GPU that a launcher meant for this process, or the only one, or the CPU."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
 
 
 def _folded(model: Segmenter, source: str) -> Any:

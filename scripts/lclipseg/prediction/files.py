@@ -1,73 +1,22 @@
-"""From image files to overlays, masks and records beside them."""
+"""Many images through a model, in one process or a share of them in each of several."""
 
-import glob
-import itertools
-import json
-import logging
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
 from lclipseg.console import errors as cli
 from lclipseg.console.errors import InputError
-from lclipseg.console.torch_free import (
-    ClassShare,
-    class_shares,
-    draw_overlay,
-    open_image,
-    to_indexed_image,
-    to_rgb_image,
-)
-from lclipseg.data.files import IMAGE_SUFFIXES, LeftOut, Why, walk
+from lclipseg.console.processes import check_processes
+from lclipseg.console.torch_free import to_rgb_image
 from lclipseg.prediction.arguments import SegmentArguments
-from lclipseg.prediction.open import ImageSegmenter, open_segmenter
-from lclipseg.prediction.preannotations import PREANNOTATIONS, Preannotations
-
-logger = logging.getLogger("lclipseg")
+from lclipseg.prediction.inputs import ImageJob, image_jobs, row_jobs
+from lclipseg.prediction.open import open_segmenter
+from lclipseg.prediction.preannotations import PREANNOTATIONS
+from lclipseg.prediction.results import AllFiles, MaskFiles, ParquetFiles, Results
 
 FEW_IMAGES = 8  # up to so many get a line each, more a progress bar
-SHOWN_SHARES = 5
-
-
-@dataclass(frozen=True)
-class ImageJob:
-    """One image to segment.
-
-    Args:
-        path (`Path`): the file.
-        name (`str`): what its results are called, below the output folder; may hold sub-folders.
-    """
-
-    path: Path
-    name: str
-
-    def results(self, out: Path) -> tuple[Path, Path, Path]:
-        """The files to write: overlay, mask and record."""
-        stem = out / self.name
-        return Path(f"{stem}_overlay.png"), Path(f"{stem}_mask.png"), Path(f"{stem}.json")
-
-
-@dataclass(frozen=True)
-class SegmentationRecord:
-    """What stands in NAME.json; sizes in pixels, shares are parts of all pixels."""
-
-    image: str
-    width: int
-    height: int
-    model: str
-    id2label: dict[int, str]
-    shares: list[ClassShare]
-
-    def save(self, path: Path) -> None:
-        path.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-    def summary(self) -> str:
-        shown = [f"{share.name} {100 * share.share:.1f} %" for share in self.shares[:SHOWN_SHARES]]
-        more = len(self.shares) - len(shown)
-        return ", ".join(shown) + (f", {more} more" if more else "")
 
 
 def segment_files(inputs: Sequence[str], args: SegmentArguments) -> int:
@@ -75,7 +24,7 @@ def segment_files(inputs: Sequence[str], args: SegmentArguments) -> int:
     Segment the images and write the results.
 
     Args:
-        inputs (sequence of `str`): files, folders and glob patterns.
+        inputs (sequence of `str`): files, folders and glob patterns; with `args.split` tables.
         args ([`SegmentArguments`]): the options.
 
     Returns:
@@ -85,30 +34,60 @@ def segment_files(inputs: Sequence[str], args: SegmentArguments) -> int:
         InputError: a model, a class or a word bank that cannot be used, or an output folder that cannot be written.
     """
     out = Path(args.out).expanduser()
+    process, processes = args.shared
+    check_processes(args.expected_processes, processes)
     failures: list[str] = []
-    names_of_jobs = JobNames()
-    jobs = [names_of_jobs.job(path, root) for path, root in found_images(inputs, out, failures)]
-    _check_inputs_survive(jobs, out)
+    every = (
+        image_jobs(inputs, out, failures) if args.split is None else row_jobs(inputs, args.split, args.image_column)
+    )
+    jobs = every[process::processes]
+    if not every:  # before a model is loaded, which takes seconds
+        print_failures(failures)
+        print("no image was found, and none segmented")
+        return 1
     names = None if args.classes is None else args.classes.split(",")
-    segmenter = open_segmenter(args.model, args.revision, names, args.bank, f"--classes {args.classes!r}")
+    given = f"--classes {args.classes!r}"
+    segmenter = open_segmenter(args.model, args.revision, names, args.bank, given, args.least_score)
     make_folder(out)
-
+    results = open_results(args, out, segmenter.id2label, process)
     preannotations = None if args.annotations is None else PREANNOTATIONS[args.annotations]()
-    done = 0
-    for job in _with_progress(jobs):
-        try:
-            record = segment_file(job, segmenter, out, args, preannotations)
-        except (ValueError, OSError) as error:
-            failures.append(cli.naming(job.path, error))
-            continue
-        done += 1
-        if len(jobs) <= FEW_IMAGES:
-            print(cli.printable(f"{job.path}: {record.summary()} -> {job.results(out)[0]}"))
+
+    done = there = 0
+    try:
+        for job in _with_progress(jobs):
+            try:
+                label_map = results.label_map(job) if args.resume else None
+                if label_map is not None:
+                    there += 1
+                else:
+                    image = to_rgb_image(job.open(args.max_pixels))
+                    label_map = segmenter.segment(image, args.mode)
+                    line = results.write(job, image, label_map)
+                    done += 1
+                    if len(jobs) <= FEW_IMAGES:
+                        print(cli.printable(f"{job.source}: {line}"))
+            except (ValueError, OSError) as error:
+                failures.append(cli.naming(job.source, error))
+                continue
+            if preannotations is not None:
+                preannotations.add(job.source, np.asarray(label_map), segmenter.id2label)
+    finally:  # also where it is interrupted
+        results.close()
     print_failures(failures)
-    if preannotations is not None and done:
+    if preannotations is not None and done + there:
         print(f"for a labelling tool: {preannotations.save(out)}")
-    print(f"{done} of {len(jobs)} images segmented, results in {out}")
+    of_all = f", share {process + 1} of {processes}" if processes > 1 else ""
+    before = f", {there} were there" if there else ""
+    failed = f", {len(failures)} failed" if failures else ""
+    print(f"{done} of {len(jobs)} images segmented{of_all}{before}{failed}, results in {out}")
     return 1 if failures else 0
+
+
+def open_results(args: SegmentArguments, out: Path, id2label: dict[int, str], process: int = 0) -> Results:
+    """What `--write` says. Raises [`InputError`] if the folder has results of other classes."""
+    if args.write == "parquet":
+        return ParquetFiles(out, args.model, id2label, process)
+    return (MaskFiles if args.write == "masks" else AllFiles)(out, args.model, id2label)
 
 
 def _with_progress(jobs: Sequence[ImageJob]) -> Iterator[ImageJob]:
@@ -134,110 +113,6 @@ def print_failures(failures: Sequence[str]) -> None:
     console = Console(stderr=True)
     for failure in failures:
         console.print(f"[red]failed:[/] {escape(cli.printable(failure))}", soft_wrap=True, highlight=False)
-
-
-def segment_file(
-    job: ImageJob,
-    segmenter: ImageSegmenter,
-    out: Path,
-    args: SegmentArguments,
-    preannotations: Preannotations | None = None,
-) -> SegmentationRecord:
-    """Segment one image and write its results below `out`; a ValueError or OSError where it cannot be."""
-    image = to_rgb_image(open_image(job.path, args.max_pixels))
-    segmentation = segmenter.segment(image, args.mode)
-    id2label = segmenter.id2label
-    record = SegmentationRecord(
-        image=str(job.path),
-        width=image.width,
-        height=image.height,
-        model=args.model,
-        id2label=id2label,
-        shares=class_shares(segmentation, id2label),
-    )
-    overlay_path, mask_path, record_path = job.results(out)
-    record_path.parent.mkdir(parents=True, exist_ok=True)
-    draw_overlay(image, segmentation, id2label).save(overlay_path)
-    to_indexed_image(segmentation).save(mask_path)
-    record.save(record_path)
-    if preannotations is not None:
-        preannotations.add(str(job.path), np.asarray(segmentation), id2label)
-    return record
-
-
-def found_images(inputs: Sequence[str], out: Path, failures: list[str]) -> Iterator[tuple[Path, Path]]:
-    """Every image file once, with the folder that its name is relative to; what leads to no file is a failure."""
-    seen: set[Path] = set()
-    for given in inputs:
-        path = Path(given).expanduser()
-        if path.is_dir():
-            check_out_is_elsewhere(out, path)
-            left_out = LeftOut(path)
-            root, files, problem = path, images_below(path, out, left_out), "the folder holds no images"
-            if left_out.counts:
-                logger.warning(f"{given}: not used are {left_out}")
-            for why in (Why.DEAD_LINK, Why.LOCKED):
-                failures += [f"{path / name}: is one of {why.value}" for name in left_out.examples.get(why, [])]
-        elif path.exists():
-            root, files, problem = path.parent, [path], ""
-        else:
-            root, files = None, sorted(Path(match) for match in glob.glob(str(path), recursive=True))
-            files = [file for file in files if file.is_file()]
-            problem = "no file matches" if glob.has_magic(given) else "there is no such file"
-        if not files:
-            failures.append(f"{given}: {problem}")
-        for file in files:
-            if file.resolve() not in seen:
-                seen.add(file.resolve())
-                yield file, root or file.parent
-
-
-def images_below(folder: Path, out: Path, left_out: LeftOut) -> list[Path]:
-    """The image files below a folder, those in the folder for the results apart."""
-    inside = out.resolve().relative_to(folder.resolve()) if folder.resolve() in out.resolve().parents else None
-    images = []
-    for file in walk(folder, left_out, [] if inside is None else [folder / inside]):
-        if file.suffix.lower() in IMAGE_SUFFIXES:
-            images.append(file)
-        else:
-            left_out.add(Why.OTHER_KIND, file)
-    return images
-
-
-def check_out_is_elsewhere(out: Path, folder: Path) -> None:
-    """An [`InputError`] where the results would lie among the images of a folder."""
-    if out.resolve() == folder.resolve():
-        raise InputError(
-            f"--out {out} is the folder of the images, so the results would be taken for images next time; give "
-            "another one"
-        )
-
-
-class JobNames:
-    """A name of its own for every image: `a` for the first a.jpg, `a.png` for an a.png after it, then `a.png-2`."""
-
-    def __init__(self) -> None:
-        self._taken: set[str] = set()
-
-    def job(self, path: Path, root: Path) -> ImageJob:
-        """The job of the next image, named relative to `root`."""
-        relative = path.relative_to(root)
-        full = str(relative)
-        for name in itertools.chain(
-            [str(relative.with_suffix("")), full], (f"{full}-{n}" for n in itertools.count(2))
-        ):
-            if name.casefold() not in self._taken:  # some file systems do not tell A from a
-                break
-        self._taken.add(name.casefold())
-        return ImageJob(path, name)
-
-
-def _check_inputs_survive(jobs: Sequence[ImageJob], out: Path) -> None:
-    sources = {job.path.resolve() for job in jobs}
-    for job in jobs:
-        for result in job.results(out):
-            if result.resolve() in sources:
-                raise InputError(f"the result for {job.path} would overwrite the image {result}; give another --out")
 
 
 def make_folder(out: Path) -> None:

@@ -21,13 +21,24 @@ class GraphSegmenter:
         names (sequence of `str`, *optional*): Classes instead of its own.
         bank (`str`, *optional*): A word bank to look them up in.
         given (`str`, *optional*): The option that asked for them, for messages.
+        least_score (`float`, *optional*): Pixels whose highest logit is lower get the id -1.
 
     Raises:
-        InputError: a file or a class that cannot be used.
+        InputError: a file or a class that cannot be used, or a least score for a graph without scores.
     """
 
-    def __init__(self, folder: Path, names: Sequence[str] | None = None, bank: str | None = None, given: str = ""):
+    def __init__(
+        self,
+        folder: Path,
+        names: Sequence[str] | None = None,
+        bank: str | None = None,
+        given: str = "",
+        least_score: float | None = None,
+    ):
         self.graph = OnnxGraph(folder)
+        self.least_score = least_score
+        if least_score is not None and self.graph.record.label_map:
+            raise InputError(no_scores(folder))
         if names is not None:
             self.graph.take_classes(names, bank, given)
         try:
@@ -49,7 +60,9 @@ class GraphSegmenter:
             return self.graph.run(np.asarray(image))
         if mode == "whole":
             return self.label_map(self.logits(image), image)
-        return self._windows(image, InferenceMode(mode)).argmax(axis=0).astype(np.int32)
+        logits = self._windows(image, InferenceMode(mode))
+        ids = logits.argmax(axis=0).astype(np.int32)
+        return ids if self.least_score is None else np.where(logits.max(axis=0) >= self.least_score, ids, np.int32(-1))
 
     def logits(self, image: Image.Image) -> np.ndarray:
         """(K, h, w); an [`InputError`] for a graph that gives none."""
@@ -59,7 +72,7 @@ class GraphSegmenter:
 
     def label_map(self, logits: np.ndarray, image: Image.Image) -> np.ndarray:
         """The class of every pixel of the image that such logits are of, (height, width) int32."""
-        return self.image_processor.label_map(logits, (image.height, image.width))
+        return self.image_processor.label_map(logits, (image.height, image.width), self.least_score)
 
     def _windows(self, image: Image.Image, inference: InferenceMode) -> np.ndarray:
         """Logits (K, H, W), averaged over the windows that cover a pixel."""
@@ -77,8 +90,9 @@ class GraphSegmenter:
 def no_scores(folder: Path) -> str:
     """Why a graph with a label map cannot be averaged, or asked how sure it is."""
     return (
-        f"{folder} gives label maps, without scores to average over windows, frames or flipped images; use whole "
-        "images without flip or --smooth, or export the checkpoint without --label_map"
+        f"{folder} gives label maps, without scores to average over windows, frames or flipped images or to compare "
+        "with a least one; use whole images without flip, --smooth and --least_score, or export the checkpoint "
+        "without --label_map"
     )
 
 

@@ -14,7 +14,7 @@ from lclipseg.prediction.graph_segmenter import GraphSegmenter
 
 
 class ImageSegmenter(Protocol):
-    """Gives the class of every pixel of an upright RGB image, (height, width)."""
+    """Gives the class of every pixel of an upright RGB image, (height, width); -1 where it is none."""
 
     @property
     def id2label(self) -> dict[int, str]: ...
@@ -28,11 +28,12 @@ def open_segmenter(
     names: Sequence[str] | None = None,
     bank: str | None = None,
     given: str = "",
+    least_score: float | None = None,
 ) -> ImageSegmenter:
     """
     Args:
         source (`str`): Folder of a checkpoint or an export, or OWNER/NAME on the Hub.
-        revision, names, bank, given: See [`CheckpointSegmenter`].
+        revision, names, bank, given, least_score: See [`CheckpointSegmenter`].
 
     Raises:
         InputError: a model, a class or a word bank that cannot be used.
@@ -41,14 +42,14 @@ def open_segmenter(
     folder = exported_folder(source)
     if folder is not None:
         try:
-            return GraphSegmenter(folder, names, bank, given)
+            return GraphSegmenter(folder, names, bank, given, least_score)
         except MissingWords:  # torch has the text tower for them
             if find_spec("torch") is None:
                 raise
     from lclipseg.prediction.checkpoint_segmenter import CheckpointSegmenter
 
     with without_bars_of_libraries():
-        return CheckpointSegmenter(source, revision, names, bank, given)
+        return CheckpointSegmenter(source, revision, names, bank, given, least_score)
 
 
 __all__ = ["ImageSegmenter", "open_segmenter"]

@@ -46,7 +46,7 @@ class CocoAnnotations(Preannotations):
         number = len(self.images) + 1
         self.images.append({"id": number, "file_name": image, "width": width, "height": height})
         self.categories.update(id2label)
-        for class_id in np.unique(label_map).tolist():
+        for class_id in _shown(label_map, id2label):
             covered = label_map == class_id
             rows, columns = np.flatnonzero(covered.any(axis=1)), np.flatnonzero(covered.any(axis=0))
             box = [columns[0], rows[0], columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1]
@@ -88,7 +88,7 @@ class LabelStudioPredictions(Preannotations):
                 "image_rotation": 0,
                 "value": {"format": "rle", "rle": brush(label_map == class_id), "brushlabels": [id2label[class_id]]},
             }
-            for class_id in np.unique(label_map).tolist()
+            for class_id in _shown(label_map, id2label)
         ]
         self.tasks.append({"data": {"image": image}, "predictions": [{"result": regions}]})
 
@@ -100,6 +100,11 @@ PREANNOTATIONS: dict[str, Callable[[], Preannotations]] = {
     "coco": CocoAnnotations,
     "label-studio": LabelStudioPredictions,
 }
+
+
+def _shown(label_map: np.ndarray, id2label: Mapping[int, str]) -> list[int]:
+    """The classes with pixels; those of no class have no id there, or 255 in a mask that was read again."""
+    return [class_id for class_id in np.unique(label_map).tolist() if class_id in id2label]
 
 
 def _runs(covered: np.ndarray) -> list[int]:

@@ -17,6 +17,7 @@ from lclipseg.networks.segmenter import Segmenter
 from lclipseg.prediction.graph_segmenter import no_scores
 from lclipseg.prediction.inference_mode import InferenceMode, window_boxes
 from modeling_lclipseg.inputs_lclipseg import to_rgb_image
+from modeling_lclipseg.label_map_lclipseg import NO_CLASS
 
 WINDOWS_PER_FORWARD = 4  # a large photo has a hundred windows: one forward pass for all would not fit
 
@@ -30,6 +31,7 @@ def segment_images(
     window: int | None = None,
     stride: int | None = None,
     class_embeddings: torch.Tensor | None = None,
+    least_score: float | None = None,
 ) -> list[torch.Tensor]:
     """The class id of every pixel.
 
@@ -40,14 +42,22 @@ def segment_images(
         mode, flip, window, stride: see [`InferenceMode`].
         class_embeddings (`torch.Tensor` of shape `(num_classes, class_embed_dim)`, *optional*): classes to use instead
             of those in the checkpoint.
+        least_score (`float`, *optional*): pixels whose highest logit is lower get the id -1.
 
     Returns:
         `list[torch.Tensor]`: for each image the class ids of the upright `(height, width)`, int64, on the CPU.
 
     Raises:
-        InputError: no images, something that is no image, or classes that the model refuses.
+        InputError: no images, something that is no image, classes that the model refuses, or a least score for flipped
+            images, whose probabilities are averaged, or a graph without scores.
     """
     inference = InferenceMode(mode, flip, window, stride)
+    if least_score is not None:
+        _check_has_logits(model, inference)
+        if not inference.is_plain:
+            enlarged = _logits(model, image_processor, _upright(images), inference, class_embeddings)
+            best = [scores.max(dim=0) for scores in enlarged]
+            return [one.indices.masked_fill(one.values < least_score, NO_CLASS).cpu() for one in best]
     if not inference.is_plain:
         probabilities = predict_probabilities(model, image_processor, images, inference, class_embeddings)
         return [scores.argmax(dim=0).cpu() for scores in probabilities]
@@ -58,7 +68,7 @@ def segment_images(
     for indices in _equal_sizes(upright):
         batch = [upright[index] for index in indices]
         outputs = _forward(model, image_processor, batch, class_embeddings)
-        segmented = image_processor.post_process_semantic_segmentation(outputs, target_sizes=_sizes(batch))
+        segmented = image_processor.post_process_semantic_segmentation(outputs, _sizes(batch), least_score=least_score)
         maps |= dict(zip(indices, (ids.cpu() for ids in segmented), strict=True))
     return [maps[index] for index in range(len(upright))]
 
@@ -114,13 +124,25 @@ def predict_probabilities(
     return [(straight + flipped.flip(-1)) / 2 for straight, flipped in zip(probabilities, of_flips, strict=True)]
 
 
+def _check_has_logits(model: Segmenter, inference: InferenceMode) -> None:
+    """An [`InputError`] where there are none to compare with a least score."""
+    if isinstance(model, OnnxSegmenter):
+        raise InputError(no_scores(model.folder))
+    if inference.flip:
+        raise InputError("flipped images are averaged as probabilities, which no least score goes with; leave one out")
+
+
 def _probabilities(model, image_processor, images, inference: InferenceMode, class_embeddings) -> list[torch.Tensor]:
-    if inference.mode == "whole":
-        logits = _whole_logits(model, image_processor, images, class_embeddings)
-    else:
-        window, stride = inference.window_and_stride(image_processor)
-        logits = [_slide_logits(model, image_processor, image, window, stride, class_embeddings) for image in images]
+    logits = _logits(model, image_processor, images, inference, class_embeddings)
     return [scores.softmax(dim=0) for scores in logits]
+
+
+def _logits(model, image_processor, images, inference: InferenceMode, class_embeddings) -> list[torch.Tensor]:
+    """(K, H, W) at the size of each image."""
+    if inference.mode == "whole":
+        return _whole_logits(model, image_processor, images, class_embeddings)
+    window, stride = inference.window_and_stride(image_processor)
+    return [_slide_logits(model, image_processor, image, window, stride, class_embeddings) for image in images]
 
 
 def _whole_logits(model, image_processor, images: Sequence[Image.Image], class_embeddings) -> list[torch.Tensor]:

@@ -16,7 +16,7 @@ from lclipseg.data.splits import MASK_FOLDERS
 from lclipseg.networks.checkpoints import check_has_classes, load_runnable
 from lclipseg.networks.exported import OnnxSegmenter
 from lclipseg.prediction.arguments import SuggestArguments
-from lclipseg.prediction.files import found_images
+from lclipseg.prediction.inputs import found_images
 from lclipseg.prediction.segment import uncertainty
 from modeling_lclipseg.inputs_lclipseg import open_image, to_rgb_image
 

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from lclipseg.console.errors import InputError
+from lclipseg.console.hub import reach_hub
 from lclipseg.networks.checkpoints import check_has_classes, load_model
 from lclipseg.networks.class_embeddings import everyday_words
 from lclipseg.networks.segmenter import Segmenter
@@ -48,6 +49,7 @@ class CheckpointRequests(Requests):
         check_has_classes(network)
         self._bank = everyday_words(network) if bank is None else _load_bank(bank, network)
         if text_tower:
+            reach_hub(network.config.text_model_name_or_path or "")
             _named("--text_tower true", lambda: network.find_class_embeddings(["a word"]))
         else:
             network.drop_text_model()  # which the checkpoint may hold

@@ -2,9 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from lclipseg.console.errors import InputError
+from lclipseg.data.files import check_source_exists
+from lclipseg.networks.folders import located
 from lclipseg.networks.presets import preset_file
 
 RUN_FILE = "run.json"  # in a run's folder: these arguments, and all else that its result depends on
@@ -113,8 +116,8 @@ class DataArguments:
     data: list[str] = field(
         default_factory=list,
         metadata={
-            "help": "Folder, parquet or zip file, or Hub data set name; several are trained on together. Required, "
-            "here or in a recipe."
+            "help": "Folder, export of a labelling tool, parquet or zip file, or Hub data set name; several are "
+            "trained on together. Required, here or in a recipe."
         },
     )
     data_weights: list[float] = field(
@@ -351,6 +354,10 @@ def check_together(
     for name, value in (("data", data_arguments.data), ("output_dir", run_arguments.output_dir)):
         if not value:
             raise InputError(f"--{name} is missing; see --help.")
+    for source in data_arguments.data:
+        check_source_exists(source)
+    if model_arguments.start_from is not None and not Path(model_arguments.start_from).expanduser().exists():
+        located(model_arguments.start_from)  # or a name on the Hub
     needs_bank = model_arguments.vector_noise or model_arguments.negative_words
     if needs_bank and (model_arguments.bank is None or model_arguments.guidance == "none"):
         raise InputError("--vector_noise and --negative_words need --bank FILE, and a guidance with text.")

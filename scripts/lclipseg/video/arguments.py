@@ -7,12 +7,13 @@ from typing import Literal
 from lclipseg.console.errors import InputError
 from lclipseg.prediction.arguments import SegmentArguments
 
+OF_IMAGES = ("annotations", "write", "resume", "share", "split", "image_column")
 OVERLAY_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi")
 
 
 @dataclass
 class VideoArguments(SegmentArguments):
-    write: list[Literal["overlay", "masks", "shares"]] = field(
+    outputs: list[Literal["overlay", "masks", "shares"]] = field(
         default_factory=lambda: ["overlay", "shares"],
         metadata={
             "help": "Of a video: its overlay as a video, the mask of every frame as a PNG, the share of every class "
@@ -49,8 +50,8 @@ class VideoArguments(SegmentArguments):
         if self.limit is not None and self.limit < 1:
             raise InputError(f"--limit is {self.limit}; give a number of frames from 1")
         if self.overlay is not None:
-            if "overlay" not in self.write:
-                raise InputError(f"--overlay {self.overlay} needs overlay among --write; add it")
+            if "overlay" not in self.outputs:
+                raise InputError(f"--overlay {self.overlay} needs overlay among --outputs; add it")
             if Path(self.overlay).suffix.lower() not in OVERLAY_SUFFIXES:
                 raise InputError(
                     f"--overlay {self.overlay} has none of the suffixes {', '.join(OVERLAY_SUFFIXES)}, which say the "
@@ -65,8 +66,9 @@ class VideoArguments(SegmentArguments):
 
     def check_for_videos(self) -> None:
         """An [`InputError`] for an option that videos have no use for."""
-        if self.annotations is not None:
-            raise InputError("--annotations is for images; leave it out, or give frames as images")
+        for option in fields(SegmentArguments):
+            if option.name in OF_IMAGES and getattr(self, option.name) != _default(option):
+                raise InputError(f"--{option.name} is for images; leave it out, or give frames as images")
 
 
 def _default(option) -> object:

@@ -44,25 +44,27 @@ class Drawing:
         """
         Args:
             pixels (`np.ndarray` of shape `(height, width, 3)`): The frame, uint8 RGB.
-            ids (`np.ndarray` of shape `(height, width)`): Its label map.
+            ids (`np.ndarray` of shape `(height, width)`): Its label map; pixels of no class, -1, stay as they are.
 
         Returns:
             `np.ndarray`: uint8 RGB of the drawing's size.
         """
         canvas = self._blank.copy()
         tint = self._colours.take(ids, axis=0, mode="clip")
+        if (of_none := ids < 0).any():
+            tint[of_none] = pixels[of_none]
         canvas[: self._height, : self._width] = cv2.addWeighted(pixels, 1 - OPACITY, tint, OPACITY, 0)
         canvas[self._height :, : self._width] = canvas[self._height - 1, : self._width]
         for place, (class_id, percent) in enumerate(self._shown(ids)):
             top = self._gap + place * self._row_height
-            row = self._row(class_id, percent)[: self.size[1] - top]
+            row = self._row(class_id, percent)[: max(0, self.size[1] - top)]
             canvas[top : top + len(row), self._width :] = row
         return canvas
 
     def _shown(self, ids: np.ndarray) -> list[tuple[int, int]]:
         """The classes in the panel with their shares in percent: all, or the largest where not all have room."""
         room = max(1, (self.size[1] - self._gap) // self._row_height)
-        counts = np.bincount(ids.ravel(), minlength=len(self._colours))
+        counts = np.bincount(ids[ids >= 0], minlength=len(self._colours))
         largest = sorted(self._names, key=lambda class_id: -counts[class_id])[:room]
         return [(class_id, round(100 * counts[class_id] / ids.size)) for class_id in sorted(largest)]
 

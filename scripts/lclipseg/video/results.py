@@ -31,9 +31,9 @@ class ResultPaths:
         """
         overlay = out / f"{place.name}_overlay.mp4" if args.overlay is None else Path(args.overlay).expanduser()
         paths = cls(
-            overlay if "overlay" in args.write else None,
-            out / f"{place.name}_masks" if "masks" in args.write else None,
-            out / f"{place.name}_shares.csv" if "shares" in args.write else None,
+            overlay if "overlay" in args.outputs else None,
+            out / f"{place.name}_masks" if "masks" in args.outputs else None,
+            out / f"{place.name}_shares.csv" if "shares" in args.outputs else None,
         )
         for path in paths.given():
             if path.exists():
@@ -65,7 +65,7 @@ class SharesTable:
 
     def add(self, index: int, seconds: float, ids: np.ndarray) -> None:
         """The label map (height, width) of a frame."""
-        counts = np.bincount(ids.ravel(), minlength=self._ids[-1] + 1)
+        counts = np.bincount(ids[ids >= 0], minlength=self._ids[-1] + 1)  # -1: none of the classes
         self._rows.writerow([index, f"{seconds:.3f}", *(f"{counts[one] / ids.size:.4f}" for one in self._ids)])
 
     def close(self) -> None:

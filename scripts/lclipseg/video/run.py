@@ -51,7 +51,8 @@ def segment_videos(inputs: Sequence[str], args: VideoArguments) -> int:
     out = Path(args.out).expanduser()
     jobs = _jobs(inputs, out, args)
     names = None if args.classes is None else args.classes.split(",")
-    segmenter: Any = open_segmenter(args.model, args.revision, names, args.bank, f"--classes {args.classes!r}")
+    given = f"--classes {args.classes!r}"
+    segmenter: Any = open_segmenter(args.model, args.revision, names, args.bank, given, args.least_score)
     make_folder(out)
     window = Window("lclipseg") if args.show else None
     failures: list[str] = []

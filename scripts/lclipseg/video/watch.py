@@ -7,16 +7,10 @@ from pathlib import Path
 from lclipseg.console import errors as cli
 from lclipseg.console.errors import InputError
 from lclipseg.console.stop import StopRequest
+from lclipseg.console.torch_free import to_rgb_image
 from lclipseg.data.files import LeftOut
-from lclipseg.prediction.files import (
-    ImageJob,
-    JobNames,
-    check_out_is_elsewhere,
-    images_below,
-    make_folder,
-    print_failures,
-    segment_file,
-)
+from lclipseg.prediction.files import make_folder, open_results, print_failures
+from lclipseg.prediction.inputs import FileJob, JobNames, check_out_is_elsewhere, images_below
 from lclipseg.prediction.open import open_segmenter
 from lclipseg.video.arguments import VideoArguments
 
@@ -35,11 +29,11 @@ class Watched:
     def __init__(self, folder: Path, out: Path):
         self._folder, self._out = folder, out
         self._names = JobNames()
-        self._jobs: dict[Path, ImageJob] = {}
+        self._jobs: dict[Path, FileJob] = {}
         self._before: dict[Path, tuple[int, int]] = {}  # size and time of change
         self._done: dict[Path, tuple[int, int]] = {}
 
-    def look(self) -> list[ImageJob]:
+    def look(self) -> list[FileJob]:
         """The images that are new or were written anew, and have not changed since the look before, as a file has not
         that is complete. An image that is written anew keeps its name."""
         now = {path: mark for path in images_below(self._folder, self._out, LeftOut(self._folder))
@@ -70,24 +64,28 @@ def watch_folder(inputs: Sequence[str], args: VideoArguments) -> int:
     if len(inputs) != 1 or not Path(inputs[0]).expanduser().is_dir():
         raise InputError(f"--watch watches one folder, and {', '.join(inputs)} is none; give a folder of images")
     args.check_for_images()
-    if args.annotations is not None:
-        raise InputError("--annotations is written at the end, which --watch has not; leave one of them out")
+    for name in ("annotations", "split", "share"):
+        if getattr(args, name) is not None:
+            raise InputError(f"--{name} is for images that are there at the start; leave it or --watch out")
     folder, out = Path(inputs[0]).expanduser(), Path(args.out).expanduser()
     check_out_is_elsewhere(out, folder)
     names = None if args.classes is None else args.classes.split(",")
-    segmenter = open_segmenter(args.model, args.revision, names, args.bank, f"--classes {args.classes!r}")
+    given = f"--classes {args.classes!r}"
+    segmenter = open_segmenter(args.model, args.revision, names, args.bank, given, args.least_score)
     make_folder(out)
-    watched, done, failed = Watched(folder, out), 0, 0
+    watched, results, done, failed = Watched(folder, out), open_results(args, out, segmenter.id2label), 0, 0
     with StopRequest("this image") as stop:
         for job in _jobs(watched, lambda: stop.signal is not None):
             try:
-                record = segment_file(job, segmenter, out, args)
+                image = to_rgb_image(job.open(args.max_pixels))
+                line = results.write(job, image, segmenter.segment(image, args.mode))
             except (ValueError, OSError) as error:
                 failed += 1
-                print_failures([cli.naming(job.path, error)])
+                print_failures([cli.naming(job.source, error)])
                 continue
             done += 1
-            print(cli.printable(f"{job.path}: {record.summary()} -> {job.results(out)[0]}"), flush=True)
+            print(cli.printable(f"{job.source}: {line}"), flush=True)
+    results.close()
     print(f"{done} of {done + failed} images segmented, results in {out}")
     return 1 if failed else 0
 

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from lclipseg.console.errors import InputError
 from lclipseg.data.arguments import CheckArguments
+from lclipseg.data.check.orientation import turned_masks
 from lclipseg.data.check.problems import Summary
 from lclipseg.data.check.report import DataReport
 from lclipseg.data.check.run import Checker, suitable_workers
@@ -40,6 +41,9 @@ def check_data(source: str, args: CheckArguments) -> DataReport:
         for part, summary in checker.run(args.workers or suitable_workers(len(data))):
             summaries[part.split].merge(summary)
             progress.update(bar, advance=summary.pairs)
+    if not args.quick:
+        with console.status("comparing outlines"):
+            data.problems.merge(turned_masks(data.splits))
     report = DataReport.of(data, summaries, args.quick)
     show(report, Console())
     seconds = time.monotonic() - started

@@ -131,6 +131,8 @@ def _of_recipe(sources: Sequence[str], args: CheckArguments) -> tuple[list[str],
     if len(sources) != 1 or not sources[0].endswith((".yaml", ".yml")):
         return list(sources), args, []
     content = read_yaml(sources[0], "recipe ")
+    if isinstance(content, dict) and "names" in content and "data" not in content:
+        return list(sources), args, []  # YOLO's list of classes, which stands for its export
     data = content.get("data") if isinstance(content, dict) else None
     data = [data] if isinstance(data, str) else data
     if not isinstance(data, list) or not data or not all(isinstance(source, str) for source in data):

@@ -46,7 +46,12 @@ class Kind(Enum):
     SAME_STEM = ("error", "files with the stem of another one", "rename all but one: only one can have a mask")
     BAD_IMAGE = ("error", "images that cannot be used", "replace the files, or take them away with their masks")
     BAD_MASK = ("error", "masks that cannot be read", "replace the files, or take them away with their images")
-    NO_LABEL_MAP = ("error", "masks that are no map of class ids", "write masks of one channel, one class id a pixel")
+    NO_LABEL_MAP = (
+        "error",
+        "masks that are no map of class ids",
+        f"write masks of one channel, one class id a pixel; `lclipseg import` makes them of colours that a palette in "
+        f"{CLASSES_FILE} names",
+    )
     GREY_RGB = (
         "error",
         "masks of three equal channels",
@@ -56,6 +61,11 @@ class Kind(Enum):
     WRONG_ID = ("error", "masks with ids that are no class", f"correct {CLASSES_FILE} or the masks")
     LOSSY_MASK = ("error", "masks stored as JPEG or WebP", "save them as PNG where they are made: edges are lost")
     DEAD_LINK = ("error", "links that lead nowhere", "bring back what they led to, or delete them")
+    TURNED = (
+        "warning",
+        "masks of a sample that seem turned or mirrored against their images",
+        "draw these and others over their images: turn the masks, or make them anew from the upright images",
+    )
     UNUSED_MASK = ("warning", "masks without an image, not used", "add the images, or take the masks away")
     WRONG_SUFFIX = ("warning", "files of another format than their suffix says", "rename them")
     UNLABELLED = ("warning", "images without a labelled pixel", "label them, or take them away")

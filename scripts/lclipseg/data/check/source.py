@@ -14,7 +14,7 @@ from lclipseg.console.files import read_text
 from lclipseg.data.check.problems import Example, Kind, Problems, RawFile
 from lclipseg.data.class_list import IGNORE_INDEX, ClassList
 from lclipseg.data.files import LeftOut, Why, named
-from lclipseg.data.imports.hint import refuse_export
+from lclipseg.data.imports.direct import as_data
 from lclipseg.data.layout import FolderLayout, hold_out, is_folder_of_pairs
 from lclipseg.data.lists import listed_stems
 from lclipseg.data.open import load_segmentation_data, table_module
@@ -130,7 +130,7 @@ def open_source(
     """
     root = Path(source).expanduser()
     if classes is None:
-        refuse_export(root)
+        root = as_data(root)
     if is_folder_of_pairs(root):
         return _open_folder(root, splits, classes)
     return _open_table(source, splits, classes, image_column, mask_column)

@@ -12,10 +12,10 @@ from lclipseg.data.class_list import CLASSES_FILE, IGNORE_INDEX, ClassList
 from lclipseg.data.files import IMAGE_SUFFIXES, MASK_SUFFIXES
 from lclipseg.data.imports.export import Export, ExportedImage, in_order
 from lclipseg.data.imports.source import Source, split_word
-from lclipseg.data.lists import read_list
+from lclipseg.data.layout import FolderLayout
+from lclipseg.data.lists import listed_stems, read_list
 from lclipseg.data.sources.masks import decoded
 from lclipseg.data.sources.recipe import Recipe
-from lclipseg.data.splits import MASK_FOLDERS
 from modeling_lclipseg.inputs_lclipseg import to_mask
 
 Colour = tuple[int, int, int]
@@ -138,7 +138,7 @@ class ColourExport(Export):
         yield from self._paired(masks, images, Numbered(names), self.source.split_of(table))
 
     def _own(self, classes: ClassList) -> Iterator[ExportedImage]:
-        """Folders `images` and `masks`, the masks in the colours of the palette."""
+        """A folder of pairs in any layout that training reads, the masks in the colours of the palette."""
         assert classes.palette is not None
         self._add_classes(list(classes.names))
         self.palette = dict(zip(classes.names, classes.palette, strict=True))
@@ -146,14 +146,28 @@ class ColourExport(Export):
         meaning = Coloured({colour: name for name, colour in self.palette.items()})
         if len(meaning.names) < len(self.palette):
             raise InputError(f"{self.source.root / CLASSES_FILE}: two classes have the same colour")
-        for folder in sorted({path.parent for path in self.source.files if path.parent.name in MASK_FOLDERS}):
-            masks = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in MASK_SUFFIXES}
-            if masks and decoded(next(iter(masks.values()))).mode in ("L", "I", "I;16"):
-                raise InputError(f"{folder} holds numbers, not colours: `lclipseg train --data` takes it as it is")
-            beside = folder.parent / "images"
-            images = {path.stem: path for path in self.source.image_files if path.parent == beside}
-            self._without_mask(images, masks)
-            yield from self._paired(masks, images, meaning, self.source.split_of(folder))
+        layout = FolderLayout.find(self.source.root)
+        every: dict[Path, None] = {}
+        listed: set[Path] = set()
+        for name, files in layout.splits.items():
+            pairing = layout.pairing(files)
+            stems = list(pairing.pairs) if files.listed is None else listed_stems(files.listed, pairing)[0]
+            pairs = {stem: pairing.pairs[stem] for stem in stems if stem in pairing.pairs}
+            if pairs and decoded(next(iter(pairs.values()))[1]).mode in ("L", "I", "I;16"):
+                raise InputError(
+                    f"{pairing.masks} holds numbers, not colours: `lclipseg train --data` takes it as it is"
+                )
+            self._without_mask(pairing.without_mask, {})
+            masks = {stem: mask for stem, (_, mask) in pairs.items()}
+            masks |= {str(path): path for path in pairing.without_image}
+            images = {stem: image for stem, (image, _) in pairs.items()}
+            yield from self._paired(masks, images, meaning, None if files.is_held_out else name)
+            every |= dict.fromkeys(image for image, _ in pairing.pairs.values())
+            listed |= set(images.values())
+            if files.is_held_out:  # the other split has the same images
+                break
+        unlisted = [path for path in every if path not in listed]
+        self.findings.not_annotated += [f"{self.source.shown(path)} (on no list)" for path in unlisted]
 
     def _without_mask(self, images: Mapping[str, Path], masks: Mapping[str, Path]) -> None:
         self.findings.not_annotated += [self.source.shown(images[stem]) for stem in images if stem not in masks]

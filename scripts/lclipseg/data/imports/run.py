@@ -50,8 +50,11 @@ def import_data(given: str, args: ImportArguments) -> Path:
     with made_whole(out) as made:
         if path.suffix.lower() == ".zip" and path.is_file():
             path = unpacked(path, made.parent / "unpacked")
-        export = open_export(Source(path, images), args)
-        found = export.read()
+        source = Source(path, images, skip_missing=args.missing == "skip")
+        export = open_export(source, args)
+        found = [each for each in export.read() if each.file not in source.missing]
+        if source.missing and not found:
+            raise InputError(f"{given}: none of the {len(source.missing)} images that it names is there; see --images")
         classes, rest = _classes(export, args)
         written, empty = _write(export, found, classes, rest, made)
         classes.save(made / CLASSES_FILE)

@@ -35,6 +35,8 @@ def summary(
         left_out = export.args.empty == "skip" or rest == IGNORE_INDEX
         kept = "left out" if left_out else "kept as images of nothing; --empty skip leaves them out"
         yield f"images without an object: {empty}, {kept}"
+    if missing := list(export.source.missing.values()):
+        yield f"images that are named, but not there: {len(missing)}, left out: {_some(missing)}"
     if found.not_annotated:
         yield f"images that nobody has labelled: {len(found.not_annotated)}, left out: {_some(found.not_annotated)}"
     if found.cut:

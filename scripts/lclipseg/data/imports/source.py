@@ -37,12 +37,13 @@ class Source:
     Args:
         given (`Path`): a folder, or the annotation file of one, beside or above its images.
         images (`Path`, *optional*): a folder of images elsewhere.
+        skip_missing (`bool`): whether images that are named, but not there, are left out, and noted in `missing`.
 
     Raises:
         [`InputError`]: there is no such file or folder.
     """
 
-    def __init__(self, given: Path, images: Path | None = None):
+    def __init__(self, given: Path, images: Path | None = None, skip_missing: bool = False):
         if not given.exists():
             raise InputError(f"there is no such source as {given}")
         if images is not None and not images.is_dir():
@@ -50,6 +51,7 @@ class Source:
         self.given, self.images = given, images
         self.root = given if given.is_dir() else given.parent
         self._parsed: dict[Path, Any] = {}
+        self._skip_missing, self.missing = skip_missing, dict[Path, str]()
 
     @cached_property
     def files(self) -> list[Path]:
@@ -100,6 +102,9 @@ class Source:
             where (`str`): the annotation, for the error.
             split (`str`, *optional*): its split; of images of one name that of this split counts.
 
+        Returns:
+            `Path`: the image, or what `missing` has: the place where it was looked for.
+
         Raises:
             [`InputError`]: no image, or several, can be meant.
         """
@@ -119,8 +124,14 @@ class Source:
             raise InputError(
                 f"{where}: the image {name!r} may be {same[0]} or {same[1]}; give their folder as --images"
             )
+        if self._skip_missing:
+            self.missing[beside] = str(name)
+            return beside
         hint = "" if self.images is not None else "; if the images lie elsewhere, give their folder as --images"
-        raise InputError(f"{where}: there is no image {name!r} in {self.images or self.root}{hint}")
+        raise InputError(
+            f"{where}: there is no image {name!r} in {self.images or self.root}{hint}; --missing skip leaves out what "
+            "is not there"
+        )
 
     def _closest(self, paths: list[Path], parts: Sequence[str], near: Path, split: str | None) -> list[Path]:
         """Of paths with one file name those in --images, with most folders of the wanted name, beneath `near`, and in
