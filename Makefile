@@ -15,6 +15,7 @@ help:  ## this list
 
 demo: $(VENV)/.installed  ## segment three photographs by words with a checkpoint that ships here
 	$(BIN)/python scripts/demo_overlay.py --out demo-output/overlay.png
+	@echo "lclipseg is in $(VENV), which \"source $(BIN)/activate\" makes this shell's"
 
 test: $(VENV)/.installed-dev  ## the test suite: offline, minutes on two cores
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
