@@ -7,7 +7,7 @@ from typing import Literal
 from lclipseg.console.errors import InputError
 from lclipseg.prediction.arguments import SegmentArguments
 
-OF_IMAGES = ("annotations", "write", "resume", "share", "split", "image_column")
+OF_IMAGES = ("annotations", "write", "resume", "share", "split", "image_column", "expected_processes")
 OVERLAY_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi")
 
 
