@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from export_of_tiny import PROCESSOR, exported, exported_once, same_network, save_exportable, vectors
@@ -29,6 +30,8 @@ from lclipseg.export import label_map as label_map_graph
 from lclipseg.export.arguments import HIGHEST_OPSET, LOWEST_OPSET, ExportArguments
 from lclipseg.export.export import export_model
 from lclipseg.export.finish import finished
+from lclipseg.export.int8 import FIRST_IN_FLOAT, quantize
+from lclipseg.lab.timing import graph_profile
 from lclipseg.lab.timing.realistic_logits import RealisticLogits
 from lclipseg.lab.words import attention_maps
 from lclipseg.networks import exported as onnx_model
@@ -128,6 +131,33 @@ def test_int8_graph_stays_near_the_model(checkpoint, int8_graph):
     expected = load_model(checkpoint)[0](pixel_values).logits
     error = load_runnable(int8_graph)[0](pixel_values).logits - expected
     assert 0 < error.norm() / (expected - expected.mean()).norm() < 0.3
+
+
+@torch.no_grad()
+def test_every_head_can_be_quantised(baked):
+    checkpoint, graph = baked
+    values = PROCESSOR(images=[photo(96, 64, seed) for seed in range(2)], return_tensors="pt")["pixel_values"]
+    network = quantize(onnx.load(graph / MODEL_FILE), [{"pixel_values": values.numpy()}])
+    expected = load_model(checkpoint)[0](values).logits
+    session = onnxruntime.InferenceSession(network.SerializeToString(), providers=["CPUExecutionProvider"])
+    error = torch.from_numpy(session.run(None, {"pixel_values": values.numpy()})[0]) - expected
+    assert 0 < error.norm() / (expected - expected.mean()).norm() < 0.3
+
+
+def test_all_but_the_first_convolutions_and_the_products_with_the_classes_run_with_integers(int8_graph, tmp_path):
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "as_run.onnx")
+    onnxruntime.InferenceSession(str(int8_graph / MODEL_FILE), options, providers=["CPUExecutionProvider"])
+    run = [node.op_type for node in onnx.load(tmp_path / "as_run.onnx").graph.node]
+    assert len([kind for kind in run if kind in ("Conv", "FusedConv")]) == FIRST_IN_FLOAT
+    assert {"QLinearConv", "QLinearAdd", "MatMulIntegerToFloat"} <= set(run)
+
+
+def test_profile_has_every_operator_of_every_export(open_graph, int8_graph, tmp_path):
+    arguments = graph_profile.ProfileArguments(size=64, rounds=2, out=str(tmp_path / "profile.md"))
+    graph_profile.main([str(open_graph), str(int8_graph)], arguments)
+    table = (tmp_path / "profile.md").read_text()
+    assert "| open | " in table and "| int8 | " in table and "| QLinearConv |  | " in table
 
 
 def test_int8_graph_takes_less_room(open_graph, int8_graph):

@@ -4,10 +4,11 @@ from pathlib import Path
 
 from lclipseg.console import environment
 from lclipseg.export import graph as exporting
-from lclipseg.export import int8 as quantization
 from lclipseg.export import label_map as label_map_graph
 from lclipseg.export.arguments import ExportArguments
+from lclipseg.export.calibration import calibration_feeds
 from lclipseg.export.finish import describe, finished, licence_beside
+from lclipseg.export.int8 import quantize
 from lclipseg.networks.checkpoints import load_model, weights_sha256
 from lclipseg.networks.class_embeddings import comma_separated, take_classes
 from lclipseg.networks.export_record import MODEL_FILE, ExportRecord
@@ -39,8 +40,8 @@ def export_model(model_source: str, args: ExportArguments) -> ExportRecord:
 
     graph = exporting.export_network(model, args.vocabulary)
     if args.calibration is not None:
-        feeds = quantization.calibration_feeds(args.calibration, model, image_processor, args.vocabulary)
-        graph = quantization.quantize(graph, feeds)
+        feeds = calibration_feeds(args.calibration, model, image_processor, args.vocabulary)
+        graph = quantize(graph, feeds)
     if args.label_map:
         graph = label_map_graph.add_label_map(graph, image_processor)
     graph = finished(graph, args.opset)

@@ -1,9 +1,7 @@
 """From a checkpoint to an ONNX graph, by torch's own exporter, and to the folder that holds it."""
 
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal
-from unittest import mock
 
 import onnx
 import onnx_ir
@@ -14,6 +12,8 @@ from safetensors.torch import load_file, save_file
 from lclipseg.console.errors import InputError
 from lclipseg.export.arguments import LOWEST_OPSET
 from lclipseg.export.label_map import LOGITS, PIXEL_VALUES
+from lclipseg.export.rewriting import enlarge_scores_side_by_side
+from lclipseg.export.tracing import traced_for_onnx
 from lclipseg.networks.checkpoints import PICKLE_SUFFIXES, check_has_classes
 from lclipseg.networks.export_record import (
     BANK_FILE,
@@ -27,7 +27,6 @@ from lclipseg.networks.export_record import (
 )
 from modeling_lclipseg import LClipSegForSemanticSegmentation, WordBank
 from modeling_lclipseg.heads_lclipseg import OPEN_GUIDANCES
-from modeling_lclipseg.padding_lclipseg import LClipSegConv2dSame
 
 Vocabulary = Literal["open", "baked"]
 
@@ -58,7 +57,7 @@ def export_network(model: LClipSegForSemanticSegmentation, vocabulary: Vocabular
     if vocabulary == "open":
         inputs[CLASS_EMBEDDINGS] = torch.eye(3, model.config.class_embed_dim)
         free[CLASS_EMBEDDINGS] = {0: "num_classes"}
-    with _onnx_same_padding(), torch.no_grad():
+    with traced_for_onnx(), torch.no_grad():
         program = torch.onnx.export(
             model,
             kwargs=inputs,
@@ -74,6 +73,7 @@ def export_network(model: LClipSegForSemanticSegmentation, vocabulary: Vocabular
     network = onnx_ir.to_proto(program.model)
     for axis, name in ((2, "logits_height"), (3, "logits_width")):  # instead of a formula
         network.graph.output[0].type.tensor_type.shape.dim[axis].dim_param = name
+    enlarge_scores_side_by_side(network.graph)
     return network
 
 
@@ -85,31 +85,6 @@ def _check_vocabulary(model: LClipSegForSemanticSegmentation, vocabulary: Vocabu
             f"--vocabulary baked, or a checkpoint with guidance={OPEN_GUIDANCES}"
         )
     check_has_classes(model)
-
-
-def _onnx_same_padding() -> AbstractContextManager:
-    """Inside, convolutions with TensorFlow's padding become what ONNX has for them: as they are traced otherwise there
-    would be arithmetic on shapes before each of them.
-    """
-
-    def forward(self: LClipSegConv2dSame, maps: torch.Tensor) -> torch.Tensor:
-        height, width = ((side + step - 1) // step for side, step in zip(maps.shape[-2:], self.stride, strict=True))
-        return torch.onnx.ops.symbolic(
-            "Conv",
-            [maps, self.weight, *([] if self.bias is None else [self.bias])],
-            attrs={
-                "auto_pad": "SAME_UPPER",
-                "dilations": list(self.dilation),
-                "group": self.groups,
-                "kernel_shape": list(self.kernel_size),
-                "strides": list(self.stride),
-            },
-            dtype=maps.dtype,
-            shape=(maps.shape[0], self.out_channels, height, width),
-            version=LOWEST_OPSET,
-        )
-
-    return mock.patch.object(LClipSegConv2dSame, "forward", forward)
 
 
 def check_out(folder: Path) -> None:

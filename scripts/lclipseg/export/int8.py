@@ -1,34 +1,70 @@
 """Static int8 quantisation by onnxruntime, with ranges from real images.
 
-What is quantised, and how, was found by measurement (docs/lab-notes.md): convolutions and the ReLUs behind them, with
-a scale for every output channel. The first convolutions stay in float: they hold few weights and most of the error.
-So does everything else (hard-swish, attention, similarity, softmax). Ranges by percentile: a few extreme values of
-MobileNetV3's maps would stretch the range of all others.
+What is quantised, and how, was found by measurement (docs/lab-notes.md, docs/results/int8-profile.md): all that is
+done to the maps of the image, so that these stay in int8, with the channels of a pixel side by side, from one
+convolution to the next. Every crossing to float32 and back costs as much as a small convolution. In float remain the
+first three convolutions, which hold few weights and much of the error, and take hardly longer in float32;
+enlargements, for which onnxruntime has no fast integer kernel; and what is done to the classes. Weights have a scale
+for every output channel.
 """
 
-import tempfile
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
-from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
-from onnxruntime.quantization.shape_inference import quant_pre_process
-from PIL import Image
+from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType, TensorData, TensorsData
 
-from lclipseg.console.errors import InputError
-from lclipseg.data.files import IMAGE_SUFFIXES
-from lclipseg.data.open import load_segmentation_data
+from lclipseg.export.calibration import value_ranges
+from lclipseg.export.integers import integer_hard_swish, integer_similarity, means_by_pooling
 from lclipseg.export.label_map import PIXEL_VALUES
-from lclipseg.networks.export_record import CLASS_EMBEDDINGS
-from modeling_lclipseg import LClipSegForSemanticSegmentation
-from modeling_lclipseg.inputs_lclipseg import open_image, to_rgb_image
+from lclipseg.export.rewriting import Rewriting
 
-IMAGES = 32
-PERCENTILE = 99.99
-QUANTIZED = ["Conv", "Relu"]
-FIRST_IN_FLOAT = 11  # convolutions: of MobileNetV3-small those up to the map at stride 8
+FIRST_IN_FLOAT = 3  # convolutions; with two, a MobileNetV3-large kept 77 % of the classes instead of 95
+POOLING = ("GlobalAveragePool",)
+QUANTIZED = ("Conv", "Relu", "Clip", "Add", "Mul", *POOLING)
+# Between maps of the image; what comes behind other operators is no such map.
+ON_MAPS = (*QUANTIZED, "HardSwish", "HardSigmoid", "Sigmoid", "Resize")
+# Hard-swish and hard-sigmoid have the same value for everything below -3, so the range need not reach further down.
+FLAT_BELOW, FLAT_ABOVE = -3.0, 3.0
+LOWEST_HARD_SWISH = -0.375
+
+
+@dataclass(frozen=True)
+class Plan:
+    """
+    Which parts of a network are quantised.
+
+    Args:
+        nodes (`tuple[str, ...]`): Names of nodes whose inputs and outputs are.
+        tensors (`tuple[str, ...]`): All maps of the image.
+    """
+
+    nodes: tuple[str, ...]
+    tensors: tuple[str, ...]
+
+    @classmethod
+    def of(cls, graph: onnx.GraphProto) -> "Plan":
+        """That of a network: all but the first convolutions, and what stands before the first one quantised."""
+        nodes, maps, pooled, in_float = [], {PIXEL_VALUES: None}, set(), {PIXEL_VALUES}
+        first = 0
+        constants = {tensor.name for tensor in graph.initializer}
+        for node in graph.node:
+            read = [name for name in node.input if name and name not in constants]
+            if node.op_type == "Resize":
+                read = read[:1]  # not the size
+            if node.op_type not in ON_MAPS or not any(name in maps for name in read):
+                continue
+            maps.update(dict.fromkeys(node.output))
+            if node.op_type in POOLING or all(name in pooled for name in read):
+                pooled.update(node.output)
+            counted = node.op_type == "Conv" and not pooled.issuperset(read)
+            if all(name in in_float for name in read) and (not counted or first < FIRST_IN_FLOAT):
+                first += counted
+                in_float.update(node.output)
+            elif node.op_type in QUANTIZED and all(name in maps for name in read):
+                nodes.append(node.name)
+        return cls(tuple(nodes), tuple(maps))
 
 
 def quantize(network: onnx.ModelProto, feeds: Sequence[dict[str, np.ndarray]]) -> onnx.ModelProto:
@@ -42,88 +78,48 @@ def quantize(network: onnx.ModelProto, feeds: Sequence[dict[str, np.ndarray]]) -
     Returns:
         `onnx.ModelProto`: the same inputs and outputs, float32 as before.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        given, prepared, quantized = (Path(folder) / f"{name}.onnx" for name in ("given", "prepared", "quantized"))
-        onnx.save(network, given)
-        # Batch normalisations go into the convolutions. The symbolic shape inference cannot follow the graph, and the
-        # exporter has written the shapes into it already.
-        quant_pre_process(str(given), str(prepared), skip_symbolic_shape=True)
-        convolutions = [node.name for node in onnx.load(prepared).graph.node if node.op_type == "Conv"]
-        quantize_static(
-            str(prepared),
-            str(quantized),
-            _Feeds(feeds),
-            quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=QUANTIZED,
-            nodes_to_exclude=convolutions[:FIRST_IN_FLOAT],
-            per_channel=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            calibrate_method=CalibrationMethod.Percentile,
-            # By its name for another method, but for all: one image at a time, whose maps are then let go.
-            extra_options={"CalibPercentile": PERCENTILE, "CalibStridedMinMax": 1},
-        )
-        return onnx.load(quantized)
+    prepared = onnx.ModelProto()
+    prepared.CopyFrom(network)
+    means_by_pooling(prepared.graph)
+    plan = Plan.of(prepared.graph)
+    ranges = _useful(value_ranges(prepared, feeds, plan.tensors), prepared.graph)
+    quantizer = QDQQuantizer(
+        prepared,
+        per_channel=True,
+        reduce_range=False,
+        weight_qType=QuantType.QInt8,
+        activation_qType=QuantType.QUInt8,
+        tensors_range=_as_onnxruntime_has_them(ranges),
+        nodes_to_quantize=list(plan.nodes),
+        nodes_to_exclude=[],
+        op_types_to_quantize=list(QUANTIZED),
+        extra_options={},
+    )
+    quantizer.quantize_model()
+    quantizer.model.topological_sort()
+    quantized = quantizer.model.model
+    integer_hard_swish(quantized.graph)
+    integer_similarity(quantized.graph)
+    return quantized
 
 
-def calibration_feeds(
-    source: str, model: LClipSegForSemanticSegmentation, image_processor: Any, vocabulary: str
-) -> list[dict[str, np.ndarray]]:
-    """
-    Inputs of the network for some images of a folder, spread evenly over it.
-
-    Args:
-        source (`str`): a folder of images, or data, of which the split "train" is taken.
-        model ([`LClipSegForSemanticSegmentation`]): for its class embeddings.
-        image_processor ([`LClipSegImageProcessor`]): prepares the images.
-        vocabulary (`str`): `"open"` or `"baked"`.
-
-    Raises:
-        [`InputError`]: no images there, or one that cannot be read.
-    """
-    vectors = {CLASS_EMBEDDINGS: model.class_embeddings.float().numpy()} if vocabulary == "open" else {}
-    return [
-        {PIXEL_VALUES: image_processor(images=image, return_tensors="np")["pixel_values"], **vectors}
-        for image in _images(source)
-    ]
+def _useful(ranges: Mapping[str, tuple[float, float]], graph: onnx.GraphProto) -> dict[str, tuple[float, float]]:
+    """The ranges without values that make no difference to what reads them."""
+    changes, useful = Rewriting(graph), {}
+    for name, (low, high) in ranges.items():
+        readers = {node.op_type for node in changes.users[name]}
+        if readers and readers <= {"HardSwish", "HardSigmoid"}:
+            low = max(low, FLAT_BELOW)
+            high = min(high, FLAT_ABOVE) if readers == {"HardSigmoid"} else high
+        if changes.maker(name, "HardSwish"):
+            low = LOWEST_HARD_SWISH
+        useful[name] = (min(low, high), high)
+    return useful
 
 
-def _images(source: str) -> Iterator[Image.Image]:
-    folder = Path(source).expanduser()
-    files = []
-    if folder.is_dir():
-        files = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
-    if files:
-        for index in _spread(len(files)):
-            try:
-                yield to_rgb_image(open_image(files[index]))
-            except ValueError as error:
-                raise InputError(f"--calibration: {error}") from error
-    else:
-        data = load_segmentation_data(source, "train")
-        for index in _spread(len(data)):
-            yield data[index].image
+def _as_onnxruntime_has_them(ranges: Mapping[str, tuple[float, float]]) -> TensorsData:
+    data = {name: TensorData(lowest=np.float32(low), highest=np.float32(high)) for name, (low, high) in ranges.items()}
+    return TensorsData(CalibrationMethod.Percentile, data)
 
 
-def _spread(count: int) -> list[int]:
-    return sorted({round(index) for index in np.linspace(0, count - 1, IMAGES)})
-
-
-class _Feeds(CalibrationDataReader):
-    """What onnxruntime reads the feeds through."""
-
-    def __init__(self, feeds: Sequence[dict[str, np.ndarray]]):
-        self.feeds = feeds
-        self.set_range(0, len(feeds))
-
-    def __len__(self) -> int:
-        return len(self.feeds)
-
-    def set_range(self, start_index: int, end_index: int) -> None:
-        self.chosen = iter(self.feeds[start_index:end_index])
-
-    def get_next(self) -> dict[str, np.ndarray] | None:
-        return next(self.chosen, None)
-
-
-__all__ = ["calibration_feeds", "quantize"]
+__all__ = ["Plan", "quantize"]
