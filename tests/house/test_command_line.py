@@ -114,7 +114,7 @@ def test_an_export_is_run_where_there_is_no_torch(tmp_path, classes):
     ],
 )
 def test_checkpoint_without_torch_is_told_what_to_install(model, said, tmp_path):
-    done = run(["segment", "a.png", "--model", model, "--out", str(tmp_path)], missing=TORCH, cwd=ROOT)
+    done = run(["segment", "docs/demo/cat.jpg", "--model", model, "--out", str(tmp_path)], missing=TORCH, cwd=ROOT)
     assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr
     code = f"import lclipseg\nlclipseg.segment('a.png', model={model!r})\n"
     done = run([], missing=TORCH, code=code, cwd=ROOT)
@@ -171,7 +171,7 @@ LINE = 'error: `{name}` needs the library {library}, which is not installed: pip
 
 NEEDS = [("publish", "jinja2", "train"), *(("serve", library, "serve") for library in EXTRAS["serve"])]
 NEEDS += [("export", "onnx", "export"), ("export", "onnx_ir", "export"), ("export", "onnxruntime", "onnx")]
-NEEDS += [("evaluate", "torch", "torch"), ("check-data", "transformers", "torch")]
+NEEDS += [("evaluate", "torch", "torch"), ("check-data", "torch", "torch")]
 PLACES = {"publish": ["--repo", "org/name"], "evaluate": ["--data", "d"]}
 
 
