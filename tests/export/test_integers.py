@@ -6,7 +6,8 @@ import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
 
-from lclipseg.export.int8 import FIRST_IN_FLOAT, Plan
+from lclipseg.console.errors import InputError
+from lclipseg.export.int8 import FIRST_IN_FLOAT, Plan, quantize
 from lclipseg.export.integers import integer_hard_swish, integer_similarity, means_by_pooling
 from lclipseg.export.rewriting import NHWC, enlarge_scores_side_by_side, make
 
@@ -133,3 +134,11 @@ def test_enlarged_scores_are_the_same_with_the_classes_of_a_pixel_side_by_side()
     feeds = {"x": draw.normal(size=(1, 3, 4, 5)).astype("f"), "x2": draw.normal(size=(1, 3, 8, 10)).astype("f")}
     changed = rewritten(graph, enlarge_scores_side_by_side)
     np.testing.assert_allclose(run(changed, **feeds), run(graph, **feeds), atol=1e-6)
+
+
+def test_network_without_anything_to_quantise_is_refused():
+    graph = graph_of([make("Conv", ["pixel_values", "w"], "y")], {"w": np.ones((1, 3, 1, 1), np.float32)},
+                     pixel_values=[1, 3, 8, 8])  # fmt: skip
+    network = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    with pytest.raises(InputError, match="without --int8"):
+        quantize(network, [])

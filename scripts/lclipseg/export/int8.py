@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType, TensorData, TensorsData
 
+from lclipseg.console.errors import InputError
 from lclipseg.export.calibration import value_ranges
 from lclipseg.export.integers import integer_hard_swish, integer_similarity, means_by_pooling
 from lclipseg.export.label_map import PIXEL_VALUES
@@ -23,8 +24,9 @@ from lclipseg.export.rewriting import Rewriting
 FIRST_IN_FLOAT = 3  # convolutions; with two, a MobileNetV3-large kept 77 % of the classes instead of 95
 POOLING = ("GlobalAveragePool",)
 QUANTIZED = ("Conv", "Relu", "Clip", "Add", "Mul", *POOLING)
-# Between maps of the image; what comes behind other operators is no such map.
-ON_MAPS = (*QUANTIZED, "HardSwish", "HardSigmoid", "Sigmoid", "Resize")
+# Between maps of the image; what comes behind other operators is no such map. GELU and its like are several.
+_GATES, _POOLS = ("HardSwish", "HardSigmoid", "Sigmoid", "Erf", "Tanh", "Div", "Sub"), ("MaxPool", "AveragePool")
+ON_MAPS = (*QUANTIZED, *_GATES, *_POOLS, "Resize", "Concat", "Pad")
 # Hard-swish and hard-sigmoid have the same value for everything below -3, so the range need not reach further down.
 FLAT_BELOW, FLAT_ABOVE = -3.0, 3.0
 LOWEST_HARD_SWISH = -0.375
@@ -77,11 +79,16 @@ def quantize(network: onnx.ModelProto, feeds: Sequence[dict[str, np.ndarray]]) -
 
     Returns:
         `onnx.ModelProto`: the same inputs and outputs, float32 as before.
+
+    Raises:
+        InputError: there is nothing to quantise.
     """
     prepared = onnx.ModelProto()
     prepared.CopyFrom(network)
     means_by_pooling(prepared.graph)
     plan = Plan.of(prepared.graph)
+    if not plan.nodes:  # onnxruntime would take that for all of them
+        raise InputError("this network has no convolution that could be computed in int8; export it without --int8")
     ranges = _useful(value_ranges(prepared, feeds, plan.tensors), prepared.graph)
     quantizer = QDQQuantizer(
         prepared,
