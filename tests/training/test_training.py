@@ -12,7 +12,7 @@ from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
 from lclipseg.commands import train
 from lclipseg.console import arguments
 from lclipseg.console.errors import InputError
-from lclipseg.training.arguments import ModelArguments
+from lclipseg.training.arguments import DataArguments, ModelArguments, RunArguments, check_together
 from lclipseg.training.start import other_words
 from modeling_lclipseg import WordBank
 
@@ -122,9 +122,11 @@ def test_images_kept_on_the_device_do_not_change_the_result(workspace, tmp_path)
     assert run(workspace, tmp_path / "kept", "--cache_on_device", "true") == alone
 
 
-def test_existing_run_is_not_overwritten(workspace, whole_runs):
+@pytest.mark.parametrize("name", ["last", "last.old"])  # a stop between two renames leaves the latter
+def test_existing_run_is_not_overwritten(name, tmp_path):
+    (tmp_path / name).mkdir()
     with pytest.raises(InputError, match="--resume true"):
-        run(workspace, whole_runs["alone"])
+        check_together(ModelArguments(), DataArguments(data=["org/name"]), RunArguments(output_dir=str(tmp_path)))
 
 
 # ----------------------------------------------------------------------------------------------- recipes and bad input

@@ -11,6 +11,7 @@ from lclipseg.networks.folders import located
 from lclipseg.networks.presets import preset_file
 
 RUN_FILE = "run.json"  # in a run's folder: these arguments, and all else that its result depends on
+LAST = "last"  # there: the checkpoint that a run goes on from
 # Parts of the fusion that a comparison can do without, see ablations.py.
 PARTS = ("image_to_text", "text_to_image", "image_branch", "text_branch", "bridge", "presence", "undisturbed")
 
@@ -344,8 +345,8 @@ def check_together(
     model_arguments: ModelArguments, data_arguments: DataArguments, run_arguments: RunArguments
 ) -> None:
     """
-    Before anything is loaded: what a recipe may leave out, and a batch that no statistics can be made of. Sets the
-    defaults that depend on what the run begins with.
+    Before anything is loaded: what a recipe may leave out, a folder that holds a run, a batch that no statistics can
+    be made of. Sets the defaults that depend on what the run begins with.
     """
     is_whole = model_arguments.start_from and not (model_arguments.guidance or model_arguments.config)
     for name, value in (FROM_CHECKPOINT if is_whole else FROM_PRESET).items():
@@ -358,6 +359,9 @@ def check_together(
         check_source_exists(source)
     if model_arguments.start_from is not None and not Path(model_arguments.start_from).expanduser().exists():
         located(model_arguments.start_from)  # or a name on the Hub
+    output = Path(run_arguments.output_dir)
+    if not run_arguments.resume and any((output / name).is_dir() for name in (LAST, f"{LAST}.old")):
+        raise InputError(f"{output} holds a run already. Give --resume true to go on, or another --output_dir.")
     needs_bank = model_arguments.vector_noise or model_arguments.negative_words
     if needs_bank and (model_arguments.bank is None or model_arguments.guidance == "none"):
         raise InputError("--vector_noise and --negative_words need --bank FILE, and a guidance with text.")

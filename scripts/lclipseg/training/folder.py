@@ -91,7 +91,7 @@ class RunFolder:
         Make the folder, and put back what a stop between two renames left under another name.
 
         Raises:
-            [`InputError`]: the folder cannot be written to, holds a run that is not to be resumed, or none that could.
+            [`InputError`]: the folder cannot be written to, or holds no run that could be resumed.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -107,8 +107,6 @@ class RunFolder:
                 old.rename(place)
         if resume and not self.last.is_dir():
             raise InputError(f"nothing to resume: {self.path} holds no checkpoint `last`. Leave --resume out.")
-        if not resume and self.last.is_dir():
-            raise InputError(f"{self.path} holds a run already. Give --resume true to go on, or another --output_dir.")
 
     def describe(self, description: dict[str, Any]) -> None:
         """Write what the run is; everything that its result depends on, and when and where it began."""
