@@ -124,21 +124,22 @@ def _run(data: str, start: str, images: int, seed: int, args: FewLabelsArguments
 
 
 def table(lines: Sequence[Mapping[str, Any]], data: Sequence[str], images: Sequence[int]) -> str:
-    """Mean and standard deviation over the seeds, in points: a row a start, a column for each set and number."""
-    columns = list(itertools.product(data, images))
+    """Mean and standard deviation over the seeds, in points: a row for each set and number, a column a start."""
+    starts = list(dict.fromkeys((line["start"], line["label"]) for line in lines if line["data"] in data))
     rows = []
-    for start, label in dict.fromkeys((line["start"], line["label"]) for line in lines if line["data"] in data):
+    for wanted in itertools.product(data, images):
         cells = []
-        for wanted in columns:
+        for start in starts:
             found = [
                 100 * line["mean_iou"]
                 for line in lines
-                if (line["start"], line["label"], (line["data"], line["images"])) == (start, label, wanted)
+                if ((line["data"], line["images"]), (line["start"], line["label"])) == (wanted, start)
             ]
             spread = f" ± {stdev(found):.1f}" if len(found) > 1 else ""
             cells.append(f"{mean(found):.1f}{spread} ({len(found)})" if found else "–")
-        rows.append([start if label == DEFAULT else f"{start}, {label}", *cells])
-    return markdown_table(["test mIoU, images", *(f"{name}, {count}" for name, count in columns)], rows)
+        rows.append([f"{wanted[0]}, {wanted[1]} images", *cells])
+    names = [start if label == DEFAULT else f"{start}, {label}" for start, label in starts]
+    return markdown_table(["test mIoU", *names], rows)
 
 
 def parse(argv: list[str] | None = None) -> tuple[list[str], FewLabelsArguments]:
