@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from transformers.image_processing_utils import BaseImageProcessor
 
 from lclipseg.console.errors import InputError
-from lclipseg.training.arguments import RUN_FILE
+from lclipseg.training.arguments import LAST, RUN_FILE
 from lclipseg.training.state import TrainingState
 
 logger = logging.getLogger("lclipseg")
@@ -84,7 +84,7 @@ class RunFolder:
     def __init__(self, path: str | Path):
         self.path = Path(path)
         self.metrics = self.path / METRICS_FILE
-        self.last = self.path / "last"
+        self.last = self.path / LAST
 
     def start(self, resume: bool) -> None:
         """
