@@ -89,6 +89,29 @@ def test_classes_in_another_order_are_matched_by_name(tmp_path, processor):
     assert list(scores.per_class) == ["car", "sky", "road"]
 
 
+class OfTwo(NearestColour):
+    """Knows the first two of the three colours."""
+
+    def __init__(self, processor: LClipSegImageProcessor):
+        super().__init__(processor, [NAMES[1], NAMES[0]])
+
+    def respond(self, colours: torch.Tensor) -> torch.Tensor:
+        return super().respond(colours)[:, [1, 0]]
+
+
+def test_least_score_tells_what_is_none_of_the_classes(folder, processor):
+    (folder / "classes.json").write_text(json.dumps({"classes": NAMES, "none_of_these": NAMES[2]}))
+    data = load_segmentation_data(str(folder), "test")
+    assert evaluate_model(OfTwo(processor), processor, data, least_score=-1.0).mean_iou == 1.0  # midway between two
+    everywhere = evaluate_model(OfTwo(processor), processor, data, least_score=1.0)
+    assert [everywhere.per_class[name] for name in NAMES[:2]] == [0.0, 0.0]
+
+
+def test_least_score_needs_a_class_for_all_else(data, processor):
+    with pytest.raises(InputError, match="none_of_these"):
+        evaluate_model(OfTwo(processor), processor, data, least_score=1.0)
+
+
 def test_match_classes_gives_the_id_in_the_data():
     assert match_classes({0: "a", 1: "b", 2: "c"}, class_list("C ", "a", "B")).tolist() == [1, 2, 0]
 

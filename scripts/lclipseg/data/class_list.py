@@ -38,6 +38,11 @@ class ClassList:
     def id2label(self) -> dict[int, str]:
         return dict(enumerate(self.names))
 
+    @property
+    def of_something(self) -> tuple[str, ...]:
+        """The names of all classes but `none_of_these`."""
+        return tuple(name for name in self.names if name != self.none_of_these)
+
     @classmethod
     def load(cls, path: str | Path) -> "ClassList":
         """Read `classes.json`: `["sky", ...]`, `{"0": "sky", ...}` or `{"classes": ["sky", ...], "ignore_index": 11,

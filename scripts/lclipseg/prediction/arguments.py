@@ -137,6 +137,13 @@ class EvaluateArguments:
     stride: int | None = field(
         default=None, metadata={"help": "Distance between windows in pixels. Default: two thirds of the window."}
     )
+    least_score: float | None = field(
+        default=None,
+        metadata={
+            "help": "Pixels whose best class scores less are the data's class `none_of_these`, which the model is not "
+            "asked for. Default: it is a class like any other."
+        },
+    )
     batch_size: int = field(default=1, metadata={"help": "Images for one forward pass, if they have the same size."})
     num_workers: int = field(default=0, metadata={"help": "Processes that decode images ahead."})
     limit: int | None = field(default=None, metadata={"help": "Score only the first so many images."})

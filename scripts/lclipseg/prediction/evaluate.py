@@ -37,6 +37,7 @@ def evaluate_model(
     accelerator: "Accelerator | None" = None,
     on_batch: Callable[[int, ConfusionMatrix], None] | None = None,
     class_embeddings: torch.Tensor | None = None,
+    least_score: float | None = None,
 ) -> SegmentationScores:
     """Segment every image at its own size and score all of them by one confusion matrix.
 
@@ -55,6 +56,8 @@ def evaluate_model(
             this process.
         class_embeddings (`torch.Tensor` of shape `(num_classes, class_embed_dim)`, *optional*): the data's classes for
             an open-vocabulary model, in their order. By default its own classes count, matched by name.
+        least_score (`float`, *optional*): pixels whose highest logit is lower are the data's class `none_of_these`,
+            which the model has not.
 
     Returns:
         [`SegmentationScores`]: classes in the order of the data.
@@ -63,10 +66,15 @@ def evaluate_model(
         InputError: classes that do not match, no images, or a mask with an id that is no class (it is named).
     """
     _check_counts(batch_size, limit, data)
+    asked = data.classes if least_score is None else scored_by_least(data.classes)
     if class_embeddings is None:
-        to_data_id = match_classes(model.config.id2label, data.classes)
+        to_data_id = match_classes(model.config.id2label, asked)
     else:
-        to_data_id = torch.arange(len(data.classes.names))
+        to_data_id = torch.arange(len(asked.names))
+    to_data_id = torch.tensor([data.classes.names.index(asked.names[class_id]) for class_id in to_data_id.tolist()])
+    if least_score is not None:
+        rest = torch.tensor([data.classes.names.index(str(data.classes.none_of_these))])
+        to_data_id = torch.cat((to_data_id, rest))  # what -1, none of the classes, indexes
     rank, processes = (0, 1) if accelerator is None else (accelerator.process_index, accelerator.num_processes)
     share = data.share(rank, processes, limit)
     loader: DataLoader[Sample] = DataLoader(share, batch_size, num_workers=num_workers, collate_fn=list)
@@ -77,7 +85,12 @@ def evaluate_model(
         for samples in loader:
             images = [sample.image for sample in samples]
             maps = segment_images(
-                model, image_processor, images, **asdict(inference), class_embeddings=class_embeddings
+                model,
+                image_processor,
+                images,
+                **asdict(inference),
+                class_embeddings=class_embeddings,
+                least_score=least_score,
             )
             for sample, ids in zip(samples, maps, strict=True):
                 _count(counts, sample, to_data_id[ids])
@@ -87,6 +100,20 @@ def evaluate_model(
     if accelerator is not None:
         counts = counts.reduce(accelerator)
     return counts.scores(data.classes.id2label)
+
+
+def scored_by_least(classes: ClassList) -> ClassList:
+    """The classes that a model is asked for where a least score decides on the class `none_of_these`.
+
+    Raises:
+        InputError: `classes` has no such class, or no other.
+    """
+    if classes.none_of_these is None:
+        raise InputError(
+            "a least score needs a class that stands for all else, and classes.json names none: add "
+            f'"none_of_these", one of {_listed(list(classes.names))}'
+        )
+    return classes.subset(classes.of_something, where="the classes but none_of_these")
 
 
 def match_classes(id2label: Mapping[int, str], classes: ClassList) -> torch.Tensor:

@@ -23,7 +23,7 @@ from lclipseg.data.open import load_segmentation_data
 from lclipseg.networks.checkpoints import load_runnable, weights_sha256
 from lclipseg.networks.class_embeddings import take_classes
 from lclipseg.prediction.arguments import EvaluateArguments
-from lclipseg.prediction.evaluate import evaluate_model
+from lclipseg.prediction.evaluate import evaluate_model, scored_by_least
 from lclipseg.prediction.inference_mode import InferenceMode
 from lclipseg.prediction.metrics import ConfusionMatrix, SegmentationScores, percent
 
@@ -47,6 +47,7 @@ class EvaluationRecord:
     classes_from: str
     bank: str | None
     inference: InferenceMode
+    least_score: float | None
     batch_size: int
     scores: SegmentationScores
     versions: dict[str, str]
@@ -61,6 +62,8 @@ class EvaluationRecord:
     def to_markdown(self) -> str:
         settings = ", ".join(f"{key} {value}" for key, value in asdict(self.inference).items() if value is not None)
         heading = f"# {plain(self.model)} on {plain(self.data)}, {plain(self.split)} ({self.num_images} images)"
+        if self.least_score is not None:
+            settings += f", none of the classes below a score of {self.least_score:g}"
         return f"{heading}\n\nInference: {settings}.\n\n{self.scores.to_markdown()}"
 
     def save(self, folder: Path) -> None:
@@ -80,8 +83,8 @@ def score(model_source: str, args: EvaluateArguments) -> EvaluationRecord:
     )
     model, image_processor = load_runnable(model_source, args.revision)
     if args.classes_from == "data":
-        names, prompts = data.classes.names, data.classes.prompts
-        take_classes(model, names, prompts, given="--classes-from data", bank=args.bank)
+        asked = data.classes if args.least_score is None else scored_by_least(data.classes)
+        take_classes(model, asked.names, asked.prompts, given="--classes-from data", bank=args.bank)
     accelerator = _processes()
     check_processes(args.expected_processes, accelerator.num_processes if accelerator else 1)
     device = accelerator.device if accelerator else torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -102,6 +105,7 @@ def score(model_source: str, args: EvaluateArguments) -> EvaluationRecord:
         classes_from=args.classes_from,
         bank=args.bank,
         inference=args.inference,
+        least_score=args.least_score,
         batch_size=args.batch_size,
         scores=scores,
         versions=environment.versions(),
@@ -156,6 +160,7 @@ def _evaluate(
             num_workers=args.num_workers,
             accelerator=accelerator,
             on_batch=show,
+            least_score=args.least_score,
         )
 
 
