@@ -1,6 +1,7 @@
 """The grid runner on a tiny table: it runs what is missing, once, and says what failed."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from tiny_run import PRESET
 
 from lclipseg.commands import evaluate, train
 from lclipseg.console.errors import InputError
-from lclipseg.lab.comparisons import grid, reproduce
+from lclipseg.lab.comparisons import grid, reproduce, scored
 from lclipseg.lab.comparisons.reproduce import ReproduceArguments
 from lclipseg.lab.words import zero_shot
 from modeling_lclipseg import WordBank
@@ -41,7 +42,8 @@ def workspace(tmp_path, monkeypatch) -> Path:
                 Image.fromarray(random.integers(0, 3, shape, dtype=np.uint8)).save(folder / f"{stem}.png")
     (tmp_path / "data" / "toy" / "classes.json").write_text(json.dumps({"classes": ["sky", "road", "car"]}))
     (tmp_path / "words").mkdir()
-    WordBank(("sky", "road", "car", "dog"), torch.randn(4, 32), "tower").save(tmp_path / "words" / "toy.safetensors")
+    vectors = torch.randn(4, 32) + 3  # one common direction, as a tower's have
+    WordBank(("sky", "road", "car", "dog"), vectors, "tower").save(tmp_path / "words" / "toy.safetensors")
     return tmp_path
 
 
@@ -107,7 +109,24 @@ def test_held_out_classes_are_scored_apart(workspace):
     (line,) = lines(workspace)
     assert line["scores"] is None and line["zero_shot"]["unseen"] == ["car"]
     rows = line["zero_shot"]["rows"]
-    assert [row["calibration"] for row in rows] == 2 * [float(c) for c in reproduce.CALIBRATIONS]
+    assert [row["calibration"] for row in rows] == 2 * [float(c) for c in scored.CALIBRATIONS]
+
+
+def test_data_sets_that_are_asked_for_are_scored_by_words(workspace):
+    shutil.copytree(workspace / "data" / "toy", workspace / "data" / "other")
+    (workspace / "data" / "other" / "classes.json").write_text(json.dumps(["dog", "road", "Car"]))
+    write_table(workspace, asked=["toy", "other"], variants={"fusion": {"guidance": "fusion"}})
+    reproduce.main("toy", options(workspace), run_here)
+    (line,) = lines(workspace)
+    assert line["scores"] is None
+    assert line["asked"]["toy"]["seen"] == ["sky", "road", "car"] and line["asked"]["other"]["seen"] == ["road", "Car"]
+    assert set(line["asked"]["other"]["per_class"]) == {"dog", "road", "Car"}
+
+
+def test_a_recipe_of_several_data_sets_names_them(workspace):
+    (workspace / "recipes" / "toy-cpu.yaml").write_text(yaml.safe_dump({**RECIPE, "data": ["data/a", "else/b"]}))
+    (cell,) = grid.Comparison.load("toy").cells("cpu")
+    assert cell.trained_on == ["a", "b"]
 
 
 def test_a_failing_run_is_named_with_its_log(workspace):

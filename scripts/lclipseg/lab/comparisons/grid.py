@@ -32,6 +32,7 @@ class Cell:
         budget (`str`): `"cpu"` or `"gpu"`: which recipe gives the schedule.
         seed (`int`): Seed of the run.
         held_out (`str`, *optional*): List of configuration/held_out: classes that training does not see.
+        asked (`tuple[str, ...]`): Data sets whose classes it is asked for by their words, instead of its own.
     """
 
     data: str
@@ -40,11 +41,17 @@ class Cell:
     budget: str
     seed: int
     held_out: str | None = None
+    asked: tuple[str, ...] = ()
 
     @property
     def recipe(self) -> Path:
         """The YAML file of the schedule."""
         return RECIPES / f"{self.data}-{self.budget}.yaml"
+
+    @property
+    def trained_on(self) -> list[str]:
+        """The names of its data sets: those of the recipe, where it has several, or the one."""
+        return [Path(source).name for source in read_yaml(self.recipe).get("data", [self.data])]
 
     @property
     def held_out_file(self) -> Path | None:
@@ -55,6 +62,7 @@ class Cell:
         """Twelve hexadecimal digits that change with anything that the result is meant to depend on."""
         held_out = None if self.held_out_file is None else read_yaml(self.held_out_file)
         content = {**asdict(self), "schedule": read_yaml(self.recipe), "held_out": held_out}
+        del content["asked"]  # a run is the same, whatever it is asked for
         return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
     @property
@@ -84,6 +92,7 @@ class Comparison:
         variants (`dict[str, dict]`): Options of `lclipseg train` by the name that the table shows.
         reference (`str`): The variant that the others are compared with, pair by pair.
         held_out (`list[str]`, *optional*): Lists of classes that training does not see, one run for each.
+        asked (`list[str]`, *optional*): Data sets whose classes every run is asked for by their words.
     """
 
     name: str
@@ -95,6 +104,7 @@ class Comparison:
     variants: Mapping[str, Mapping[str, Any]]
     reference: str
     held_out: Sequence[str | None] = field(default=(None,))
+    asked: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if self.reference not in self.variants:
@@ -116,7 +126,7 @@ class Comparison:
         return sorted(path.stem for path in COMPARISONS.glob("*.yaml"))
 
     def cell(self, variant: str, budget: str, data: str, backbone: str, seed: int, held_out: str | None) -> Cell:
-        return Cell(data, backbone, self.variants[variant], budget, seed, held_out)
+        return Cell(data, backbone, self.variants[variant], budget, seed, held_out, tuple(self.asked))
 
     def cells(self, budget: str) -> list[Cell]:
         """All of them, one seed after the other: a grid that is stopped early has few seeds, not few methods."""

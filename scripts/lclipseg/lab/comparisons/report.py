@@ -17,13 +17,14 @@ from lclipseg.console.errors import InputError
 from lclipseg.console.frame import run_command
 from lclipseg.console.markdown import replace_between
 from lclipseg.console.paths import project
+from lclipseg.lab.comparisons.asked import asked_tables
 from lclipseg.lab.comparisons.finished import FinishedTable
 from lclipseg.lab.comparisons.grid import BUDGETS, Comparison, ResultLines
 from lclipseg.lab.comparisons.plots import plot_class_gains, plot_scores_and_costs
 from lclipseg.lab.comparisons.tables import class_table, cost_table, machine_table, score_tables, summary_table
 from lclipseg.lab.comparisons.unseen import unseen_tables
 
-ORDER = ("methods", "ablations", "bridge", "language", "unseen")  # on the page; others follow
+ORDER = ("methods", "transfer", "ablations", "bridge", "language", "unseen")  # on the page; others follow
 IN_DETAIL = "methods"  # the table that is also shown class by class, and plotted
 LAB_NOTES = project("docs", "lab-notes.md")
 
@@ -124,12 +125,11 @@ class _Page:
     def section(self, finished: FinishedTable) -> list[str]:
         """Heading, schedule, tables and what is missing, as paragraphs."""
         table = finished.table
-        zero_shot = None not in table.held_out
         parts = [
             f"## {table.title}",
             table.about,
             *(self.schedule(finished, data) for data in finished.data),
-            unseen_tables(finished) if zero_shot else score_tables(finished),
+            _tables(finished),
         ]
         missing = finished.missing()
         if missing:
@@ -160,15 +160,22 @@ class _Page:
         place, line = next((place, line) for place, line in finished.lines.items() if place.data == data)
         options, recipe = line["arguments"], finished.table.cell(budget=self.budget, **place._asdict()).recipe
         height, width = options["crop_size"]
+        epochs = "" if options.get("steps") else f"{options['epochs']:g} epochs, "
         return (
             f"Schedule for {data} ([{recipe.name}]({self.link(recipe)})): crops of {height}x{width} pixels (height x "
-            f"width) from images with a shorter side of {options['shortest_edge']}, {options['epochs']:g} epochs "
-            f"({line['steps']} steps) in batches of {options['batch_size']}, AdamW with a peak learning rate of "
+            f"width) from images with a shorter side of {options['shortest_edge']}, {epochs}"
+            f"{line['steps']} steps in batches of {options['batch_size']}, AdamW with a peak learning rate of "
             f"{options['learning_rate']:g}, {options['backbone_lr_scale']:g} times that for the backbone."
         )
 
     def link(self, path: Path) -> str:
         return Path(os.path.relpath(path.resolve(), self.out.parent.resolve())).as_posix()
+
+
+def _tables(finished: FinishedTable) -> str:
+    if finished.table.asked:
+        return asked_tables(finished)
+    return score_tables(finished) if None in finished.table.held_out else unseen_tables(finished)
 
 
 def _cost_section(path: Path) -> list[str]:

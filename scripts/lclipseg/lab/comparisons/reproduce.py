@@ -25,16 +25,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from lclipseg.console import arguments, environment
 from lclipseg.console.errors import InputError
+from lclipseg.console.files import read_yaml
 from lclipseg.console.frame import run_command
 from lclipseg.console.paths import project
 from lclipseg.lab.comparisons.grid import BUDGETS, Cell, Comparison, ResultLines
+from lclipseg.lab.comparisons.scored import headline, score_cell
 from lclipseg.lab.timing.forward import time_forward
 from lclipseg.lab.timing.stopwatch import Ratio, Timing
 from lclipseg.networks.build import config_fields
 from lclipseg.networks.costs import count
 
 COSTS = "costs"
-CALIBRATIONS = ("0", "0.5", "1", "1.5", "2", "3", "4")
 PATHS = {"data", "output_dir", "bank", "backbone_weights", "resume", "trackers", "classes", "held_out"}
 
 
@@ -128,7 +129,7 @@ def _run_all(cells: list[Cell], lines: ResultLines, args: ReproduceArguments, ru
                 progress.console.print(f"{cell.hash}  {cell.name}: {error}")
                 raise
             lines.append(line)
-            progress.console.print(f"{cell.hash}  {cell.name}: {_headline(line)}")
+            progress.console.print(f"{cell.hash}  {cell.name}: {headline(line)}")
             progress.advance(task)
 
         with ThreadPoolExecutor(args.workers) as pool:
@@ -147,10 +148,11 @@ def _run_all(cells: list[Cell], lines: ResultLines, args: ReproduceArguments, ru
 
 def run_cell(cell: Cell, args: ReproduceArguments, run: RunScript) -> dict[str, Any]:
     """Train and score one cell; returns its results line."""
-    data, folder = f"{args.data_root}/{cell.data}", Path(args.runs) / cell.hash
+    folder = Path(args.runs) / cell.hash
     folder.mkdir(parents=True, exist_ok=True)
     words = _bank_options(cell, args)
-    options = [*cell.train_options(), "--data", data, "--output_dir", str(folder), "--trackers", "none"]
+    options = [*cell.train_options(), "--output_dir", str(folder), "--trackers", "none"]
+    options += ["--data", *(f"{args.data_root}/{name}" for name in cell.trained_on)]
     weights = Path(args.weights_root) / f"{cell.backbone}.safetensors"
     if weights.is_file():
         options += ["--backbone_weights", str(weights)]
@@ -161,15 +163,7 @@ def run_cell(cell: Cell, args: ReproduceArguments, run: RunScript) -> dict[str, 
     run("train.py", [*options, *words], folder, args)
     seconds = time.perf_counter() - began
 
-    checkpoint, on_test = str(folder / "last"), ["--data", data, "--split", "test"]
-    if cell.held_out is None:
-        scores = folder / "scores" / "evaluation.json"
-        run("evaluate.py", [checkpoint, *on_test, "--out", str(scores.parent)], folder, args)
-    else:
-        scores = folder / "zero_shot.json"
-        unseen = ["--unseen", str(cell.held_out_file), "--calibration", *CALIBRATIONS]
-        run("zero_shot.py", [checkpoint, *on_test, *words, *unseen, "--out", str(scores)], folder, args)
-    scored = json.loads(scores.read_text(encoding="utf-8"))
+    scored = score_cell(cell, folder, args.data_root, words, lambda script, given: run(script, given, folder, args))
     record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     last = json.loads((folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])
     network = (cell.backbone, _config_of(cell.options), len(record["class_names"]))
@@ -188,8 +182,7 @@ def run_cell(cell: Cell, args: ReproduceArguments, run: RunScript) -> dict[str, 
         "machine": record["machine"],
         "commit": environment.commit(),
         "date": record["date"],
-        "scores": scored["scores"] if cell.held_out is None else None,
-        "zero_shot": None if cell.held_out is None else {key: scored[key] for key in ("unseen", "rows")},
+        **scored,
         "parameters": cost.parameters,
         "macs": cost.macs,
         "latency_ms": round(median(times), 2),
@@ -198,20 +191,13 @@ def run_cell(cell: Cell, args: ReproduceArguments, run: RunScript) -> dict[str, 
 
 
 def _bank_options(cell: Cell, args: ReproduceArguments) -> list[str]:
-    bank = Path(args.bank_root) / f"{cell.data}.safetensors"
+    bank = Path(args.bank_root) / Path(read_yaml(cell.recipe).get("bank", f"{cell.data}.safetensors")).name
     return ["--bank", str(bank)] if bank.is_file() and cell.options.get("guidance") != "none" else []
 
 
 def _config_of(options: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of the configuration, among the options of a variant, that change what its network costs."""
     return {"guidance": options["guidance"], **config_fields(options.get("config", []))}
-
-
-def _headline(line: dict[str, Any]) -> str:
-    if line["zero_shot"] is None:
-        return f"test mIoU {100 * line['scores']['mean_iou']:.2f}"
-    plain = line["zero_shot"]["rows"][0]
-    return f"seen {100 * plain['seen_mean_iou']:.2f}, unseen {100 * plain['unseen_mean_iou']:.2f}"
 
 
 def measure_costs(args: ReproduceArguments) -> None:
