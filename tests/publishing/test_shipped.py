@@ -1,4 +1,4 @@
-"""The checkpoints that ship here name the code that each folder leads to; test_publish_to_hub.py loads them by it."""
+"""The checkpoints that ship here lead to their code and their card; test_publish_to_hub.py loads them by it."""
 
 import json
 import shutil
@@ -8,6 +8,7 @@ import pytest
 from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
 
 from lclipseg.console.errors import InputError
+from lclipseg.export.finish import licence_beside
 from lclipseg.lab.cards import cards
 from lclipseg.lab.cards.cards import CardArguments
 from lclipseg.lab.cards.shipped import name_code, names_code
@@ -18,9 +19,10 @@ PARTS = (("config.json", AutoModelForSemanticSegmentation), ("preprocessor_confi
 
 
 @pytest.mark.parametrize("folder", SHIPPED, ids=lambda path: path.name)
-def test_code_is_a_link_into_this_repository(folder):
+def test_code_and_card_are_links_into_this_repository(folder):
     assert names_code(folder), "python scripts/cards.py"
     assert (folder / "modeling_lclipseg").resolve() == ROOT / "modeling_lclipseg"
+    assert licence_beside(str(folder)) is not None
 
 
 @pytest.mark.parametrize(("file", "part"), PARTS)
@@ -35,6 +37,7 @@ def test_checkpoint_without_its_code_is_found_and_mended(tmp_path):
     folder = Path(shutil.copytree(SHIPPED[0], tmp_path / "checkpoints" / SHIPPED[0].name, symlinks=True))
     before = (folder / "config.json").read_text()
     (folder / "modeling_lclipseg").unlink()
+    (folder / "README.md").unlink()
     (folder / "config.json").write_text(before.replace("LClipSegConfig", "Another"))
     with pytest.raises(InputError, match=folder.name):
         cards.main(CardArguments(checkpoints=str(folder.parent), check=True))

@@ -32,7 +32,8 @@ def finished(graph: onnx.ModelProto, opset: int) -> onnx.ModelProto:
 
 def describe(graph: onnx.ModelProto, config: Any, image_processor: Any, model: str, licence: str | None) -> None:
     """
-    Write into a graph's metadata, as texts, what is needed to use it without the files beside it.
+    Name a graph after its checkpoint, and write into its metadata, as texts, what is needed to use it without the
+    files beside it.
 
     Args:
         graph (`onnx.ModelProto`): Is changed.
@@ -42,6 +43,7 @@ def describe(graph: onnx.ModelProto, config: Any, image_processor: Any, model: s
         licence (`str`, *optional*): Of its weights.
     """
     graph.producer_name = "lclipseg"
+    graph.graph.name = model
     try:
         graph.producer_version = version("lclipseg")
     except PackageNotFoundError:  # the project itself, used from a checkout

@@ -1,7 +1,8 @@
-"""Checkpoints that ship in this repository, for `trust_remote_code=True`: where their code is.
+"""Checkpoints that ship in this repository: where their code and their card are.
 
 Transformers runs no code but what lies in a checkpoint's folder. Here that is a link to the package, so that there is
-one copy of it, which cannot be older than the model. `lclipseg publish` makes folders that hold the files themselves.
+one copy of it, which cannot be older than the model. The card is a link, too: an export takes the licence from it.
+`lclipseg publish` makes folders that hold the files themselves.
 """
 
 import json
@@ -20,7 +21,7 @@ from modeling_lclipseg import (
 )
 
 PACKAGE = "modeling_lclipseg"
-TARGET = Path("..", "..", PACKAGE)
+ROOT = Path("..", "..")
 CLASSES: dict[str, dict[str, type]] = {
     CONFIG_NAME: {
         "AutoConfig": LClipSegConfig,
@@ -32,24 +33,28 @@ CLASSES: dict[str, dict[str, type]] = {
 
 
 def names_code(checkpoint: Path) -> bool:
-    """Whether a folder has the link, and its files name the classes behind it."""
-    link = checkpoint / PACKAGE
-    return (
-        link.is_symlink()
-        and link.readlink() == TARGET
-        and all(read_json(checkpoint / name).get("auto_map") == _auto_map(name) for name in CLASSES)
-    )
+    """Whether a folder has both links, and its files name the classes behind the one."""
+    linked = all(link.is_symlink() and link.readlink() == target for link, target in _links(checkpoint))
+    return linked and all(read_json(checkpoint / name).get("auto_map") == _auto_map(name) for name in CLASSES)
 
 
 def name_code(checkpoint: Path) -> None:
-    """Make the link, and name the classes in `config.json` and `preprocessor_config.json`; the rest stays as it is."""
-    link = checkpoint / PACKAGE
-    if not link.is_symlink():
-        link.symlink_to(TARGET, target_is_directory=True)
+    """Make the links, and name the classes in `config.json` and `preprocessor_config.json`; nothing else changes."""
+    for link, target in _links(checkpoint):
+        if not link.is_symlink():
+            link.symlink_to(target)
     for name in CLASSES:
         content: dict[str, Any] = {**read_json(checkpoint / name), "auto_map": _auto_map(name)}
         text = json.dumps(dict(sorted(content.items())), indent=2, ensure_ascii=False)
         (checkpoint / name).write_text(text + "\n", encoding="utf-8")
+
+
+def _links(checkpoint: Path) -> list[tuple[Path, Path]]:
+    """Of a shipped checkpoint every link and what it leads to."""
+    return [
+        (checkpoint / PACKAGE, ROOT / PACKAGE),
+        (checkpoint / "README.md", ROOT / "model_cards" / f"{checkpoint.name}.md"),
+    ]
 
 
 def _auto_map(name: str) -> dict[str, str]:
