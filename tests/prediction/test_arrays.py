@@ -14,15 +14,18 @@ from export_of_tiny import CENTER, exported, exported_once, same_network, vector
 from photos import photo, save_photo_on_its_side
 from PIL import Image
 from tiny_model import NAMES
+from written_export import write_export
 
 from lclipseg.commands import segment
 from lclipseg.console.errors import InputError
+from lclipseg.networks.checkpoints import load_runnable
 from lclipseg.networks.onnx_graph import OnnxGraph
 from lclipseg.networks.onnx_words import EVERYDAY_WORDS, load_bank
 from lclipseg.prediction.arrays import ArrayImageProcessor
 from lclipseg.prediction.checkpoint_segmenter import CheckpointSegmenter
 from lclipseg.prediction.graph_segmenter import GraphSegmenter
 from lclipseg.prediction.open import open_segmenter
+from lclipseg.prediction.segment import segment_images
 from modeling_lclipseg import LClipSegImageProcessor, WordBank
 from modeling_lclipseg.inputs_lclipseg import open_image, to_rgb_image
 from modeling_lclipseg.outputs_lclipseg import LClipSegSemanticSegmenterOutput
@@ -142,11 +145,27 @@ def test_windows_and_least_scores_are_those_of_the_checkpoint(graphs, mode, scor
     assert ((found == -1).any(), (found == free.segment(image, mode))[found >= 0].mean()) == (scored, 1)
 
 
-def test_windows_and_least_scores_of_a_label_map_are_refused(graphs):
+def test_least_score_of_a_label_map_is_that_of_the_logits(graphs):
+    image = smooth((150, 100))
+    least_score = float(np.median(GraphSegmenter(graphs["logits"]).logits(image).max(axis=0)))
+    expected = GraphSegmenter(graphs["logits"], least_score=least_score).segment(image)
+    found = GraphSegmenter(graphs["label_map"], least_score=least_score).segment(image)
+    (as_tensor,) = segment_images(*load_runnable(graphs["label_map"]), [image], least_score=least_score)
+    assert np.array_equal(found, as_tensor) and 0 < (found == -1).mean() < 1
+    assert (found == expected).mean() >= 0.99  # a scaled value in some hundred is rounded the other way
+
+
+def test_windows_of_a_label_map_are_refused(graphs):
     with pytest.raises(InputError, match="without --label_map"):
         GraphSegmenter(graphs["label_map"]).segment(smooth((150, 100)), "slide")
-    with pytest.raises(InputError, match="without --label_map"):
-        GraphSegmenter(graphs["label_map"], least_score=6)
+
+
+def test_least_score_needs_the_scores_that_older_exports_lack(tmp_path):
+    segmenter = GraphSegmenter(write_export(tmp_path / "older", label_map=True), least_score=6)
+    with pytest.raises(
+        InputError, match="older version, whose label maps had no scores .* export the checkpoint again"
+    ):
+        segmenter.segment(smooth((96, 64)))
 
 
 @pytest.mark.parametrize("content", [b"", b"not a graph"])

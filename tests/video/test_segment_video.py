@@ -233,7 +233,7 @@ def test_video_that_cannot_be_opened_is_reported_and_the_others_go_on(run, tmp_p
     [
         ("63", [], "there is no camera 63 that can be opened"),
         ("big.mp4", ["--max_pixels", "99"], "1,536 pixels, more than --max_pixels 99"),
-        ("big.mp4", ["--smooth", "0.5"], "gives label maps, without scores to average over windows, frames or"),
+        ("big.mp4", ["--smooth", "0.5"], "gives label maps, without the scores of all classes to average"),
         ("rtsp://me:secret@127.0.0.1:9/a?key=secret", [], "rtsp://127.0.0.1:9/a: no video comes from this address"),
     ],
 )

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from lclipseg.console.errors import InputError
 from lclipseg.export.arguments import LOWEST_OPSET
-from lclipseg.export.label_map import LOGITS, PIXEL_VALUES
+from lclipseg.export.label_map import PIXEL_VALUES
 from lclipseg.export.rewriting import enlarge_scores_side_by_side
 from lclipseg.export.tracing import traced_for_onnx
 from lclipseg.networks.checkpoints import PICKLE_SUFFIXES, check_has_classes
@@ -21,6 +21,7 @@ from lclipseg.networks.export_record import (
     CLASS_CENTER,
     CLASS_EMBEDDINGS,
     EXPORT_FILE,
+    LOGITS,
     MODEL_FILE,
     TRAINED_EMBEDDINGS,
     ExportRecord,

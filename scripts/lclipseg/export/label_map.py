@@ -4,7 +4,8 @@
 
 The graph does what the image processor does, in ONNX's own operators: scale, normalise and pad before the network, and
 afterwards bring the logits to the size of the image and take the best class. Nothing as large as num_classes *
-height * width is made: a `Scan` goes over the rows of the label map, with one row of enlarged logits at a time.
+height * width is made: a `Scan` goes over the rows of the label map, with one row of enlarged logits at a time. The
+highest logit of each pixel is an output, too: by it, what looks like none of the classes is told from the others.
 
 The two scripts below are not run as Python: onnxscript reads them and writes ONNX. Their annotations are shapes, which
 neither mypy nor ruff can know.
@@ -21,11 +22,12 @@ from torchvision.transforms.v2 import InterpolationMode
 from transformers.image_utils import PILImageResampling
 
 from lclipseg.console.errors import InputError
+from lclipseg.networks.export_record import LOGITS, SCORES, SEGMENTATION
 from modeling_lclipseg.label_map_lclipseg import LOGITS_STRIDE
 
 # Pillow's number, torchvision's name, and that as a file says it: image processors take each of them.
 BILINEAR = (PILImageResampling.BILINEAR, InterpolationMode.BILINEAR, InterpolationMode.BILINEAR.value)
-PIXEL_VALUES, LOGITS, SEGMENTATION = "pixel_values", "logits", "segmentation"
+PIXEL_VALUES = "pixel_values"
 
 
 def add_label_map(network: onnx.ModelProto, image_processor: Any) -> onnx.ModelProto:
@@ -39,7 +41,8 @@ def add_label_map(network: onnx.ModelProto, image_processor: Any) -> onnx.ModelP
 
     Returns:
         `onnx.ModelProto`: input `image` (height, width, 3), uint8 RGB, of any size, and the network's other inputs;
-        output `segmentation` (height, width), int32: the class of every pixel.
+        outputs `segmentation` (height, width), int32: the class of every pixel; `scores` (height, width), float32:
+        its logit.
 
     Raises:
         [`InputError`]: the image processor does something that has no place in the graph.
@@ -50,9 +53,10 @@ def add_label_map(network: onnx.ModelProto, image_processor: Any) -> onnx.ModelP
     )
     shared = (LOGITS, "image_sides", "scaled_sides")
     joined = compose.merge_models(joined, _apart(_finish(), "finish"), io_map=[(name, name) for name in shared])
-    # onnxscript gives the output of a Scan the shape of one row.
-    output = onnx.helper.make_tensor_value_info(SEGMENTATION, onnx.TensorProto.INT32, ["height", "width"])
-    joined.graph.output[0].CopyFrom(output)
+    # onnxscript gives the outputs of a Scan the shape of one row.
+    del joined.graph.output[:]
+    for name, kind in ((SEGMENTATION, onnx.TensorProto.INT32), (SCORES, onnx.TensorProto.FLOAT)):
+        joined.graph.output.append(onnx.helper.make_tensor_value_info(name, kind, ["height", "width"]))
     return joined
 
 
@@ -133,18 +137,19 @@ def _finish() -> OnnxFunction:
         down, across = y - top, op.Unsqueeze(x - left, [1])
 
         @graph()
-        def row(row_above: INT64, row_below: INT64, row_down: FLOAT) -> INT32["width"]:
+        def row(row_above: INT64, row_below: INT64, row_down: FLOAT) -> tuple[INT32["width"], FLOAT["width"]]:
             upper = op.Gather(cells, row_above)  # (w, K)
             mixed = upper + (op.Gather(cells, row_below) - upper) * row_down
             start = op.Gather(mixed, before)  # (W, K)
-            scores = start + (op.Gather(mixed, after) - start) * across
-            best = op.Cast(op.ArgMax(scores, axis=1, keepdims=0), to=onnx.TensorProto.INT32)
-            return best
+            enlarged = start + (op.Gather(mixed, after) - start) * across
+            best = op.Cast(op.ArgMax(enlarged, axis=1, keepdims=0), to=onnx.TensorProto.INT32)
+            highest = op.ReduceMax(enlarged, [1], keepdims=0)
+            return best, highest
 
-        segmentation = op.Scan(above, below, down, body=row, num_scan_inputs=3)  # (H, W)
-        return segmentation
+        segmentation, scores = op.Scan(above, below, down, body=row, num_scan_inputs=3)  # (H, W)
+        return segmentation, scores
 
     return finish
 
 
-__all__ = ["LOGITS", "PIXEL_VALUES", "add_label_map", "check_settings"]
+__all__ = ["PIXEL_VALUES", "add_label_map", "check_settings"]

@@ -16,6 +16,8 @@ from lclipseg.console.errors import InputError
 
 MODEL_FILE, EXPORT_FILE = "model.onnx", "export.json"
 BANK_FILE, BANK_NAMES_FILE = "class_embeddings.safetensors", "class_embeddings_names.json"
+LOGITS = "logits"  # what a graph gives, or else
+SEGMENTATION, SCORES = "segmentation", "scores"  # of an image as it is
 CLASS_EMBEDDINGS, CLASS_CENTER, TRAINED_EMBEDDINGS = "class_embeddings", "class_center", "trained_embeddings"
 
 
@@ -66,6 +68,9 @@ __all__ = [
     "CLASS_CENTER",
     "CLASS_EMBEDDINGS",
     "EXPORT_FILE",
+    "LOGITS",
     "MODEL_FILE",
+    "SCORES",
+    "SEGMENTATION",
     "ExportRecord",
 ]

@@ -16,11 +16,12 @@ from lclipseg.networks.export_record import (
     BANK_FILE,
     CLASS_CENTER,
     CLASS_EMBEDDINGS,
+    LOGITS,
     MODEL_FILE,
     TRAINED_EMBEDDINGS,
     ExportRecord,
 )
-from lclipseg.networks.onnx_graph import baked_in, open_session
+from lclipseg.networks.onnx_graph import above_least, baked_in, open_session
 from modeling_lclipseg import LClipSegConfig, LClipSegVocabulary
 from modeling_lclipseg.outputs_lclipseg import LClipSegSemanticSegmenterOutput
 
@@ -65,15 +66,16 @@ class OnnxModel(LClipSegVocabulary, nn.Module):
         """Itself: the normalisations of a graph have been folded."""
         return self
 
-    def run(self, values: np.ndarray, class_embeddings: torch.Tensor | None) -> torch.Tensor:
-        """The graph's output for its first input, with the class embeddings given, or else its own."""
+    def run(self, values: np.ndarray, class_embeddings: torch.Tensor | None) -> dict[str, np.ndarray]:
+        """The graph's outputs for its first input, by name, with the class embeddings given, or else its own."""
         feed = {self.session.get_inputs()[0].name: values}
         if self.open_vocabulary:
             vectors = self.class_embeddings if class_embeddings is None else class_embeddings
             feed[CLASS_EMBEDDINGS] = vectors.float().cpu().numpy()
         elif class_embeddings is not None:
             self.check_takes_classes(())
-        return torch.from_numpy(self.session.run(None, feed)[0])
+        names = [output.name for output in self.session.get_outputs()]
+        return dict(zip(names, self.session.run(names, feed), strict=True))
 
     @abstractmethod
     def forward(self, *args: Any, **kwargs: Any) -> Any: ...
@@ -86,15 +88,22 @@ class OnnxNetwork(OnnxModel):
         self, pixel_values: torch.Tensor, class_embeddings: torch.Tensor | None = None
     ) -> LClipSegSemanticSegmenterOutput:
         """As `LClipSegForSemanticSegmentation.forward`: `pixel_values` (B, 3, H, W) give `logits` (B, K, H/4, W/4)."""
-        return LClipSegSemanticSegmenterOutput(logits=self.run(pixel_values.cpu().numpy(), class_embeddings))
+        outputs = self.run(pixel_values.cpu().numpy(), class_embeddings)
+        return LClipSegSemanticSegmenterOutput(logits=torch.from_numpy(outputs[LOGITS]))
 
 
 class OnnxSegmenter(OnnxModel):
     """A graph from an image to its label map."""
 
-    def forward(self, image: Image.Image, class_embeddings: torch.Tensor | None = None) -> torch.Tensor:
-        """An upright RGB image gives the class ids (height, width), int64."""
-        return self.run(np.asarray(image), class_embeddings).long()
+    def forward(
+        self,
+        image: Image.Image,
+        class_embeddings: torch.Tensor | None = None,
+        least_score: float | None = None,
+    ) -> torch.Tensor:
+        """An upright RGB image gives the class ids (height, width), int64; -1 where the highest logit is lower."""
+        outputs = self.run(np.asarray(image), class_embeddings)
+        return torch.from_numpy(above_least(outputs, least_score, self.folder)).long()
 
 
 def load_exported(folder: Path) -> OnnxModel:

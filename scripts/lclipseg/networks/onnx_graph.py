@@ -12,7 +12,7 @@ import numpy as np
 from lclipseg.console.errors import InputError
 from lclipseg.console.extras import missing_library
 from lclipseg.console.files import read_json
-from lclipseg.networks.export_record import CLASS_EMBEDDINGS, MODEL_FILE, ExportRecord
+from lclipseg.networks.export_record import CLASS_EMBEDDINGS, MODEL_FILE, SCORES, SEGMENTATION, ExportRecord
 from lclipseg.networks.folders import CONFIG_NAME, check_model_type
 from lclipseg.networks.onnx_words import ExportedWords
 
@@ -121,12 +121,40 @@ class OnnxGraph:
             logger.warning(warning)
 
     def run(self, values: np.ndarray, class_embeddings: np.ndarray | None = None) -> np.ndarray:
-        """The graph's output for its first input: pixel values or an image. Other class embeddings for this once."""
+        """The graph's output for its first input: logits or a label map. Other class embeddings for this once."""
+        return next(iter(self.outputs(values, class_embeddings).values()))
+
+    def outputs(self, values: np.ndarray, class_embeddings: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """As [`run`], all outputs by name."""
         feed = {self.session.get_inputs()[0].name: values}
         vectors = self._vectors if class_embeddings is None else class_embeddings
         if vectors is not None:  # an open vocabulary
             feed[CLASS_EMBEDDINGS] = vectors
-        return self.session.run(None, feed)[0]
+        names = [output.name for output in self.session.get_outputs()]
+        return dict(zip(names, self.session.run(names, feed), strict=True))
+
+
+def above_least(outputs: Mapping[str, np.ndarray], least_score: float | None, folder: Path) -> np.ndarray:
+    """
+    The label map (height, width), int32, that a graph gives.
+
+    Args:
+        outputs (`Mapping[str, np.ndarray]`): All outputs of a graph with a label map, by name.
+        least_score (`float`, *optional*): Pixels whose highest logit is lower get the id -1.
+        folder (`Path`): Of the export, for messages.
+
+    Raises:
+        InputError: a least score, and a graph from before label maps had scores.
+    """
+    ids = outputs[SEGMENTATION]
+    if least_score is None:
+        return ids
+    if SCORES not in outputs:
+        raise InputError(
+            f"{folder} was exported by an older version, whose label maps had no scores for a least one; export the "
+            "checkpoint again"
+        )
+    return np.where(outputs[SCORES] >= least_score, ids, np.int32(-1))
 
 
 def baked_in(folder: Path, names: Sequence[str]) -> str:
@@ -163,4 +191,4 @@ def open_session(path: Path, threads: int | None = None) -> Any:
         raise InputError(f"{path} cannot be read by onnxruntime: {error}") from error
 
 
-__all__ = ["ExportedConfig", "OnnxGraph", "baked_in", "open_session"]
+__all__ = ["ExportedConfig", "OnnxGraph", "above_least", "baked_in", "open_session"]

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from lclipseg.console.errors import InputError
-from lclipseg.networks.onnx_graph import PREPROCESSOR_FILE, OnnxGraph
+from lclipseg.networks.onnx_graph import PREPROCESSOR_FILE, OnnxGraph, above_least
 from lclipseg.prediction.arrays import ArrayImageProcessor
 from lclipseg.prediction.inference_mode import InferenceMode, window_boxes
 
@@ -24,7 +24,7 @@ class GraphSegmenter:
         least_score (`float`, *optional*): Pixels whose highest logit is lower get the id -1.
 
     Raises:
-        InputError: a file or a class that cannot be used, or a least score for a graph without scores.
+        InputError: a file or a class that cannot be used.
     """
 
     def __init__(
@@ -37,8 +37,6 @@ class GraphSegmenter:
     ):
         self.graph = OnnxGraph(folder)
         self.least_score = least_score
-        if least_score is not None and self.graph.record.label_map:
-            raise InputError(no_scores(folder))
         if names is not None:
             self.graph.take_classes(names, bank, given)
         try:
@@ -57,7 +55,7 @@ class GraphSegmenter:
         if self.graph.record.label_map:
             if mode != "whole":
                 raise InputError(no_scores(self.graph.folder))
-            return self.graph.run(np.asarray(image))
+            return above_least(self.graph.outputs(np.asarray(image)), self.least_score, self.graph.folder)
         if mode == "whole":
             return self.label_map(self.logits(image), image)
         logits = self._windows(image, InferenceMode(mode))
@@ -90,9 +88,8 @@ class GraphSegmenter:
 def no_scores(folder: Path) -> str:
     """Why a graph with a label map cannot be averaged, or asked how sure it is."""
     return (
-        f"{folder} gives label maps, without scores to average over windows, frames or flipped images or to compare "
-        "with a least one; use whole images without flip, --smooth and --least_score, or export the checkpoint "
-        "without --label_map"
+        f"{folder} gives label maps, without the scores of all classes to average over windows, frames or flipped "
+        "images; use whole images without flip and --smooth, or export the checkpoint without --label_map"
     )
 
 

@@ -49,21 +49,20 @@ def segment_images(
 
     Raises:
         InputError: no images, something that is no image, classes that the model refuses, or a least score for flipped
-            images, whose probabilities are averaged, or a graph without scores.
+            images, whose probabilities are averaged.
     """
     inference = InferenceMode(mode, flip, window, stride)
-    if least_score is not None:
+    if least_score is not None and not inference.is_plain:
         _check_has_logits(model, inference)
-        if not inference.is_plain:
-            enlarged = _logits(model, image_processor, _upright(images), inference, class_embeddings)
-            best = [scores.max(dim=0) for scores in enlarged]
-            return [one.indices.masked_fill(one.values < least_score, NO_CLASS).cpu() for one in best]
+        enlarged = _logits(model, image_processor, _upright(images), inference, class_embeddings)
+        best = [scores.max(dim=0) for scores in enlarged]
+        return [one.indices.masked_fill(one.values < least_score, NO_CLASS).cpu() for one in best]
     if not inference.is_plain:
         probabilities = predict_probabilities(model, image_processor, images, inference, class_embeddings)
         return [scores.argmax(dim=0).cpu() for scores in probabilities]
     upright = _upright(images)
     if isinstance(model, OnnxSegmenter):
-        return [model(image, class_embeddings) for image in upright]
+        return [model(image, class_embeddings, least_score) for image in upright]
     maps: dict[int, torch.Tensor] = {}
     for indices in _equal_sizes(upright):
         batch = [upright[index] for index in indices]

@@ -15,8 +15,8 @@ import onnx
 from PIL import Image
 
 from lclipseg.console.errors import InputError
-from lclipseg.export.label_map import LOGITS, PIXEL_VALUES
-from lclipseg.networks.export_record import MODEL_FILE
+from lclipseg.export.label_map import PIXEL_VALUES
+from lclipseg.networks.export_record import LOGITS, MODEL_FILE
 from lclipseg.networks.folders import exported_folder
 from lclipseg.networks.onnx_graph import open_session
 from lclipseg.prediction.graph_segmenter import GraphSegmenter
