@@ -3,7 +3,7 @@
 import { UserError } from "./user_error.js";
 import { foldName, nearestWord } from "./word_bank.js";
 
-export const MAX_CLASSES = 256; // their ids fit into a byte
+export const MAX_CLASSES = 255; // their ids fit into a byte, and 255 says that a pixel is none of them
 const SHOWN_CLASSES = 20; // of a longer list only the first words are shown, and the others found by a search
 const FIRST_WORDS = ["sky", "building", "road", "tree", "grass", "car", "pole", "person"]; // they fit the example
 

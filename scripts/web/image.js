@@ -24,14 +24,16 @@ export class InputImage {
   /**
    * @param {ImageBitmap} bitmap
    * @param {string} name of its file
-   * @param {number} longestSide at which it is worked on at most
+   * @param {{live?: boolean, mirrored?: boolean}} [film] whether it is one of many frames, which follow each other, and
+   *   whether it is shown as in a mirror
    */
-  constructor(bitmap, name, longestSide = WORKING_SIDE) {
+  constructor(bitmap, name, { live = false, mirrored = false } = {}) {
     this.bitmap = bitmap;
     this.width = bitmap.width;
     this.height = bitmap.height;
     this.name = name;
-    this.longestSide = longestSide;
+    this.live = live;
+    this.mirrored = mirrored;
   }
 
   /**
@@ -58,7 +60,7 @@ export class InputImage {
    * @returns {{canvas: HTMLCanvasElement, rgb: Uint8Array, width: number, height: number}}
    */
   prepare() {
-    this.#pixels ??= this.#draw(workingSize(this.width, this.height, this.longestSide));
+    this.#pixels ??= this.#draw(workingSize(this.width, this.height, this.live ? CAMERA_SIDE : WORKING_SIDE));
     return this.#pixels;
   }
 

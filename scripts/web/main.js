@@ -18,6 +18,8 @@ class Page {
   #segmenter = new Segmenter();
   #result = new ResultPanel(attempt);
   #camera = null; // while it runs or is asked for
+  #wanted = undefined; // which camera, once the visitor has changed it
+  #another = null; // which one there is besides
   #image = null;
   #decoding = 0; // milliseconds
   #run = null; // of the network, while it runs
@@ -47,6 +49,12 @@ class Page {
     onFilesChosen(byId("file"), (files) => attempt(() => this.#takeFiles(files)));
     byId("example").addEventListener("click", () => attempt(() => this.#takeExample()));
     byId("camera").addEventListener("click", () => attempt(() => this.#toggleCamera()));
+    byId("other-camera").addEventListener("click", () => attempt(() => this.#changeCamera()));
+    document.addEventListener("visibilitychange", () => {
+      if (!document.hidden || !this.#camera) return;
+      this.#stopCamera();
+      say("The camera was stopped, as this page was hidden.");
+    });
     for (const control of document.querySelectorAll("main [disabled]")) control.disabled = false;
     document.addEventListener("paste", ({ clipboardData }) => {
       if (clipboardData.files.length) attempt(() => this.#takeFiles([...clipboardData.files]));
@@ -111,8 +119,10 @@ class Page {
     const decode = this.#decoding + performance.now() - start;
     this.#decoding = 0; // another run over the same image decodes nothing
     const network = await this.#segmenter.segment(pixels, vectors);
-    const ids = toClassIds(network.indices, chosen);
-    const draw = this.#result.show({ name: image.name, canvas: pixels.canvas, ids, names, chosen });
+    const found = toClassIds(network.indices, chosen);
+    const { name, live, mirrored } = image;
+    const { canvas } = pixels;
+    const draw = this.#result.show({ name, canvas, found, scores: network.scores, names, chosen, live, mirrored });
     const stages = [
       { stage: "decode", milliseconds: decode },
       { stage: "network", milliseconds: network.milliseconds },
@@ -123,23 +133,34 @@ class Page {
   }
 
   async #toggleCamera() {
-    if (this.#camera) {
-      this.#stopCamera();
-      return;
-    }
-    const camera = (this.#camera = new Camera());
+    if (this.#camera) this.#stopCamera();
+    else await this.#runCamera();
+  }
+
+  async #changeCamera() {
+    this.#wanted = this.#another;
+    this.#stopCamera(); // first: a phone opens one at a time
+    await this.#runCamera();
+  }
+
+  async #runCamera() {
+    const camera = (this.#camera = new Camera(this.#wanted));
     byId("camera").textContent = "Stop the camera";
     try {
       await camera.start();
+      if (camera.stopped) return;
+      this.#another = await camera.another();
+      byId("other-camera").hidden = !this.#another || camera.stopped;
       await this.#film(camera);
     } finally {
       if (this.#camera === camera) this.#stopCamera(); // else it is stopped, and another one may run
     }
   }
 
-  /** One frame after the other, as fast as the network is. */
+  /** One frame after the other, as fast as the network is; once a second, how fast that is. */
   async #film(camera) {
-    let last = performance.now();
+    let since = performance.now();
+    let frames = 0;
     while (!camera.stopped) {
       const start = performance.now();
       const frame = await camera.shoot();
@@ -149,16 +170,22 @@ class Page {
       }
       this.#use(frame, performance.now() - start);
       await this.#segment();
+      frames++;
       const now = performance.now();
-      say(`Camera: ${(1000 / (now - last)).toFixed(1)} frames a second.`);
-      last = now;
+      if (now - since < 1000 || camera.stopped) continue;
+      const rate = (1000 * frames) / (now - since);
+      say(`${rate.toFixed(1)} frames a second, latency ${(now - start).toFixed(0)} ms.`);
+      [since, frames] = [now, 0];
     }
   }
 
   #stopCamera() {
-    this.#camera?.stop();
+    if (!this.#camera) return;
+    this.#camera.stop();
     this.#camera = null;
     byId("camera").textContent = "Camera";
+    byId("other-camera").hidden = true;
+    say("The camera is off.");
   }
 }
 

@@ -21,6 +21,9 @@ export async function readModelFiles() {
   if (record?.vocabulary !== "open" || !record.label_map) {
     throw new UserError(`The model was not exported with open vocabulary and label map. ${HOW}`);
   }
+  if (!record.outputs?.scores) {
+    throw new UserError("The model was exported by an older version, whose label maps had no scores. Export it again.");
+  }
   return { network: await network.arrayBuffer(), name: lastPart(String(record.model ?? "")), own };
 }
 

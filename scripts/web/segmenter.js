@@ -36,9 +36,10 @@ export class Segmenter {
 
   /**
    * @param {{rgb: Uint8Array, width: number, height: number}} pixels
-   * @param {{values: Float32Array, count: number, width: number}} vectors of the classes, at most 256
-   * @returns {Promise<{indices: Uint8Array, milliseconds: number, backend: string, threads: number,
-   *   isolated: boolean, note: string}>} for every pixel the index of its class, and the time in the network
+   * @param {{values: Float32Array, count: number, width: number}} vectors of the classes, at most 255
+   * @returns {Promise<{indices: Uint8Array, scores: Float32Array, milliseconds: number, backend: string,
+   *   threads: number, isolated: boolean, note: string}>} for every pixel the index of its class and the logit of that
+   *   class, and the time in the network
    * @throws {UserError} the network failed
    */
   segment({ rgb, width, height }, vectors) {

@@ -38,16 +38,19 @@ class Network {
     await this.session.release().catch(() => {}); // on a lost device there is nothing to give back
   }
 
-  /** @returns {Promise<Uint8Array>} for every pixel the index of its class among `vectors` */
+  /**
+   * @returns {Promise<{indices: Uint8Array, scores: Float32Array}>} for every pixel the index of its class among
+   *   `vectors`, and the logit of that class
+   */
   async segment({ rgb, width, height }, { values, count, width: embedWidth }) {
     const { Tensor } = this.runtime;
     const outputs = await this.session.run({
       image: new Tensor("uint8", rgb, [height, width, 3]),
       class_embeddings: new Tensor("float32", values, [count, embedWidth]),
     });
-    const indices = toBytes(outputs.segmentation.data);
-    outputs.segmentation.dispose();
-    return indices;
+    const result = { indices: toBytes(outputs.segmentation.data), scores: outputs.scores.data.slice() };
+    for (const output of Object.values(outputs)) output.dispose();
+    return result;
   }
 }
 
@@ -70,9 +73,9 @@ const tasks = {
 
   async segment({ pixels, vectors }) {
     const start = performance.now();
-    let indices;
+    let segmented;
     try {
-      indices = await network.segment(pixels, vectors);
+      segmented = await network.segment(pixels, vectors);
     } catch (error) {
       if (network.backend === "wasm") throw error;
       const failed = network;
@@ -80,14 +83,14 @@ const tasks = {
       await failed.close();
       return tasks.segment({ pixels, vectors });
     }
-    return { indices, milliseconds: performance.now() - start, ...describe() };
+    return { ...segmented, milliseconds: performance.now() - start, ...describe() };
   },
 };
 
 self.onmessage = async ({ data: { id, task, ...given } }) => {
   try {
     const result = await tasks[task](given);
-    self.postMessage({ id, result }, result.indices ? [result.indices.buffer] : []);
+    self.postMessage({ id, result }, result.indices ? [result.indices.buffer, result.scores.buffer] : []);
   } catch (error) {
     self.postMessage({ id, error: String(error?.message ?? error) });
   }

@@ -20,6 +20,9 @@ WEB = Path(__file__).resolve().parents[2] / "scripts" / "web"
 NODE = shutil.which("node")
 NAMES = ["Sky", "  traffic \t light ", "STRASSE", "Straße", "ÄRGER", "<b>x</b>"]
 IDS = np.random.default_rng(0).integers(0, 11, (8, 4)).astype(np.uint8)  # shares in 32nds, which are exact
+SCORES = np.random.default_rng(1).integers(0, 8, IDS.shape) / 2  # some are just the least
+LEAST = 1.5
+ABOVE = np.where(SCORES >= LEAST, IDS, np.int16(-1))
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +40,13 @@ def ran(tmp_path_factory) -> tuple[subprocess.CompletedProcess, Path]:
         "folded": {name: fold_name(name) for name in NAMES},
         "ids": IDS.tolist(),
         "shares": [{"id": at.class_id, "share": at.share} for at in class_shares(IDS, dict(enumerate("abcdefghijk")))],
+        "scores": SCORES.tolist(),
+        "least": LEAST,
+        "above": np.asarray(to_indexed_image(ABOVE)).tolist(),
+        "shares_above": [
+            {"id": 255 if at.class_id is None else at.class_id, "share": at.share}
+            for at in class_shares(ABOVE, dict(enumerate("abcdefghijk")))
+        ],
         "vectors": dict(zip(bank.names, bank.embeddings.tolist(), strict=True)),
         "center": torch.arange(6.0).tolist(),
     }

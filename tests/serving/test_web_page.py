@@ -147,13 +147,14 @@ def with_webgpu(browse, address):
     return opened
 
 
-def in_python(model, path: Path, ids: list[int] | None = None) -> np.ndarray:
-    """The label map that Python makes of an image file, of all of the checkpoint's classes or some of them."""
+def in_python(model, path: Path, ids: list[int] | None = None, least: float | None = None) -> np.ndarray:
+    """The mask that Python makes of an image file, of all of the checkpoint's classes or some of them."""
     network, image_processor = model
     ids = ids or list(range(len(network.class_embeddings)))
     vectors = network.class_embeddings[ids]
-    (label_map,) = segment_images(network, image_processor, [Image.open(path)], class_embeddings=vectors)
-    return np.array(ids)[label_map.numpy()]
+    image = Image.open(path)
+    (label_map,) = segment_images(network, image_processor, [image], class_embeddings=vectors, least_score=least)
+    return np.array([*ids, 255])[label_map.numpy()]  # -1, no class, is the last one
 
 
 def agreement(visitor: Visitor, expected: np.ndarray) -> float:
@@ -197,6 +198,16 @@ def test_label_map_of_other_classes_is_pythons(with_photo, model):
         with_photo.result_of(with_photo.chip(name).click)
     ids = [id_ for id_, name in model[0].config.id2label.items() if name not in ("tree", "sky")]
     assert agreement(with_photo, in_python(model, PHOTO, ids)) >= AGREEMENT
+
+
+def test_pixels_below_the_least_score_are_those_of_python(with_photo, model):
+    latency = with_photo.text("latency")
+    move = "arguments[0].value = 6; arguments[0].dispatchEvent(new Event('input'))"
+    with_photo.driver.execute_script(move, with_photo.find("#least"))
+    expected = in_python(model, PHOTO, least=6)
+    assert with_photo.text("least-value") == "6.0" and "none of these" in with_photo.table()
+    assert 0 < (expected == 255).mean() < 1 and agreement(with_photo, expected) >= AGREEMENT
+    assert with_photo.text("latency") == latency  # no network ran
 
 
 def test_label_map_by_webgpu_is_pythons(with_webgpu, model):
@@ -352,6 +363,30 @@ def test_image_that_is_chosen_while_the_camera_starts_takes_its_place(with_camer
     assert with_camera.text("camera") == "Camera"
     assert not with_camera.text("notice")
     assert with_camera.saved("save-mask").size == Image.open(PHOTO).size
+
+
+def test_front_camera_is_shown_as_in_a_mirror(browse, address):
+    two = ["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream=device-count=2"]
+    visitor = browse(*NO_GPU, *two)
+    script = (WEB / "tests" / "phone_cameras.js").read_text()
+    visitor.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": script})
+    visitor.open(address).press("camera")
+    for mirrored in (False, True):
+        visitor.wait(lambda: "frames a second" in visitor.text("status"))
+        assert bool(visitor.all("#stage.mirrored")) == mirrored
+        visitor.press("other-camera")
+    assert visitor.driver.execute_script("return wanted") == ["environment", "user", "environment"]
+
+
+def test_camera_is_released_when_the_page_is_hidden(with_camera):
+    with_camera.press("camera")
+    with_camera.driver.execute_script("allow[0]()")
+    with_camera.wait(lambda: running(with_camera) == [True])
+    page = with_camera.driver.current_window_handle
+    with_camera.driver.switch_to.new_window("tab")
+    with_camera.driver.switch_to.window(page)
+    assert with_camera.wait(lambda: running(with_camera) == [False])
+    assert with_camera.text("status") == "The camera was stopped, as this page was hidden."
 
 
 def test_camera_that_gives_no_image_is_switched_off(with_camera):

@@ -5,12 +5,16 @@ import { Camera } from "../camera.js";
 import { UserError } from "../user_error.js";
 
 const refuse = (name) => Promise.reject(Object.assign(new Error("no"), { name }));
+const cameras = ["a", "b", "c"].map((deviceId) => ({ kind: "videoinput", deviceId }));
 let video, track, mediaDevices, camera;
 
 beforeEach(() => {
   video = { srcObject: null, play: async () => {} };
-  track = { running: true, stop: () => (track.running = false) };
-  mediaDevices = { getUserMedia: async () => ({ getTracks: () => [track] }) };
+  track = { running: true, stop: () => (track.running = false), addEventListener: (_, ended) => (track.end = ended) };
+  track.getSettings = () => track.settings;
+  const stream = { getTracks: () => [track], getVideoTracks: () => [track] };
+  mediaDevices = { getUserMedia: async () => stream, enumerateDevices: async () => cameras };
+  globalThis.createImageBitmap = async () => ({ width: 4, height: 3 });
   globalThis.document = { createElement: () => video };
   Object.defineProperty(globalThis, "navigator", { value: { mediaDevices }, configurable: true });
   camera = new Camera();
@@ -41,3 +45,28 @@ for (const [what, failure, message] of [
     await assert.rejects(camera.start(), { constructor: UserError, message });
   });
 }
+
+for (const [settings, another, mirrored] of [
+  [{ facingMode: "user", deviceId: "b" }, { facingMode: "environment" }, true],
+  [{ facingMode: "environment", deviceId: "a" }, { facingMode: "user" }, false],
+  [{ deviceId: "c" }, { deviceId: "a" }, false],
+]) {
+  test(`after the camera ${JSON.stringify(settings)} comes ${JSON.stringify(another)}`, async () => {
+    track.settings = settings;
+    await camera.start();
+    assert.deepEqual([await camera.another(), (await camera.shoot()).mirrored], [another, mirrored]);
+  });
+}
+
+test("only camera has no other", async () => {
+  mediaDevices.enumerateDevices = async () => [{ kind: "audioinput", deviceId: "m" }, cameras[0]];
+  track.settings = { facingMode: "user", deviceId: "a" };
+  await camera.start();
+  assert.equal(await camera.another(), null);
+});
+
+test("camera that is unplugged gets a reason", async () => {
+  await camera.start();
+  track.end();
+  await assert.rejects(camera.shoot(), { constructor: UserError, message: /The camera was taken away/ });
+});

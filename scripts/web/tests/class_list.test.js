@@ -53,7 +53,7 @@ for (const [action, message] of [
   [() => classes.add("roads", null), /no word bank is loaded \(did you mean "road"\?\)/],
   [() => classes.add(" ", bank), /Write a word first/],
   [() => [0, 1].forEach((id) => classes.toggle(id)), /At least one class must stay/],
-  [() => numbered(257).names.forEach((name) => classes.add(name, numbered(257))), /no more than 256 classes/],
+  [() => numbered(256).names.forEach((name) => classes.add(name, numbered(256))), /no more than 255 classes/],
 ]) {
   test(`class that cannot be gets a reason: ${message.source}`, () => {
     assert.throws(action, { constructor: UserError, message });

@@ -17,7 +17,8 @@ export class InferenceSession {
       run: async () => {
         failIf(backend, ++runs);
         self.clock += backend === self.slow ? 20 : 1;
-        return { segmentation: { data: new Uint8Array(1), dispose: () => {} } };
+        const dispose = () => {};
+        return { segmentation: { data: new Uint8Array(1), dispose }, scores: { data: new Float32Array(1), dispose } };
       },
       release: async () => self.open.splice(self.open.indexOf(backend), 1),
     };

@@ -23,7 +23,7 @@ beforeEach(() => {
   serve(404);
   files = {
     "model/model.onnx": "graph",
-    "model/export.json": '{"model": "runs/mine/", "vocabulary": "open", "label_map": true}',
+    "model/export.json": '{"model": "runs/mine/", "vocabulary": "open", "label_map": true, "outputs": {"scores": {}}}',
     "model/class_embeddings.safetensors": safetensorsFile({ words: WORDS }, Float32Array.of(1, 0)),
     "model/class_embeddings_names.json": '{"names": {"words": ["sky"]}}',
   };
@@ -53,6 +53,7 @@ for (const status of [404, 200]) {
 for (const [file, content, message] of [
   ["model/model.onnx", offline, /^model\/model.onnx could not be loaded \(Failed to fetch\)/],
   ["model/export.json", "null", /not exported with open vocabulary/],
+  ["model/export.json", '{"vocabulary": "open", "label_map": true}', /label maps had no scores. Export it again/],
   ["model/export.json", "{", /^model\/export.json cannot be read as JSON/],
 ]) {
   test(`${file} that cannot be used gets a reason: ${message.source}`, async () => {

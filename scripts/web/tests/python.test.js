@@ -8,7 +8,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 
-import { classShares } from "../label_map.js";
+import { aboveLeast, classShares } from "../label_map.js";
 import { classPalette } from "../palette.js";
 import { encodeIndexedPng } from "../png.js";
 import { UserError } from "../user_error.js";
@@ -29,6 +29,13 @@ test("names are one where they are one in Python", alike, () => {
 
 test("shares are Python's", alike, () => {
   assert.deepEqual(classShares(Uint8Array.from(expected.ids.flat())), expected.shares);
+});
+
+test("least score leaves out what it does in Python", alike, () => {
+  const scores = Float32Array.from(expected.scores.flat());
+  const above = aboveLeast(Uint8Array.from(expected.ids.flat()), scores, expected.least);
+  assert.deepEqual([...above], expected.above.flat());
+  assert.deepEqual(classShares(above), expected.shares_above);
 });
 
 test("word bank is Python's", alike, () => {
