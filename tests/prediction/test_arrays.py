@@ -162,9 +162,7 @@ def test_windows_of_a_label_map_are_refused(graphs):
 
 def test_least_score_needs_the_scores_that_older_exports_lack(tmp_path):
     segmenter = GraphSegmenter(write_export(tmp_path / "older", label_map=True), least_score=6)
-    with pytest.raises(
-        InputError, match="older version, whose label maps had no scores .* export the checkpoint again"
-    ):
+    with pytest.raises(InputError, match="older version, whose label maps had no scores"):
         segmenter.segment(smooth((96, 64)))
 
 
