@@ -47,7 +47,7 @@ def suggest(inputs: Sequence[str], args: SuggestArguments) -> int:
     model, image_processor = load_runnable(args.model, args.revision)
     check_has_classes(model)
     if isinstance(model, OnnxSegmenter):
-        raise InputError(f"{args.model} gives label maps without scores; name the checkpoint that it was made from")
+        raise InputError(f"{args.model} gives no probabilities; name the checkpoint that it was made from")
     model = model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
     ranked: list[tuple[float, Path]] = []
     for path in track(left, description="looking", transient=True):

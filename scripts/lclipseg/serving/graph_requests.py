@@ -23,7 +23,7 @@ class GraphRequests(Requests):
         text_tower (`bool`): As in [`open_requests`], which an export has none of.
 
     Raises:
-        InputError: a graph that gives label maps without scores, a tower, or a bank that cannot be used.
+        InputError: a graph that gives label maps without probabilities, a tower, or a bank that cannot be used.
     """
 
     def __init__(self, folder: Path, bank: str | None = None, text_tower: bool = False):
@@ -35,8 +35,8 @@ class GraphRequests(Requests):
         graph = self._segmenter.graph
         if graph.record.label_map:
             raise InputError(
-                f"{folder} gives label maps, without the scores that an answer has; export the checkpoint without "
-                "--label_map"
+                f"{folder} gives label maps, without the probabilities that an answer has; export the checkpoint "
+                "without --label_map"
             )
         if bank is not None and graph.words is None:
             raise InputError(f"--bank {bank}: {folder} has its classes baked in and takes no others; leave --bank out")
