@@ -33,8 +33,9 @@ class Page {
     const start = performance.now();
     say("Loading the network …");
     const asked = new URLSearchParams(location.search).get("backend");
-    const backend = BACKENDS.includes(asked) ? asked : undefined;
-    const { network, name, own } = await readModelFiles();
+    const { network, name, int8, own } = await readModelFiles();
+    // Quantised graphs have the channels last, which ONNX Runtime enlarges wrongly on WebGPU, without an error.
+    const backend = int8 ? "wasm" : BACKENDS.find((known) => known === asked);
     this.classes = new ClassList(own);
     this.#result.showBackend(await this.#segmenter.open(network, this.classes.vectors, backend));
     byId("model").textContent = name ? `Model: ${name}; it runs in this browser` : "The network runs in this browser";

@@ -10,8 +10,8 @@ const FURTHER_WORDS = "words.safetensors";
 const HOW = "Export it by `lclipseg export` with --vocabulary open and --label_map; `make web` does so.";
 
 /**
- * @returns {Promise<{network: ArrayBuffer, name: string, own: import("./word_bank.js").WordBank}>} the network, the
- *   checkpoint's name and its classes
+ * @returns {Promise<{network: ArrayBuffer, name: string, int8: boolean, own: import("./word_bank.js").WordBank}>} the
+ *   network, the checkpoint's name, whether it is quantised, and its classes
  * @throws {UserError} a file is missing or broken, or the host does not answer
  */
 export async function readModelFiles() {
@@ -24,7 +24,8 @@ export async function readModelFiles() {
   if (!record.outputs?.scores) {
     throw new UserError("The model was exported by an older version, whose label maps had no scores. Export it again.");
   }
-  return { network: await network.arrayBuffer(), name: lastPart(String(record.model ?? "")), own };
+  const name = lastPart(String(record.model ?? ""));
+  return { network: await network.arrayBuffer(), name, int8: Boolean(record.int8), own };
 }
 
 /**

@@ -160,6 +160,18 @@ def test_profile_has_every_operator_of_every_export(open_graph, int8_graph, tmp_
     assert "| open | " in table and "| int8 | " in table and "| QLinearConv |  | " in table
 
 
+@pytest.mark.parametrize(("arguments", "side_by_side"), [([], True), (["--label_map"], False)])
+def test_scores_are_enlarged_with_the_channels_second_where_browsers_run_it(
+    checkpoint, open_graph, tmp_path, monkeypatch, arguments, side_by_side
+):
+    """On WebGPU onnxruntime-web enlarges other maps wrongly, without an error."""
+    changed = []
+    monkeypatch.setattr(export, "enlarge_scores_side_by_side", changed.append)
+    with same_network(open_graph):
+        exported(checkpoint, tmp_path, *arguments)
+    assert bool(changed) == side_by_side
+
+
 def test_int8_graph_takes_less_room(open_graph, int8_graph):
     before, after = (
         sum(numpy_helper.to_array(tensor).nbytes for tensor in onnx.load(folder / MODEL_FILE).graph.initializer)

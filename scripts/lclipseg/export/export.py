@@ -9,6 +9,7 @@ from lclipseg.export.arguments import ExportArguments
 from lclipseg.export.calibration import calibration_feeds
 from lclipseg.export.finish import describe, finished, licence_beside
 from lclipseg.export.int8 import quantize
+from lclipseg.export.rewriting import enlarge_scores_side_by_side
 from lclipseg.networks.checkpoints import load_model, weights_sha256
 from lclipseg.networks.class_embeddings import comma_separated, take_classes
 from lclipseg.networks.export_record import MODEL_FILE, ExportRecord
@@ -39,6 +40,8 @@ def export_model(model_source: str, args: ExportArguments) -> ExportRecord:
     model.drop_text_model()
 
     graph = exporting.export_network(model, args.vocabulary)
+    if args.int8 or not args.label_map:  # a label map in float32 is what browsers run
+        enlarge_scores_side_by_side(graph.graph)
     if args.calibration is not None:
         feeds = calibration_feeds(args.calibration, model, image_processor, args.vocabulary)
         graph = quantize(graph, feeds)

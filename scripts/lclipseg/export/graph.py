@@ -12,7 +12,6 @@ from safetensors.torch import load_file, save_file
 from lclipseg.console.errors import InputError
 from lclipseg.export.arguments import LOWEST_OPSET
 from lclipseg.export.label_map import PIXEL_VALUES
-from lclipseg.export.rewriting import enlarge_scores_side_by_side
 from lclipseg.export.tracing import traced_for_onnx
 from lclipseg.networks.checkpoints import PICKLE_SUFFIXES, check_has_classes
 from lclipseg.networks.export_record import (
@@ -74,7 +73,6 @@ def export_network(model: LClipSegForSemanticSegmentation, vocabulary: Vocabular
     network = onnx_ir.to_proto(program.model)
     for axis, name in ((2, "logits_height"), (3, "logits_width")):  # instead of a formula
         network.graph.output[0].type.tensor_type.shape.dim[axis].dim_param = name
-    enlarge_scores_side_by_side(network.graph)
     return network
 
 

@@ -81,6 +81,9 @@ def enlarge_scores_side_by_side(graph: onnx.GraphProto) -> None:
     Have the coarse scores that are added to the logits enlarged with the classes of a pixel side by side in memory,
     which takes onnxruntime a quarter of the time; the logits before them lie like that. Nothing is changed where no
     enlarged map is added at the end.
+
+    Not for what browsers run: on WebGPU, onnxruntime-web 1.30 takes the second of four dimensions for the channels
+    whatever it is, and gives wrong numbers without an error.
     """
     changes = Rewriting(graph)
     last = changes.maker(graph.output[0].name, "Add")

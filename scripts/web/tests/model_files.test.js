@@ -30,8 +30,8 @@ beforeEach(() => {
 });
 
 test("model is read with its name and its classes", async () => {
-  const { name, own } = await readModelFiles();
-  assert.deepEqual([name, own.names], ["mine", ["sky"]]);
+  const { name, int8, own } = await readModelFiles();
+  assert.deepEqual([name, int8, own.names], ["mine", false, ["sky"]]);
 });
 
 for (const status of [404, 200]) {
