@@ -76,13 +76,39 @@ def test_a_stopped_run_goes_on_with_what_is_missing_and_counts_what_fails(run, t
     assert before.items() <= files_in(tmp_path / "out").items()
 
 
-def test_results_of_other_classes_are_made_anew_or_refused(run, tmp_path, capsys):
+@pytest.mark.parametrize("write", ["all", "masks", "parquet"])
+@pytest.mark.parametrize(
+    "changed", [{"least_score": 6.0}, {"mode": "slide"}, {}], ids=["least_score", "mode", "weights"]
+)
+def test_a_run_does_not_go_on_with_other_options(run, export, write, changed):
+    run(write=write)
+    (option,) = changed or ["weights"]
+    if option == "weights":  # trained again, in the same folder
+        (export / "more.safetensors").write_text(write)
+    with pytest.raises(InputError, match=rf"made with {option} .*; give the same, or another --out"):
+        run(write=write, resume=True, **changed)
+
+
+def test_results_of_other_classes_are_refused(run):
     run()
-    assert run(resume=True, classes="red, blue") == 0
-    assert "5 of 5 images segmented, results" in capsys.readouterr().out
+    with pytest.raises(InputError, match=r"made with classes \['red', 'green', 'blue'\] \(now \['red', 'blue'\]\)"):
+        run(resume=True, classes="red, blue")
     run("masks", write="masks")
     with pytest.raises(InputError, match=r"classes\.json names other classes than \['red', 'blue'\]"):
         run("masks", write="masks", classes="red, blue", resume=True)
+
+
+def test_an_image_of_another_folder_is_not_taken_for_the_one_of_its_name(run, tmp_path, capsys):
+    run(inputs=(tmp_path / "photos/a.png",))
+    save_photo(tmp_path / "others/a.png", seed=9)
+    run(inputs=(tmp_path / "others/a.png",), resume=True)
+    assert "1 of 1 images segmented, results" in capsys.readouterr().out
+
+
+def test_a_second_run_does_not_add_every_image_once_more_to_a_table(run):
+    run(write="parquet")
+    with pytest.raises(InputError, match=r"masks-00000-00000\.parquet is there already: --resume true"):
+        run(write="parquet")
 
 
 def test_annotations_can_be_written_when_all_shares_are_done(run, tmp_path):

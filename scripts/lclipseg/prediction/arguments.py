@@ -55,7 +55,7 @@ class SegmentArguments:
         },
     )
     resume: bool = field(
-        default=False, metadata={"help": "Leave out images that have results in --out, of the same classes."}
+        default=False, metadata={"help": "Leave out images that have results in --out, made with the same options."}
     )
     share: str | None = field(
         default=None,

@@ -14,7 +14,7 @@ from lclipseg.prediction.arguments import SegmentArguments
 from lclipseg.prediction.inputs import ImageJob, image_jobs, row_jobs
 from lclipseg.prediction.open import open_segmenter
 from lclipseg.prediction.preannotations import PREANNOTATIONS
-from lclipseg.prediction.results import AllFiles, MaskFiles, ParquetFiles, Results
+from lclipseg.prediction.results import AllFiles, MaskFiles, ParquetFiles, Results, options_of
 
 FEW_IMAGES = 8  # up to so many get a line each, more a progress bar
 
@@ -49,14 +49,14 @@ def segment_files(inputs: Sequence[str], args: SegmentArguments) -> int:
     given = f"--classes {args.classes!r}"
     segmenter = open_segmenter(args.model, args.revision, names, args.bank, given, args.least_score)
     make_folder(out)
-    results = open_results(args, out, segmenter.id2label, process)
+    results = open_results(args, inputs, out, segmenter.id2label, process)
     preannotations = None if args.annotations is None else PREANNOTATIONS[args.annotations]()
 
     done = there = 0
     try:
         for job in _with_progress(jobs):
+            label_map = results.label_map(job) if args.resume else None
             try:
-                label_map = results.label_map(job) if args.resume else None
                 if label_map is not None:
                     there += 1
                 else:
@@ -83,11 +83,14 @@ def segment_files(inputs: Sequence[str], args: SegmentArguments) -> int:
     return 1 if failures else 0
 
 
-def open_results(args: SegmentArguments, out: Path, id2label: dict[int, str], process: int = 0) -> Results:
-    """What `--write` says. Raises [`InputError`] if the folder has results of other classes."""
+def open_results(
+    args: SegmentArguments, inputs: Sequence[str], out: Path, id2label: dict[int, str], process: int = 0
+) -> Results:
+    """What `--write` says. Raises [`InputError`] if the folder has masks of other classes or options."""
+    options = options_of(args, inputs, id2label)
     if args.write == "parquet":
-        return ParquetFiles(out, args.model, id2label, process)
-    return (MaskFiles if args.write == "masks" else AllFiles)(out, args.model, id2label)
+        return ParquetFiles(out, options, id2label, process, args.resume)
+    return (MaskFiles if args.write == "masks" else AllFiles)(out, options, id2label)
 
 
 def _with_progress(jobs: Sequence[ImageJob]) -> Iterator[ImageJob]:

@@ -4,8 +4,9 @@ import io
 import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,13 @@ from PIL import Image
 from lclipseg.console.errors import InputError
 from lclipseg.console.extras import require
 from lclipseg.console.torch_free import ClassShare, class_shares, draw_overlay, to_indexed_image
+from lclipseg.prediction.arguments import SegmentArguments
 from lclipseg.prediction.inputs import ImageJob, result_files
 
 ROWS_A_FILE = 1000  # of parquet: what a process that is killed has to do again
 CLASSES_FILE = "classes.json"
+OPTIONS_FILE = "segment.json"  # beside it: what the masks were made with
+WEIGHTS = (".safetensors", ".onnx")
 SHOWN_SHARES = 5
 # What `datasets` reads the columns as.
 FEATURES = {"name": {"dtype": "string", "_type": "Value"}, "mask": {"_type": "Image"}}
@@ -26,7 +30,7 @@ FEATURES = {"name": {"dtype": "string", "_type": "Value"}, "mask": {"_type": "Im
 
 @dataclass(frozen=True)
 class SegmentationRecord:
-    """What stands in NAME.json; sizes in pixels, shares are parts of all pixels."""
+    """What stands in NAME.json; sizes in pixels, shares are parts of all pixels, options see [`options_of`]."""
 
     image: str
     width: int
@@ -34,6 +38,7 @@ class SegmentationRecord:
     model: str
     id2label: dict[int, str]
     shares: list[ClassShare]
+    options: dict[str, Any]
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
@@ -48,16 +53,21 @@ class Results(ABC):
     """
     Args:
         out (`Path`): the folder to write to, which is there.
-        model (`str`): what segments, for records.
-        id2label (`dict[int, str]`): its classes.
+        options (`dict[str, Any]`): all that a label map depends on besides its image, see [`options_of`].
+        id2label (`dict[int, str]`): the classes.
     """
 
-    def __init__(self, out: Path, model: str, id2label: Mapping[int, str]):
-        self.out, self.model, self.id2label = out, model, dict(id2label)
+    def __init__(self, out: Path, options: Mapping[str, Any], id2label: Mapping[int, str]):
+        self.out, self.options, self.id2label = out, dict(options), dict(id2label)
 
     @abstractmethod
     def label_map(self, job: ImageJob) -> np.ndarray | None:
-        """The label map (height, width) of an image that has been written before; `None` if it is not there."""
+        """
+        The label map (height, width) of an image that has been written before; `None` if it is not there.
+
+        Raises:
+            InputError: it was made with other options.
+        """
 
     @abstractmethod
     def write(self, job: ImageJob, image: Image.Image, label_map: np.ndarray) -> str:
@@ -80,16 +90,17 @@ class AllFiles(_Files):
 
     def label_map(self, job: ImageJob) -> np.ndarray | None:
         _, mask, record = result_files(self.out, job.name)
-        try:
-            content = json.loads(record.read_text(encoding="utf-8"))
-            same = [str(self.model), {str(number): name for number, name in self.id2label.items()}]
-            return np.asarray(Image.open(mask)) if [content["model"], content["id2label"]] == same else None
-        except (OSError, ValueError, KeyError, TypeError):
+        content = _read(record)
+        if content.get("image") != job.source:
             return None
+        _check_same(record, content.get("options"), self.options)
+        return _read_mask(mask)
 
     def write(self, job: ImageJob, image: Image.Image, label_map: np.ndarray) -> str:
         shares = class_shares(label_map, self.id2label)
-        record = SegmentationRecord(job.source, image.width, image.height, self.model, self.id2label, shares)
+        record = SegmentationRecord(
+            job.source, image.width, image.height, self.options["model"], self.id2label, shares, self.options
+        )
         overlay_path, mask_path, record_path = result_files(self.out, job.name)
         record_path.parent.mkdir(parents=True, exist_ok=True)
         draw_overlay(image, label_map, self.id2label).save(overlay_path)
@@ -99,15 +110,14 @@ class AllFiles(_Files):
 
 
 class MaskFiles(_Files):
-    """NAME_mask.png, and classes.json once."""
+    """NAME_mask.png, and what they all have in common once."""
 
-    def __init__(self, out: Path, model: str, id2label: Mapping[int, str]):
-        super().__init__(out, model, id2label)
-        _write_classes(out, self.id2label)
+    def __init__(self, out: Path, options: Mapping[str, Any], id2label: Mapping[int, str]):
+        super().__init__(out, options, id2label)
+        _write_common(out, self.options, self.id2label)
 
     def label_map(self, job: ImageJob) -> np.ndarray | None:
-        mask = result_files(self.out, job.name)[1]
-        return np.asarray(Image.open(mask)) if mask.is_file() else None
+        return _read_mask(result_files(self.out, job.name)[1])
 
     def write(self, job: ImageJob, image: Image.Image, label_map: np.ndarray) -> str:
         mask = result_files(self.out, job.name)[1]
@@ -118,16 +128,22 @@ class MaskFiles(_Files):
 
 class ParquetFiles(Results):
     """
-    Tables of the columns `name` and `mask`, an encoded PNG, as `datasets` reads them, and classes.json once.
+    Tables of the columns `name` and `mask`, an encoded PNG, as `datasets` reads them, and what they share once.
 
     Args:
         process (`int`): the number of this process, which its files are called by.
+        resume (`bool`): whether it goes on with what is there.
+
+    Raises:
+        InputError: its files are there, and it does not go on with them: every image would be there twice.
     """
 
-    def __init__(self, out: Path, model: str, id2label: Mapping[int, str], process: int):
+    def __init__(self, out: Path, options: Mapping[str, Any], id2label: Mapping[int, str], process: int, resume: bool):
         require("datasets")  # the extra that brings pyarrow
-        super().__init__(out, model, id2label)
-        _write_classes(out, self.id2label)
+        super().__init__(out, options, id2label)
+        if not resume and (there := sorted(out.glob(f"masks-{process:05d}-*.parquet"))):
+            raise InputError(f"{there[0]} is there already: --resume true goes on with it, or give another --out")
+        _write_common(out, self.options, self.id2label)
         self.process = process
         self._rows: list[dict[str, Any]] = []
         self._there: set[str] | None = None
@@ -169,16 +185,64 @@ class ParquetFiles(Results):
         return {name for file in files for name in parquet.read_table(file, columns=["name"])["name"].to_pylist()}
 
 
-def _write_classes(out: Path, id2label: Mapping[int, str]) -> None:
-    """classes.json. Raises [`InputError`] if there is one of other classes."""
+def options_of(args: SegmentArguments, inputs: Sequence[str], id2label: Mapping[int, str]) -> dict[str, Any]:
+    """All that a label map depends on besides its image; of tables, whose images are called by number, also these."""
+    options = {name: getattr(args, name) for name in ("model", "revision", "bank", "mode", "least_score")}
+    options["classes"] = [id2label[number] for number in sorted(id2label)]
+    options["weights"] = _digest(Path(args.model).expanduser())
+    if args.split is not None:
+        options |= {"inputs": list(inputs), "split": args.split, "image_column": args.image_column}
+    return options
+
+
+def _digest(model: Path) -> str | None:
+    """What tells two trainings in one folder apart; `None` for a name on the Hub."""
+    files = sorted(path for path in model.glob("*") if path.suffix in WEIGHTS) if model.is_dir() else []
+    digest = sha256()
+    for path in files:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16] if files else None
+
+
+def _write_common(out: Path, options: Mapping[str, Any], id2label: Mapping[int, str]) -> None:
+    """classes.json and the options. Raises [`InputError`] if there are others."""
     path, content = out / CLASSES_FILE, {"classes": [id2label[number] for number in sorted(id2label)]}
-    try:
-        there = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else content
-    except ValueError:
-        there = None
-    if there != content:
+    if path.is_file() and _read(path) != content:
         raise InputError(f"{path} names other classes than {content['classes']}: give another --out")
+    noted = out / OPTIONS_FILE
+    if noted.is_file():
+        _check_same(noted, _read(noted), options)
     _written_whole(path, lambda part: part.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8"))
+    _written_whole(noted, lambda part: part.write_text(json.dumps(options, ensure_ascii=False), encoding="utf-8"))
+
+
+def _check_same(record: Path, before: Any, now: Mapping[str, Any]) -> None:
+    """An [`InputError`] where results were made with other options."""
+    before = before if isinstance(before, dict) else {}
+    other = [
+        f"{name} {before.get(name)!r:.60} (now {value!r:.60})"
+        for name, value in now.items()
+        if before.get(name) != value
+    ]
+    if other:
+        raise InputError(f"{record}: its results were made with {', '.join(other)}; give the same, or another --out")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A record; an empty one where it is missing or damaged."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _read_mask(path: Path) -> np.ndarray | None:
+    """The ids of a mask that was written whole; `None` where there is none."""
+    try:
+        return np.asarray(Image.open(path))
+    except (OSError, SyntaxError):  # the latter is Pillow's word for a damaged PNG
+        return None
 
 
 def _written_whole(path: Path, write: Callable[[Path], object]) -> None:

@@ -64,11 +64,14 @@ class VideoArguments(SegmentArguments):
             if option.name != "watch" and getattr(self, option.name) != _default(option):
                 raise InputError(f"--{option.name} is for videos and cameras, and these are images; leave it out")
 
-    def check_for_videos(self) -> None:
-        """An [`InputError`] for an option that videos have no use for."""
+    def check_for_videos(self, given: str) -> None:
+        """An [`InputError`] for an option that videos, such as the one given, have no use for."""
         for option in fields(SegmentArguments):
             if option.name in OF_IMAGES and getattr(self, option.name) != _default(option):
-                raise InputError(f"--{option.name} is for images; leave it out, or give frames as images")
+                raise InputError(
+                    f"--{option.name} is for images, and {given} is a video, a camera or an address of one; leave "
+                    f"--{option.name} out, or give frames as images"
+                )
 
 
 def _default(option) -> object:

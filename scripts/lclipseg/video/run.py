@@ -47,7 +47,7 @@ def segment_videos(inputs: Sequence[str], args: VideoArguments) -> int:
         InputError: images among the inputs, options that do not go together, or a model, a class or a word bank that
             cannot be used.
     """
-    args.check_for_videos()
+    args.check_for_videos(next(filter(is_moving, inputs)))
     out = Path(args.out).expanduser()
     jobs = _jobs(inputs, out, args)
     names = None if args.classes is None else args.classes.split(",")

@@ -73,7 +73,7 @@ def watch_folder(inputs: Sequence[str], args: VideoArguments) -> int:
     given = f"--classes {args.classes!r}"
     segmenter = open_segmenter(args.model, args.revision, names, args.bank, given, args.least_score)
     make_folder(out)
-    watched, results, done, failed = Watched(folder, out), open_results(args, out, segmenter.id2label), 0, 0
+    watched, results, done, failed = Watched(folder, out), open_results(args, inputs, out, segmenter.id2label), 0, 0
     with StopRequest("this image") as stop:
         for job in _jobs(watched, lambda: stop.signal is not None):
             try:
