@@ -308,7 +308,7 @@ def test_links_in_a_circle_end(tmp_path):
     assert left_out.counts == {Why.CYCLE: 2}
 
 
-def test_a_split_that_is_missing_is_told_before_torch_is_imported(source, monkeypatch):
+def test_a_split_that_is_missing_is_told_before_torch_is_imported(source, saved_checkpoint, monkeypatch):
     monkeypatch.setitem(sys.modules, "lclipseg.prediction.scoring", None)  # whose import brings torch
     with pytest.raises(InputError, match=r"has no split 'test'; it has \['train', 'val'\]"):
-        evaluate.main("owner/name", EvaluateArguments(data=str(source)))
+        evaluate.main(str(saved_checkpoint), EvaluateArguments(data=str(source)))

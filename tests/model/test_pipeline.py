@@ -1,6 +1,7 @@
 """The image-segmentation pipeline: the built-in form, the caller's classes, batches."""
 
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -65,6 +66,14 @@ def test_the_built_in_pipeline_finds_the_same_masks_and_does_not_complain(checkp
         logging.getLogger("transformers").removeHandler(caplog.handler)
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
     np.testing.assert_array_equal(label_map(found), label_map(segmenter(photo())))
+
+
+def test_the_built_in_pipeline_drops_other_classes_as_the_readme_says(checkpoint):
+    built_in = pipeline("image-segmentation", model=checkpoint, device="cpu")
+    own, asked = built_in(photo()), built_in(photo(), candidate_labels=["car"])
+    assert [segment["label"] for segment in asked] == [segment["label"] for segment in own] != ["car"]
+    readme = Path(__file__).resolve().parents[2] / "README.md"
+    assert "it drops `candidate_labels` without a word" in readme.read_text(encoding="utf-8")
 
 
 def test_images_of_several_sizes_are_padded_to_one_batch(segmenter):

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from survival import OPTIONS, Killed, assert_same_run, kill_at, lost_losses, progress_of, resume
 from tiny_run import run
 
+from lclipseg.console.accelerators import surely_none
 from lclipseg.console.errors import InputError
 from lclipseg.console.frame import run_command
 from lclipseg.training.folder import Progress, checksums
@@ -274,6 +275,15 @@ def test_batch_larger_than_the_data_is_said_with_the_number_that_fits(workspace,
     with caplog.at_level("WARNING", logger="lclipseg"):
         run(workspace, tmp_path / "run", "--batch_size", "8", "--warmup_steps", "0")
     assert "--batch_size 8 is more than the 6 images to train on" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("device", "system", "none"),
+    [("null", "linux", True), ("nvidia0", "linux", False), ("kfd", "linux", False), ("null", "darwin", False)],
+)
+def test_that_there_is_no_accelerator_is_said_only_where_it_is_sure(device, system, none, tmp_path):
+    (tmp_path / device).touch()
+    assert surely_none(tmp_path, system) is none
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU computes in float16")

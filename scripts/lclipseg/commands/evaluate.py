@@ -11,7 +11,7 @@ by `accelerate launch` or torchrun, several processes share the images.
 from lclipseg.console import arguments
 from lclipseg.console.frame import run_command
 from lclipseg.data.files import check_source_exists
-from lclipseg.networks.folders import located
+from lclipseg.networks.folders import check_at_hand
 from lclipseg.prediction.arguments import EvaluateArguments
 
 
@@ -21,7 +21,7 @@ def parse(argv: list[str] | None = None) -> tuple[str, EvaluateArguments]:
 
 
 def main(model: str, args: EvaluateArguments) -> None:
-    located(model)
+    check_at_hand(model, args.revision)
     check_source_exists(args.data)
     from lclipseg.data.layout import check_splits  # when the arguments are known to be right
 

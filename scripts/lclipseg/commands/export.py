@@ -13,7 +13,7 @@ from lclipseg.console import arguments
 from lclipseg.console.extras import require
 from lclipseg.console.frame import run_command
 from lclipseg.export.arguments import ExportArguments
-from lclipseg.networks.folders import located
+from lclipseg.networks.folders import check_at_hand
 
 
 def parse(argv: list[str] | None = None) -> tuple[str, ExportArguments]:
@@ -23,7 +23,7 @@ def parse(argv: list[str] | None = None) -> tuple[str, ExportArguments]:
 
 def main(model: str, args: ExportArguments) -> None:
     require("onnx", "onnx_ir", "onnxscript", "onnxruntime")
-    located(model)
+    check_at_hand(model, args.revision)
     from lclipseg.export.export import export_model  # when the arguments are known to be right
 
     export_model(model, args)

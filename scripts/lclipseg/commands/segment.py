@@ -24,6 +24,7 @@ import sys
 
 from lclipseg.console import arguments
 from lclipseg.console.frame import run_command
+from lclipseg.networks.folders import check_at_hand
 from lclipseg.video.arguments import VideoArguments
 from lclipseg.video.places import is_moving
 
@@ -37,6 +38,7 @@ def parse(argv: list[str] | None = None) -> tuple[list[str], VideoArguments]:
 
 def main(inputs: list[str], args: VideoArguments) -> int:
     # Imported when the arguments are known to be right.
+    check_at_hand(args.model, args.revision)
     if args.watch:
         from lclipseg.video.watch import watch_folder
 

@@ -14,7 +14,7 @@ a defect, which the log has. SIGTERM and SIGINT (Ctrl-C) stop it once all that w
 from lclipseg.console import arguments
 from lclipseg.console.extras import require
 from lclipseg.console.frame import run_command
-from lclipseg.networks.folders import located
+from lclipseg.networks.folders import check_at_hand
 from lclipseg.serving.arguments import ServeArguments
 
 
@@ -25,7 +25,7 @@ def parse(argv: list[str] | None = None) -> tuple[str, ServeArguments]:
 
 def main(model: str, args: ServeArguments) -> None:
     require("fastapi", "uvicorn", "prometheus_client")
-    located(model)
+    check_at_hand(model, args.revision)
     from lclipseg.serving.server import serve  # when the arguments are known to be right
 
     serve(model, args)

@@ -11,7 +11,7 @@ import sys
 
 from lclipseg.console import arguments
 from lclipseg.console.frame import run_command
-from lclipseg.networks.folders import located
+from lclipseg.networks.folders import check_at_hand
 from lclipseg.prediction.arguments import SuggestArguments
 
 
@@ -21,7 +21,7 @@ def parse(argv: list[str] | None = None) -> tuple[list[str], SuggestArguments]:
 
 
 def main(images: list[str], args: SuggestArguments) -> int:
-    located(args.model)
+    check_at_hand(args.model, args.revision)
     from lclipseg.prediction.suggest import suggest  # when the arguments are known to be right
 
     return suggest(images, args)

@@ -5,9 +5,11 @@ from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from enum import Enum
+from importlib.util import find_spec
 from pathlib import Path
 
 from lclipseg.console.errors import InputError
+from lclipseg.console.hub import check_data_cached
 from lclipseg.console.nearest import nearest
 
 PHONE_SUFFIXES = frozenset({".avif", ".heic", ".heif", ".hif"})  # which not every Pillow reads: `open_image` says so
@@ -24,11 +26,18 @@ SHOWN_EXAMPLES = 3
 
 
 def check_source_exists(source: str) -> None:
-    """Raises [`InputError`] if a source can only be a file or folder, by its name, and is not there."""
+    """
+    Raises [`InputError`] if a source can only be a file or folder, by its name, and is not there; or a data set on the
+    Hub, and neither it nor a copy is to be had.
+    """
     path = Path(source).expanduser()
     in_folder = "/" in source and path.parent.is_dir()
     is_local = in_folder or path.suffix or source.startswith(("/", ".", "~")) or source.count("/") > 1
-    if path.exists() or not is_local:
+    if path.exists():
+        return
+    if not is_local:
+        if find_spec("huggingface_hub") is not None:
+            check_data_cached(source)
         return
     siblings = [sibling.name for sibling in path.parent.iterdir()] if path.parent.is_dir() else []
     near = nearest(path.name, siblings)

@@ -1,8 +1,10 @@
 """Where a checkpoint or an export lies: a folder, checked, or a name on the Hub. Nothing here needs torch."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 from lclipseg.console.errors import InputError
+from lclipseg.console.hub import check_cached
 from lclipseg.console.nearest import nearest
 from lclipseg.networks.export_record import EXPORT_FILE
 
@@ -23,6 +25,13 @@ def located(path_or_repo: str | Path) -> tuple[str, Path | None]:
     folder = Path(source).expanduser()
     _check_folder(folder)
     return str(folder), folder
+
+
+def check_at_hand(path_or_repo: str | Path, revision: str | None = None) -> None:
+    """As [`located`], and an [`InputError`] for a name in no cache while the Hub is out of reach."""
+    source, folder = located(path_or_repo)
+    if folder is None and find_spec("huggingface_hub") is not None:  # exports do without it
+        check_cached(source, CONFIG_NAME, revision)
 
 
 def is_exported(folder: Path) -> bool:
@@ -69,4 +78,12 @@ def _check_folder(folder: Path) -> None:
         raise InputError(f"{folder} has no {CONFIG_NAME}, so it is no checkpoint; {hint}")
 
 
-__all__ = ["CONFIG_NAME", "MODEL_TYPE", "check_model_type", "exported_folder", "is_exported", "located"]
+__all__ = [
+    "CONFIG_NAME",
+    "MODEL_TYPE",
+    "check_at_hand",
+    "check_model_type",
+    "exported_folder",
+    "is_exported",
+    "located",
+]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from lclipseg.console.errors import InputError
+from lclipseg.console.hub import check_cached
 from lclipseg.console.nearest import nearest
 from lclipseg.console.paths import configuration
 
@@ -70,6 +71,26 @@ def preset_file(name: str) -> Path:
         hint = f" Did you mean {({**backbones, **names})[near]!r}?" if near else ""
         raise InputError(f"no preset {name!r}; there are {', '.join(preset_names())}, or a YAML file.{hint}")
     return path
+
+
+def check_weights_at_hand(preset: str, given: str | None) -> None:
+    """
+    Whether a backbone's pretrained weights can be had, before torch is imported to load them.
+
+    Raises:
+        [`InputError`]: they are on the Hub, which cannot be reached, and not in its cache.
+    """
+    content = {} if given else yaml.safe_load(preset_file(preset).read_text(encoding="utf-8"))
+    name = str(given or (content.get("backbone_weights") if isinstance(content, dict) else ""))
+    if "/" not in name or Path(name).expanduser().exists() or name.endswith(".safetensors"):
+        return
+    try:
+        check_cached(name, "config.json")
+    except InputError as error:
+        raise InputError(
+            f"backbone weights: {error}. Or give --start_from a checkpoint that is here, --backbone_weights "
+            "FILE.safetensors, or 'none' to start from random weights"
+        ) from error
 
 
 def _backbone(path: Path) -> str:

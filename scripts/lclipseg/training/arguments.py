@@ -1,19 +1,28 @@
 """What `lclipseg train` can be told, on the command line or in a recipe."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from lclipseg.console.accelerators import surely_none
 from lclipseg.console.errors import InputError
 from lclipseg.data.files import check_source_exists
-from lclipseg.networks.folders import located
-from lclipseg.networks.presets import preset_file
+from lclipseg.networks.folders import check_at_hand
+from lclipseg.networks.presets import check_weights_at_hand, preset_file
 
+DEFAULT_PRESET = "lclipseg-mbv3"
 RUN_FILE = "run.json"  # in a run's folder: these arguments, and all else that its result depends on
 LAST = "last"  # there: the checkpoint that a run goes on from
 # Parts of the fusion that a comparison can do without, see ablations.py.
 PARTS = ("image_to_text", "text_to_image", "image_branch", "text_branch", "bridge", "presence", "undisturbed")
+
+
+NO_FP16 = (
+    "--mixed_precision fp16 needs a GPU, and there is none: accelerate would train in float32 and say fp16. Give "
+    "--mixed_precision no, or bf16."
+)
 
 
 def _check(arguments: Any, is_allowed: Callable[[Any], bool], allowed: str, *names: str) -> None:
@@ -35,7 +44,8 @@ class ModelArguments:
     model: str | None = field(
         default=None,
         metadata={
-            "help": "Preset of configuration/models, or a YAML file. Default: lclipseg-mbv3, with ImageNet weights."
+            "help": "Preset of configuration/models, or a YAML file. Default: "
+            f"{DEFAULT_PRESET}, with ImageNet weights."
         },
     )
     start_from: str | None = field(
@@ -358,10 +368,12 @@ def check_together(
     for source in data_arguments.data:
         check_source_exists(source)
     if model_arguments.start_from is not None and not Path(model_arguments.start_from).expanduser().exists():
-        located(model_arguments.start_from)  # or a name on the Hub
+        check_at_hand(model_arguments.start_from)
     output = Path(run_arguments.output_dir)
     if not run_arguments.resume and any((output / name).is_dir() for name in (LAST, f"{LAST}.old")):
         raise InputError(f"{output} holds a run already. Give --resume true to go on, or another --output_dir.")
+    if model_arguments.start_from is None and not run_arguments.resume:
+        check_weights_at_hand(model_arguments.model or DEFAULT_PRESET, model_arguments.backbone_weights)
     needs_bank = model_arguments.vector_noise or model_arguments.negative_words
     if needs_bank and (model_arguments.bank is None or model_arguments.guidance == "none"):
         raise InputError("--vector_noise and --negative_words need --bank FILE, and a guidance with text.")
@@ -370,6 +382,9 @@ def check_together(
             "--repeat_rare and --class_weights read the training masks first, which --streaming true has not; leave "
             "them out."
         )
+    precision = run_arguments.mixed_precision or os.environ.get("ACCELERATE_MIXED_PRECISION")
+    if precision == "fp16" and surely_none():
+        raise InputError(NO_FP16)
     small = run_arguments.batch_size == 1 and max(data_arguments.crop_size) <= 32
     if small and run_arguments.batch_norm != "frozen":
         raise InputError(

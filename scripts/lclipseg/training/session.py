@@ -23,7 +23,7 @@ from lclipseg.data.samples import Samples, TrainingSamples
 from lclipseg.prediction.evaluate import evaluate_model
 from lclipseg.prediction.metrics import SegmentationScores
 from lclipseg.prediction.several import SeveralScores
-from lclipseg.training.arguments import DataArguments, ModelArguments, RunArguments, check_together
+from lclipseg.training.arguments import NO_FP16, DataArguments, ModelArguments, RunArguments, check_together
 from lclipseg.training.contact_sheet import ContactSheets, draw_predictions, draw_samples
 from lclipseg.training.folder import FIRST_BATCH_FILE, PREDICTIONS_FILE, Progress, RunFolder
 from lclipseg.training.loop import Intervals, TrainingRun
@@ -238,10 +238,7 @@ def _accelerator(run_arguments: RunArguments) -> Accelerator:
     except ValueError as error:  # a tracker that accelerate does not know, a precision that the device has not
         raise InputError(str(error)) from error
     if accelerator.device.type == "cpu" and accelerator.mixed_precision == "fp16":
-        raise InputError(
-            "--mixed_precision fp16 needs a GPU, and there is none: accelerate would train in float32 and say fp16. "
-            "Give --mixed_precision no, or bf16."
-        )
+        raise InputError(NO_FP16)
     accelerator.gradient_accumulation_steps = 1  # ours to do, whatever the launcher was told
     check_processes(run_arguments.expected_processes, accelerator.num_processes)
     if os.environ.get("ACCELERATE_USE_FSDP") == "true" and accelerator.distributed_type != DistributedType.FSDP:

@@ -18,7 +18,7 @@ from lclipseg.networks.build import ClassEmbeddings
 from lclipseg.networks.checkpoints import load_model, weights_sha256
 from lclipseg.networks.presets import load_preset
 from lclipseg.training.ablations import ablate
-from lclipseg.training.arguments import RUN_FILE, ModelArguments
+from lclipseg.training.arguments import DEFAULT_PRESET, RUN_FILE, ModelArguments
 from lclipseg.training.start_vectors import FoundVectors, vectors_for_checkpoint, vectors_for_preset
 from lclipseg.training.vector_augmentation import VectorAugmentation
 from modeling_lclipseg import LClipSegForSemanticSegmentation, LClipSegImageProcessor, WordBank
@@ -26,7 +26,7 @@ from modeling_lclipseg.class_embeddings_lclipseg import fold_name
 
 logger = logging.getLogger("lclipseg")
 
-DEFAULT_PRESET, DEFAULT_SHORTEST_EDGE = "lclipseg-mbv3", 512
+DEFAULT_SHORTEST_EDGE = 512
 OF_CLASSES = ("class_embeddings",)  # tensors that go with the list of classes
 
 
