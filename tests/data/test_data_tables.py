@@ -172,6 +172,8 @@ def test_hub_data_set_brings_its_class_list(tables, monkeypatch):
         asked.append((repository, name, repo_type))
         return str(write_classes(tables) / "classes.json")
 
+    (tables / "made" / "someone___scenes").mkdir(parents=True)
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tables / "made"))
     monkeypatch.setattr(table_data, "hf_hub_download", download)
     monkeypatch.setattr(datasets, "get_dataset_split_names", lambda name, data_files: ["train", "validation"])
     monkeypatch.setattr(datasets, "load_dataset", lambda name, split, **_: table(2 if split == "validation" else 5))
@@ -190,3 +192,17 @@ def test_tar_in_the_form_of_webdataset_is_a_table(tables, suffixes):
                 tar.add(tables / "one.png", f"{seed}.{suffix}")
     assert_pairs(load_segmentation_data(tables / "train.tar", "train"), 3)
     assert_pairs(stream_segmentation_data(tables / "train.tar", "train"), 3)
+
+
+@pytest.mark.parametrize(("train", "val"), [("train-0000{}.tar", "val-00000.tar"), ("train/{}.tar", "valid/0.tar")])
+def test_folder_of_tars_has_their_splits(tables, train, val):
+    write_classes(tables)
+    for number, name in enumerate([train.format(0), train.format(1), val]):
+        (tables / name).parent.mkdir(exist_ok=True)
+        with tarfile.open(tables / name, "w") as tar:
+            for suffix, image in (("png", make_image(number)), ("mask.png", mask_of(number))):
+                image.save(tables / "one.png")
+                tar.add(tables / "one.png", f"{number}.{suffix}")
+    (tables / "one.png").unlink()
+    assert_pairs(load_segmentation_data(tables, "train"), 2)
+    assert len(load_segmentation_data(tables, "val")) == 1

@@ -71,13 +71,16 @@ def test_vocs_lists_are_the_splits_and_what_none_lists_is_left_out(tmp_path, cap
     assert "left out: c (in no list" in caplog.text
 
 
-def test_masks_of_voc_itself_need_no_table(tmp_path):
+def test_masks_of_voc_itself_need_no_table_and_others_beside_them_are_named(tmp_path, caplog):
     write_voc(tmp_path / "source", labelmap=None)
     mask = Image.fromarray(np.array([[0, 1], [8, 255]], dtype=np.uint8), mode="L")
     mask.putpalette(list(range(256)) * 3)
     mask.save(tmp_path / "source" / "SegmentationClass" / "a.png")
+    (tmp_path / "source" / "33_context_labels").mkdir()
+    caplog.set_level(logging.INFO, logger="lclipseg")
     out = imported(tmp_path)
     assert names_of(out)["a"] == [["background", "aeroplane"], ["cat", "-"]]
+    assert "beside SegmentationClass there are 33_context_labels: not read" in caplog.text
 
 
 def test_roboflows_numbers_are_those_of_its_table(tmp_path):

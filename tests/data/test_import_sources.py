@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import sys
 import zipfile
 from pathlib import Path
@@ -79,15 +80,20 @@ def test_link_to_a_folder_outside_is_not_followed(tmp_path, export):
         imported(tmp_path)
 
 
-def test_published_tree_is_read_by_its_recipe(tmp_path):
+@pytest.mark.parametrize(
+    ("place", "given"), [(".", "source"), ("cityscapes/data", "source"), ("cityscapes", "source.zip")]
+)
+def test_published_tree_is_read_by_its_recipe_also_from_its_archive_or_a_folder_above(tmp_path, place, given):
     for city, split in (("aachen", "train"), ("zurich", "train"), ("lindau", "val")):
         write_pair(
-            tmp_path / "source",
+            tmp_path / "source" / place,
             f"leftImg8bit/{split}/{city}/{city}_0_leftImg8bit.png",
             f"gtFine/{split}/{city}/{city}_0_gtFine_labelIds.png",
             [[7, 26], [0, 23]],
         )
-    out = imported(tmp_path)
+    if given == "source.zip":
+        shutil.make_archive(str(tmp_path / "source"), "zip", tmp_path / "source")
+    out = imported(tmp_path, given)
     assert json.loads((out / "classes.json").read_text())["classes"][:2] == ["road", "sidewalk"]
     (rows,) = names_of(out, "test").values()
     assert letters(rows) == ["rc", "-s"]

@@ -47,6 +47,7 @@ COCO = stems(0.02, "train", ("val", "v"))
 ADE20K = stems(0.05, "training", ("validation", "v"))
 FACADES = [("base", "0001"), ("base", "0271"), ("base", "0301")]
 STUFF = ["person", None, "stop sign", "wood", None]
+CONTEXT = ["aeroplane", "wood", None, "sky"]
 VISTAS = ["bird", "road", None, None]  # 64 is the camera's own car
 
 
@@ -57,6 +58,7 @@ VISTAS = ["bird", "road", None, None]  # 64 is the camera's own car
         ("coco_stuff", COCO, "{}2017/{}.jpg", "stuffthingmaps/{}2017/{}.png", [0, 11, 12, 181, 255], STUFF),
         ("mapillary_vistas", ADE20K, "{}/images/{}.jpg", "{}/labels/{}.png", [0, 13, 64, 65], VISTAS),
         ("mapillary_vistas", ADE20K, "{}/images/{}.jpg", "{}/v1.2/labels/{}.png", [0, 13, 64, 65], VISTAS),
+        ("mapillary_vistas_v2", ADE20K, "{}/images/{}.jpg", "{}/v2.0/labels/{}.png", [0, 21, 31, 123], VISTAS),
         ("cmp_facade", FACADES, "{}/cmp_b{}.jpg", "{}/cmp_b{}.png", [1, 2, 12], ["background", "facade", "shop"]),
     ],
 )
@@ -72,11 +74,13 @@ def test_published_form_is_read(tmp_path, recipe, stems, image, mask, ids, names
     ("recipe", "lists", "mask", "listed", "ids", "names"),
     [
         ("voc2012", "Segmentation", "SegmentationClass/{}.png", "1", [0, 1, 255], ["background", "aeroplane", None]),
-        ("pascal_context", "Main", "trainval/{}.mat", "1 1", [2, 458, 459, 360], ["aeroplane", "wood", None, "sky"]),
+        ("pascal_context", "Main", "trainval/{}.mat", "1 1", [2, 458, 459, 360], CONTEXT),
+        ("pascal_context", "Main", "59_context_labels/{}.png", "1 1", [1, 59, 0, 50], CONTEXT),
+        ("pascal_context", "SegmentationContext", "SegmentationClassContext/{}.png", "1", [1, 59, 0, 47], CONTEXT),
     ],
 )
 def test_voc_and_pascal_context_follow_their_lists(tmp_path, recipe, lists, mask, listed, ids, names):
-    """The masks of Pascal Context are matrices of sixteen bits."""
+    """The masks of Pascal Context are matrices of sixteen bits, or images of 59 numbers in one of two orders."""
     train, val = stem_in(0.1, 1), stem_in(0, 0.1)
     folder = tmp_path / "source" / "ImageSets" / lists
     folder.mkdir(parents=True)

@@ -11,7 +11,8 @@ Takes a folder, a zip file or an annotation file, and finds out what it is, or i
     label-studio  its JSON export: brush strokes, polygons, rectangles, ellipses
     cvat          its XML for images
     ade20k-full   the whole of ADE20K, with --keep
-    cityscapes, ade20k, mapillary_vistas, pascal_context, coco_stuff: as `lclipseg prepare-data` reads them
+    cityscapes, ade20k, mapillary_vistas, mapillary_vistas_v2, pascal_context, coco_stuff: as `lclipseg prepare-data`
+                  reads them
 
 Names of classes and splits are kept. What is decided on the way (overlaps, crowds, images without objects) is told at
 the end; what cannot be meant ends the import with the file and the object, and nothing is written.

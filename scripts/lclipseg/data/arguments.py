@@ -39,7 +39,7 @@ class PrepareArguments:
 
 
 FORMATS = ("coco", "colours", "yolo", "labelme", "label-studio", "cvat", "ade20k-full")
-PUBLISHED = ("ade20k", "cityscapes", "coco_stuff", "mapillary_vistas", "pascal_context")
+PUBLISHED = ("ade20k", "cityscapes", "coco_stuff", "mapillary_vistas", "mapillary_vistas_v2", "pascal_context")
 
 
 @dataclass

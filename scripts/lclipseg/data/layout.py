@@ -217,9 +217,14 @@ def is_folder_of_pairs(root: Path) -> bool:
 
 
 def _holds_table(root: Path) -> bool:
-    """Whether `datasets` can read a folder: it holds parquet files or the metadata of an image folder."""
-    names = ("*.parquet", "metadata.jsonl", "metadata.csv")
-    return any(any(root.glob(name)) or any(root.glob(f"*/{name}")) for name in names)
+    """Whether `datasets` can read a folder: it holds parquet files, the metadata of an image folder, or only tars."""
+
+    def holds(name: str) -> bool:
+        return any(root.glob(name)) or any(root.glob(f"*/{name}"))
+
+    if any(map(holds, ("*.parquet", "metadata.jsonl", "metadata.csv"))):
+        return True
+    return holds("*.tar") and all(path.suffix.lower() not in IMAGE_SUFFIXES for path in walk(root, LeftOut(root)))
 
 
 def _check_readable(pairing: Pairing) -> None:

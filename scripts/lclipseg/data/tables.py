@@ -1,6 +1,7 @@
 """Labelled images from what the `datasets` library reads: Hub data sets, parquet files, image folders and zips with a
 metadata file, tars in the form of WebDataset. The only file that needs the library."""
 
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +19,6 @@ from PIL import Image
 from pyarrow import parquet
 
 from lclipseg.console.errors import InputError, naming
-from lclipseg.console.hub import reach_hub
 from lclipseg.data.class_list import CLASSES_FILE, ClassList
 from lclipseg.data.files import check_source_exists
 from lclipseg.data.labelled import Sample, SegmentationData, UnreadableError, check_sample
@@ -211,7 +211,7 @@ class TableSplit:
     """One split of what `datasets` can read, and how."""
 
     builder: str
-    data_files: dict[str, str] | None
+    data_files: dict[str, list[str]] | None
     name: str
     source: str
 
@@ -220,14 +220,15 @@ class TableSplit:
         """Raises [`InputError`] if there is no such source or split."""
         path = Path(source).expanduser()
         builder, data_files = str(path) if path.is_dir() else source, None
+        if path.is_dir() and (shards := tar_shards(path)):
+            builder, data_files = FILE_BUILDERS[".tar"], shards
         if path.is_file():
             if path.suffix.lower() not in FILE_BUILDERS:
                 raise InputError(
                     f"{path} is no data set: give a folder, a .parquet, .zip or .tar file, or a Hub data set name"
                 )
-            builder, data_files = FILE_BUILDERS[path.suffix.lower()], {split_of(path): str(path)}
+            builder, data_files = FILE_BUILDERS[path.suffix.lower()], {split_of(path): [str(path)]}
         check_source_exists(source)
-        reach_hub(source)
         with _table_errors(source):
             splits = datasets.get_dataset_split_names(builder, data_files=data_files)
         name = next((name for name in same_split(split) if name in splits), None)
@@ -269,6 +270,17 @@ def split_of(path: Path) -> str:
     """The split that a file's name tells ("val.parquet", "test-00000.zip"), else "train"."""
     first = path.stem.replace("_", "-").replace(".", "-").split("-")[0].lower()
     return SPLIT_WORDS.get(first, "train")
+
+
+def tar_shards(folder: Path) -> dict[str, list[str]]:
+    """The tars of a folder, and of those of splits in it, by their split."""
+    shards: dict[str, list[str]] = defaultdict(list)
+    for path in sorted(folder.glob("*.tar")):
+        shards[split_of(path)].append(str(path))
+    for path in sorted(folder.glob("*/*.tar")):
+        if (split := SPLIT_WORDS.get(path.parent.name.lower())) is not None:
+            shards[split].append(str(path))
+    return dict(shards)
 
 
 def _column(

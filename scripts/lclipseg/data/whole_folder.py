@@ -20,15 +20,22 @@ def made_whole(out: Path) -> Iterator[Path]:
     Raises:
         [`InputError`]: there is no place for it.
     """
+    with scratch_beside(out) as folder:
+        made = folder / "made"
+        made.mkdir()
+        yield made
+        if out.is_dir():
+            out.rmdir()
+        made.rename(out)
+
+
+@contextmanager
+def scratch_beside(out: Path) -> Iterator[Path]:
+    """A folder on the disk of the goal, for a while. Raises [`InputError`] if there is no place for it."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         scratch = tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-")
     except OSError as error:
         raise InputError(f"--out {out} cannot be made: {error.strerror}") from error
     with scratch as folder:
-        made = Path(folder) / "made"
-        made.mkdir()
-        yield made
-        if out.is_dir():
-            out.rmdir()
-        made.rename(out)
+        yield Path(folder)

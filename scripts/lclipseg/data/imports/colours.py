@@ -9,7 +9,7 @@ import numpy as np
 
 from lclipseg.console.errors import InputError, naming
 from lclipseg.data.class_list import CLASSES_FILE, IGNORE_INDEX, ClassList
-from lclipseg.data.files import IMAGE_SUFFIXES, MASK_SUFFIXES
+from lclipseg.data.files import IMAGE_SUFFIXES, MASK_SUFFIXES, named
 from lclipseg.data.imports.export import Export, ExportedImage, in_order
 from lclipseg.data.imports.source import Source, split_word
 from lclipseg.data.layout import FolderLayout
@@ -21,6 +21,7 @@ from modeling_lclipseg.inputs_lclipseg import to_mask
 Colour = tuple[int, int, int]
 LABELMAP, ROBOFLOW = "labelmap.txt", "_classes.csv"
 VOC_MASKS, VOC_IMAGES, VOC_LISTS = "SegmentationClass", "JPEGImages", "ImageSets/Segmentation"
+VOC_OTHERS = ("Annotations", "ImageSets", "SegmentationObject")  # which say nothing that masks do not
 VOC_BORDER = (224, 224, 192)  # around its objects, where nobody can tell
 ROBOFLOW_SUFFIX = "_mask"
 
@@ -101,6 +102,9 @@ class ColourExport(Export):
         }
         files = {path.stem: path for path in sorted(masks.iterdir()) if path.suffix.lower() in MASK_SUFFIXES}
         self._without_mask(images, files)
+        known = {masks.name, VOC_IMAGES, *VOC_OTHERS, LABELMAP}
+        if others := sorted(path.name for path in root.iterdir() if path.name not in known):
+            self.findings.notes.append(f"beside {self.source.shown(masks)} there are {named(others)}: not read")
         if not lists:
             yield from self._paired(files, images, meaning, None)
         unlisted = set(files)
@@ -201,9 +205,9 @@ class ColourExport(Export):
             if colour in names and names[colour] is not None:
                 raise InputError(f"{where}, line {index + 1}: {names[colour]!r} has the colour {colour} already")
             names[colour] = None if self.ignore(name) else name
-        named = [(name, colour) for colour, name in names.items() if name is not None]
-        self._add_classes([name for name, _ in named])
-        self.palette = {**self.palette, **dict(named)}
+        coloured = [(name, colour) for colour, name in names.items() if name is not None]
+        self._add_classes([name for name, _ in coloured])
+        self.palette = {**self.palette, **dict(coloured)}
         self.rest = "background" if "background" in self.classes else None
         return Coloured(names)
 

@@ -44,8 +44,8 @@ def as_data(given: Path) -> Path:
         logger.info(f"{given} was imported before: {out}")
         return out
     titles = [reader(name).title for name in recognised(source)]
-    if given.is_dir() and (name := published_set(given, None)) is not None:
-        titles = [f"the published data set {name}"]
+    if given.is_dir() and (found := published_set(given, None)) is not None:
+        titles = [f"the published data set {found[0]}"]
     return _imported(given, out, " or ".join(titles)) if titles else given
 
 

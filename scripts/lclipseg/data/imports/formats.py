@@ -5,6 +5,7 @@ from pathlib import Path
 
 from lclipseg.console.errors import InputError
 from lclipseg.data.arguments import FORMATS, PUBLISHED, ImportArguments
+from lclipseg.data.files import is_hidden
 from lclipseg.data.imports.export import Export
 from lclipseg.data.imports.source import Source
 from lclipseg.data.sources.recipe import Recipe
@@ -19,6 +20,7 @@ READERS = {
     "ade20k-full": "ade20k_full.WholeAde20kExport",
 }
 assert tuple(READERS) == FORMATS
+DEPTH, MOST_FOLDERS = 3, 20  # where published sets are looked for: archives have a folder of their own, or two
 
 
 def reader(name: str) -> type[Export]:
@@ -52,10 +54,29 @@ def open_export(source: Source, args: ImportArguments) -> Export:
     return reader(names[0])(source, args)
 
 
-def published_set(source: Path, name: str | None) -> str | None:
-    """The published data set that lies in a folder, by the paths of its files; `None` if a format is named."""
-    if name is not None:
+def published_set(source: Path, name: str | None) -> tuple[str, Path] | None:
+    """
+    The published data set that lies in a folder, by the paths of its files, and its own folder, which may lie in it
+    (VOCdevkit/VOC2010).
+
+    Args:
+        source (`Path`): what was given.
+        name (`str`, *optional*): the format that was named; another one than of a published set is none.
+    """
+    if name is not None and name not in PUBLISHED:
         return None
-    layouts = ((known, layout) for known in PUBLISHED for layout in Recipe.load(known).layouts)
-    own = ((known, layout) for known, layout in layouts if all(part.part is None for part in layout.parts()))
-    return next((known for known, layout in own if layout.is_in(source)), None)
+    layouts = [
+        (known, layout)
+        for known in PUBLISHED
+        if name in (None, known)
+        for layout in Recipe.load(known).layouts
+        if all(part.part is None for part in layout.parts())
+    ]
+    level = [source]
+    for _ in range(DEPTH):
+        found = [(known, folder) for folder in level for known, layout in layouts if layout.is_in(folder)]
+        if found:
+            return found[0]
+        inner = (path for folder in level for path in sorted(folder.iterdir()) if path.is_dir())
+        level = [path for path in inner if not is_hidden(path.name)][:MOST_FOLDERS]
+    return None

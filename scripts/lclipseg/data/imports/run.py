@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 from rich.progress import track
 
 from lclipseg.console.errors import InputError, printable
-from lclipseg.data.arguments import PUBLISHED, ImportArguments, PrepareArguments
+from lclipseg.data.arguments import ImportArguments, PrepareArguments
 from lclipseg.data.class_list import CLASSES_FILE, IGNORE_INDEX, ClassList
 from lclipseg.data.imports.export import Export, ExportedImage, in_order
 from lclipseg.data.imports.formats import open_export, published_set
@@ -19,7 +19,7 @@ from lclipseg.data.imports.said import summary
 from lclipseg.data.imports.source import Source, unpacked
 from lclipseg.data.prepare import prepare
 from lclipseg.data.sources.recipe import read_lines
-from lclipseg.data.whole_folder import made_whole
+from lclipseg.data.whole_folder import made_whole, scratch_beside
 from modeling_lclipseg.class_embeddings_lclipseg import fold_name
 from modeling_lclipseg.inputs_lclipseg import open_header
 
@@ -44,19 +44,25 @@ def import_data(given: str, args: ImportArguments) -> Path:
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise InputError(f"--out {out} is there already. Name another folder, or delete this one")
     images = None if args.images is None else Path(args.images).expanduser()
-    if path.is_dir() and (name := args.format if args.format in PUBLISHED else published_set(path, args.format)):
-        logger.info(f"{path} is the published data set {name}: read as by `lclipseg prepare-data {name}`")
-        return prepare(name, PrepareArguments(source=str(path), out=str(out), keep=args.keep))
+    if path.suffix.lower() == ".zip" and path.is_file():
+        with scratch_beside(out) as scratch:
+            folder = unpacked(path, scratch / "unpacked")
+            try:
+                return import_data(str(folder), args)
+            except InputError as error:
+                raise InputError(str(error).replace(str(folder), given)) from error
+    if path.is_dir() and (published := published_set(path, args.format)) is not None:
+        name, folder = published
+        logger.info(f"{folder} is the published data set {name}: read as by `lclipseg prepare-data {name}`")
+        return prepare(name, PrepareArguments(source=str(folder), out=str(out), keep=args.keep))
     with made_whole(out) as made:
-        if path.suffix.lower() == ".zip" and path.is_file():
-            path = unpacked(path, made.parent / "unpacked")
         source = Source(path, images, skip_missing=args.missing == "skip")
         export = open_export(source, args)
-        found = [each for each in export.read() if each.file not in source.missing]
-        if source.missing and not found:
+        read = [each for each in export.read() if each.file not in source.missing]
+        if source.missing and not read:
             raise InputError(f"{given}: none of the {len(source.missing)} images that it names is there; see --images")
         classes, rest = _classes(export, args)
-        written, empty = _write(export, found, classes, rest, made)
+        written, empty = _write(export, read, classes, rest, made)
         classes.save(made / CLASSES_FILE)
     for line in summary(export, classes, rest, written, empty, out):
         logger.info(printable(line))
