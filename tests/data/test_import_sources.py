@@ -140,7 +140,8 @@ def test_export_given_as_data_is_imported_once_as_by_import(tmp_path, two_images
     caplog.clear()
     report = check_data(str(two_images), CheckArguments(quick=True))
     assert report.class_names == ["cat", "background"]
-    assert f"was imported before: {made}" in caplog.text
+    kept = sum(path.lstat().st_size for path in made.rglob("*"))
+    assert f"was imported before: {made} ({kept / 1e6:.1f} MB; all of {made.parent} is " in caplog.text
 
 
 def test_changed_export_is_imported_anew(two_images):

@@ -308,6 +308,15 @@ def test_links_in_a_circle_end(tmp_path):
     assert left_out.counts == {Why.CYCLE: 2}
 
 
+def test_that_a_tenth_is_held_out_is_told_once(tmp_path, caplog):
+    caplog.set_level(logging.INFO, logger="lclipseg")
+    for seed, stem in enumerate("ab"):
+        save(tmp_path / f"images/{stem}.png", seed)
+        save(tmp_path / f"masks/{stem}.png", seed, is_mask=True)
+    load_splits(write_classes(tmp_path), ["train", "val"])
+    assert caplog.text.count("has no splits: 1 of 2 images are held out as 'val'") == 1
+
+
 def test_a_split_that_is_missing_is_told_before_torch_is_imported(source, saved_checkpoint, monkeypatch):
     monkeypatch.setitem(sys.modules, "lclipseg.prediction.scoring", None)  # whose import brings torch
     with pytest.raises(InputError, match=r"has no split 'test'; it has \['train', 'val'\]"):

@@ -28,8 +28,9 @@ MASKS_SEEN, MAX_SHOWN_CLASSES = 16, 20  # for the message of a missing class lis
 ALL_PROBLEMS = "`lclipseg check-data` lists all problems of a data set"
 
 
-def hold_out(names: Sequence[str], split: str, where: str) -> list[str]:
-    """Split a source that has no splits: the tenth of `names` with the smallest hashes is "val", the rest "train"."""
+def hold_out(names: Sequence[str], split: str, where: str) -> tuple[list[str], str]:
+    """Split a source that has no splits: the tenth of `names` with the smallest hashes is "val", the rest "train".
+    Returns the names of one, and what is to be said."""
     is_train = "train" in same_split(split)
     if not is_train and "val" not in same_split(split):
         raise _no_splits(where, split)
@@ -37,8 +38,8 @@ def hold_out(names: Sequence[str], split: str, where: str) -> list[str]:
         raise InputError(f"{where} has {len(names)} image with a mask, too few to hold some out for validation")
     by_hash = sorted(names, key=lambda name: sha256(f"lclipseg {name}".encode()).digest())
     held_out = set(by_hash[: max(1, round(HELD_OUT_SHARE * len(names)))])
-    logger.info(f"{where} has no splits: {len(held_out)} of {len(names)} images are held out as 'val'")
-    return [name for name in names if (name in held_out) != is_train]
+    told = f"{where} has no splits: {len(held_out)} of {len(names)} images are held out as 'val'"
+    return [name for name in names if (name in held_out) != is_train], told
 
 
 def _no_splits(where: str, split: str) -> InputError:
@@ -60,6 +61,7 @@ class FolderLayout:
     root: Path
     splits: Mapping[str, SplitFiles]
     _pairings: dict[tuple[Path, Path], Pairing] = field(default_factory=dict)
+    _is_told: bool = False  # that a tenth is held out: once, though "train" and "val" are asked for
 
     @classmethod
     def find(cls, root: Path) -> "FolderLayout":
@@ -114,7 +116,10 @@ class FolderLayout:
                 raise InputError(f"{files.listed} lists no images")
         _check_complete(pairing, stems)
         if files.is_held_out:
-            stems = hold_out(list(pairing.pairs), name, str(self.root))
+            stems, told = hold_out(list(pairing.pairs), name, str(self.root))
+            if not self._is_told:
+                logger.info(told)
+            self._is_told = True
         return {stem: pairing.pairs[stem] for stem in stems}
 
     def left_out(self) -> LeftOut:

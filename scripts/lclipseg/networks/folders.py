@@ -30,7 +30,7 @@ def located(path_or_repo: str | Path) -> tuple[str, Path | None]:
 def check_at_hand(path_or_repo: str | Path, revision: str | None = None) -> None:
     """As [`located`], and an [`InputError`] for a name in no cache while the Hub is out of reach."""
     source, folder = located(path_or_repo)
-    if folder is None and find_spec("huggingface_hub") is not None:  # exports do without it
+    if folder is None and find_spec("huggingface_hub") and find_spec("torch"):  # else these are what is told
         check_cached(source, CONFIG_NAME, revision)
 
 

@@ -180,7 +180,7 @@ class _FolderNotes:
                 self.problems.add(Kind.UNKNOWN_STEM, Example(split, line, detail))
         self._note_without_mask(split, stems, pairing)
         if files.is_held_out:
-            stems = hold_out(list(pairing.pairs), split, str(self.root))
+            stems, _ = hold_out(list(pairing.pairs), split, str(self.root))
         pairs = [pairing.pairs[stem] for stem in stems if stem in pairing.pairs]
         if not pairs:
             raise InputError(f"{files.listed or files.images} gives the split {split!r} no image with a mask")

@@ -9,6 +9,7 @@ import logging
 import os
 import zipfile
 from collections.abc import Sequence
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def as_data(given: Path) -> Path:
     source = Source(given)
     out = _cached(given, Source(source.root).files)
     if out.is_dir():
-        logger.info(f"{given} was imported before: {out}")
+        logger.info(f"{given} was imported before: {_sizes(out)}")
         return out
     titles = [reader(name).title for name in recognised(source)]
     if given.is_dir() and (found := published_set(given, None)) is not None:
@@ -60,11 +61,14 @@ def _from_zip(given: Path) -> Path:
         return given
     out = _cached(given, [given])
     if not any(name.rsplit("/", 1)[-1] == CLASSES_FILE for name in names):
-        return out if out.is_dir() else _imported(given, out, ZIP)
+        if not out.is_dir():
+            return _imported(given, out, ZIP)
+        logger.info(f"{given} was imported before: {_sizes(out)}")
+        return out
     if not out.is_dir():
         with made_whole(out) as made:
             unpacked(given, made / "data")
-        logger.info(f"{given}: unpacked to {out}")
+        logger.info(f"{given}: unpacked to {_sizes(out)}")
     return min(out.rglob(CLASSES_FILE), key=lambda path: len(path.parts)).parent
 
 
@@ -81,6 +85,20 @@ def _imported(given: Path, out: Path, what: str) -> Path:
             f"{given} is {what}: {error}. `lclipseg import {given} --out my_folder` makes data of it, and takes "
             "options where something is to be decided"
         ) from error
+
+
+def _sizes(out: Path) -> str:
+    """A folder of the cache and what it takes there: nothing is ever deleted from it but by its owner."""
+    own, every = (f"{_bytes_below(folder) / 1e6:,.1f} MB" for folder in (out, out.parent))
+    return f"{out} ({own}; all of {out.parent} is {every} and may be deleted)"
+
+
+def _bytes_below(folder: Path) -> int:
+    total = 0
+    for path in folder.rglob("*"):
+        with suppress(OSError):  # what another process is making may be gone by now
+            total += path.lstat().st_size
+    return total
 
 
 def _cached(given: Path, files: Sequence[Path]) -> Path:
