@@ -126,6 +126,7 @@ class LClipSegConfig(NamesItsCode, PreTrainedConfig):
 
     def __setattr__(self, name: str, value: Any):
         if name == "id2label" and value is not None:  # json.load gives the ids as text, of which '10' is before '2'
+            value = dict(enumerate(value)) if isinstance(value, (list, tuple)) else value
             value = {index: value[key] for index, key in sorted((int(key), key) for key in value)}
             super().__setattr__("label2id", {label: index for index, label in value.items()})
         super().__setattr__(name, value)

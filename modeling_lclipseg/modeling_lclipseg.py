@@ -88,6 +88,7 @@ class LClipSegForSemanticSegmentation(LClipSegVocabulary, LClipSegPreTrainedMode
         self._check_backbone_strides()
         self.head = head_class(config.guidance)(config, self.backbone.channels)
         self._no_split_modules = [type(self.head).__name__]  # small, and its parts' outputs meet outside them
+        self._named = config.class_names
         self.text_model = None
         if config.text_config is not None:
             self.text_model = CLIPTextModelWithProjection._from_config(config.text_config)

@@ -5,7 +5,7 @@ import json
 import math
 import os
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,9 @@ def check_class_names(names: Sequence[str]) -> list[str]:
     """
     if isinstance(names, str):
         raise ValueError(f"Class names must be a list, got the one string {names!r}; write [{names!r}].")
+    if isinstance(names, (Mapping, Set)):
+        write = "list(id2label.values())" if isinstance(names, Mapping) else "a list: a set has no order"
+        raise ValueError(f"Class names must be a list, got a {type(names).__name__}; write {write}.")
     names = list(names)
     if not names:
         raise ValueError("The list of class names is empty; give at least one name.")
@@ -169,7 +172,7 @@ def read_bank(
 
 def check_bank_path(path: str | os.PathLike) -> Path:
     """Check that `path` can be a word bank's: a ValueError without the suffix `.safetensors` or the folder."""
-    path = Path(path)
+    path = Path(path).expanduser()
     if path.suffix != BANK_SUFFIX:
         raise ValueError(f"A word bank is a file that ends in {BANK_SUFFIX}, got {path}.")
     if not path.parent.is_dir():

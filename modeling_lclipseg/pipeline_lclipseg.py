@@ -60,6 +60,7 @@ class LClipSegPipeline(ImageSegmentationPipeline):
         timeout: float | None = None,
         subtask: str | None = None,
     ) -> tuple[dict, dict, dict]:
+        self.model.check_names()
         if subtask not in (None, "semantic"):
             raise ValueError(f"`subtask` is {subtask!r}, but this model gives semantic maps only; leave it out.")
         if candidate_labels is None and (class_embeddings is not None or word_bank is not None):

@@ -46,6 +46,7 @@ class LClipSegVocabulary:
     list is `None` while it equals the present one, so a checkpoint stores it only where the two differ.
     """
 
+    _named: list[str]  # the names that the embeddings, or the classifier's weights, are of
     config: Any  # an `LClipSegConfig`; its type is left to the class that this is mixed into
     class_embeddings: torch.Tensor  # (num_classes, class_embed_dim); zeros before the first `set_classes`
     class_center: torch.Tensor  # (class_embed_dim,)
@@ -221,6 +222,31 @@ class LClipSegVocabulary:
         self.class_center = embeddings.mean(dim=0).to(self.class_center)
         return self
 
+    def check_names(self) -> None:
+        """
+        A warning for classes that were renamed by an assignment to `config.id2label`, which moves no vectors.
+
+        Raises:
+            ValueError: it put a name over the vector, or the weights, of another class, or changed their number.
+        """
+        names, named = self.config.class_names, self._named
+        if names == named:
+            return
+        moved = [name for index, name in enumerate(named) if name in names and names.index(name) != index]
+        if moved or len(names) != len(named):
+            raise ValueError(
+                f"`config.id2label` was assigned {quoted(names[:12])}, but the classes of the weights are "
+                f"{quoted(named[:12])}, in this order: an assignment moves no vectors. Give it to "
+                "`from_pretrained(..., id2label=...)`, or call `set_classes`."
+            )
+        renamed = [f"{old!r} is now {new!r}" for old, new in zip(named, names, strict=True) if old != new]
+        logger.warning(f"Classes were renamed, and keep their vectors: {', '.join(renamed[:12])}.")
+        self._named = names
+
+    def save_pretrained(self, *args: Any, **kwargs: Any) -> Any:
+        self.check_names()
+        return super().save_pretrained(*args, **kwargs)  # type: ignore[misc]
+
     def _keep_trained_classes(self) -> None:
         if self.trained_embeddings is None and self.class_embeddings.any():
             self.config.trained_classes = self.config.class_names
@@ -235,6 +261,7 @@ class LClipSegVocabulary:
         self.class_embeddings = vectors
         self.config.id2label = dict(enumerate(names))
         self.config.label2id = {name: index for index, name in enumerate(names)}
+        self._named = list(names)
 
     def _known_words(self, names: list[str]) -> tuple[list[str], torch.Tensor]:
         """What has a vector here: the trained classes, the present ones, and `names` if there is a tower inside."""

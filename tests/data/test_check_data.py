@@ -72,7 +72,7 @@ def split_without_masks(data):
 
 def broken_list(data):
     unknown_stem(data)
-    write(data, {"train.txt": "a\nb\n", "val.txt": b"\xff\xfe"})
+    write(data, {"train.txt": "a\nb\n", "val.txt": b"\xff\x00"})
 
 
 def copy_in_the_split(data):

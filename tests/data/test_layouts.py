@@ -321,3 +321,26 @@ def test_a_split_that_is_missing_is_told_before_torch_is_imported(source, saved_
     monkeypatch.setitem(sys.modules, "lclipseg.prediction.scoring", None)  # whose import brings torch
     with pytest.raises(InputError, match=r"has no split 'test'; it has \['train', 'val'\]"):
         evaluate.main(str(saved_checkpoint), EvaluateArguments(data=str(source)))
+
+
+def test_splits_of_one_meaning_are_told_with_the_one_that_is_used(tmp_path, caplog):
+    for split, stem in (("train", "a"), ("val", "b"), ("valid", "c")):
+        save(tmp_path / f"both/{split}/images/{stem}.png")
+        save(tmp_path / f"both/{split}/masks/{stem}.png", is_mask=True)
+    data = load_splits(write_classes(tmp_path / "both"), ["train", "val"])
+    assert data[1].names == ["b"]
+    assert "the splits val, valid, which mean the same: 'val' is used" in caplog.text
+    assert found(check(tmp_path / "both"))["same_split"] == 1
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be"])
+def test_lists_and_classes_as_editors_of_windows_write_them(tmp_path, encoding):
+    mark = "\ufeff" if encoding == "utf-16-be" else ""
+    for stem in ("gr\u00fcn", "b"):
+        save(tmp_path / f"images/{stem}.png")
+        save(tmp_path / f"masks/{stem}.png", is_mask=True)
+    texts = {"train.txt": "gr\u00fcn\r\n", "val.txt": "b\r\n", "classes.json": '["sky", "road", "tree"]'}
+    for name, text in texts.items():
+        (tmp_path / name).write_bytes(f"{mark}{text}".encode(encoding))
+    train, _ = load_splits(tmp_path, ["train", "val"])
+    assert (train.names, train.classes.names) == (["gr\u00fcn"], ("sky", "road", "tree"))

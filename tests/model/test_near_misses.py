@@ -1,5 +1,6 @@
 """Settings as other code spells them, and slips in their names: taken as meant or refused, never without effect."""
 
+import logging
 from types import SimpleNamespace
 
 import pytest
@@ -7,7 +8,8 @@ import torch
 from photos import noise, pixel_values
 from PIL import Image
 
-from modeling_lclipseg import LClipSegConfig, LClipSegImageProcessor, draw_overlay
+from modeling_lclipseg import LClipSegConfig, LClipSegImageProcessor, LClipSegPipeline, draw_overlay
+from modeling_lclipseg.names_lclipseg import check_class_names
 
 
 @pytest.fixture
@@ -88,3 +90,41 @@ def phone_photo(path) -> Image.Image:
     exif[0x0112] = 6  # the camera was held upright
     Image.fromarray(noise(40, 200)).save(path, exif=exif)
     return Image.open(path)
+
+
+# --------------------------------------------------------------------------------------------------------- class names
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [({0: "sky"}, r"got a dict; write list\(id2label\.values\(\)\)"), ({"sky", "road"}, "a set has no order")],
+)
+def test_names_without_an_order_are_refused(names, said):
+    with pytest.raises(ValueError, match=said):
+        check_class_names(names)
+
+
+def test_list_of_names_is_taken_for_id2label():
+    assert LClipSegConfig(id2label=["sky", "road"]).id2label == {0: "sky", 1: "road"}
+
+
+def test_names_assigned_over_the_vectors_of_others_are_refused_where_they_would_be_used(model, tmp_path):
+    names = model.config.class_names
+    model.config.id2label = dict(enumerate(reversed(names)))
+    with pytest.raises(ValueError, match="an assignment moves no vectors"):
+        model.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="an assignment moves no vectors"):
+        LClipSegPipeline(model, image_processor=LClipSegImageProcessor())
+    model.set_classes(names[:1])
+    model.check_names()
+
+
+def test_renamed_class_keeps_its_vector_and_this_is_said(model, tmp_path, caplog):
+    logger = logging.getLogger("transformers")
+    logger.addHandler(caplog.handler)
+    try:
+        model.config.id2label = dict(enumerate(["heaven", *model.config.class_names[1:]]))
+        model.save_pretrained(tmp_path)
+    finally:
+        logger.removeHandler(caplog.handler)
+    assert "is now 'heaven'" in caplog.text

@@ -28,8 +28,7 @@ CHECKPOINT = ROOT / "checkpoints" / "lclipseg-mbv3s-camvid"
 
 def tiny_run(tmp_path: Path, names: list[str] = NAMES, data: str = "data/street") -> TrainedRun:
     """A run of the smallest model, as train.py and evaluate.py would have recorded it."""
-    model = tiny_model()
-    model.config.id2label = dict(enumerate(names))
+    model = tiny_model(id2label=dict(enumerate(names)))
     model.save_pretrained(tmp_path)
     record = json.loads((CHECKPOINT / "run.json").read_text())
     record["arguments"] |= {"data": data, "model": "lclipseg-mbv3"}

@@ -1,6 +1,7 @@
 """Files that people and commands write: YAML and JSON."""
 
 import json
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ from lclipseg.console.errors import InputError
 
 
 def read_text(path: str | Path) -> str:
-    """A text in UTF-8, without the byte order mark that some editors put before it."""
-    return Path(path).read_text(encoding="utf-8-sig")
+    """A text in UTF-8, or in UTF-16 with the byte order mark of Windows' programs; without that mark."""
+    content = Path(path).read_bytes()
+    text = content.decode("utf-16" if content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def read_yaml(path: str | Path, what: str = "") -> Any:

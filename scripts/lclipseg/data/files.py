@@ -36,7 +36,7 @@ def check_source_exists(source: str) -> None:
     if path.exists():
         return
     if not is_local:
-        if find_spec("huggingface_hub") is not None:
+        if find_spec("huggingface_hub") and find_spec("torch"):  # else these are what is told
             check_data_cached(source)
         return
     siblings = [sibling.name for sibling in path.parent.iterdir()] if path.parent.is_dir() else []

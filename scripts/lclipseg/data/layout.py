@@ -87,6 +87,10 @@ class FolderLayout:
             f"and their masks into a split {name!r}. {ALL_LAYOUTS}"
         )
 
+    def of_one_meaning(self, name: str) -> list[str]:
+        """The splits that a name may stand for, as "val" and "valid" do: but the first are not used for it."""
+        return [alias for alias in same_split(name) if alias in self.splits]
+
     def pairing(self, files: SplitFiles) -> Pairing:
         """The files in the folders of a split, which other splits may share."""
         folders = files.folders
@@ -101,7 +105,9 @@ class FolderLayout:
         Raises:
             [`InputError`]: a folder, the split or a mask is missing, or names leave open what belongs together.
         """
-        files = self.split(name)
+        files, same = self.split(name), self.of_one_meaning(name)
+        if len(same) > 1:
+            logger.warning(f"{self.root} has the splits {named(same)}, which mean the same: {same[0]!r} is used")
         pairing = self.pairing(files)
         _check_readable(pairing)
         stems = [*pairing.pairs, *pairing.without_mask]

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.progress import track
 
 from lclipseg.console.errors import InputError
+from lclipseg.console.files import read_text
 from lclipseg.console.hub import reach_hub
 from lclipseg.data.class_list import ClassList
 from lclipseg.networks.arguments import EmbedArguments
@@ -58,7 +59,7 @@ def read_words(source: str) -> list[str]:
         if path.suffix == ".json":
             return list(dict.fromkeys(word for prompts in ClassList.load(path).prompts for word in prompts))
         try:
-            words = path.read_text(encoding="utf-8-sig").rstrip().splitlines()
+            words = read_text(path).rstrip().splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"the list of words {path} cannot be read as UTF-8 text: {error}") from error
         where = f"{path}, one word a line"

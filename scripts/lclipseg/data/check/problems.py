@@ -85,6 +85,7 @@ class Kind(Enum):
     ABSENT_CLASS = ("warning", "classes that a split lacks", "label some, move images, or take the class off the list")
     DUPLICATE = ("warning", "images that repeat one of the same split", "keep one of each")
     SHARED_IMAGE = ("warning", "images that are in several splits", "keep each in one split: scores on it mean little")
+    SAME_SPLIT = ("warning", "splits of one meaning", "put them together: where one is asked for, one alone is used")
     NO_SPLIT = ("warning", "images in no split, not used", "move them into a split or onto a list, or take them away")
     CYCLE = ("warning", "links to a folder that they lie in, not followed", "delete them")
     LOCKED = ("warning", "folders that may not be read", "change their permissions")

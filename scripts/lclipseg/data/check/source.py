@@ -19,7 +19,7 @@ from lclipseg.data.layout import FolderLayout, hold_out, is_folder_of_pairs
 from lclipseg.data.lists import listed_stems
 from lclipseg.data.open import load_segmentation_data, table_module
 from lclipseg.data.pairs import Pairing
-from lclipseg.data.splits import SplitFiles
+from lclipseg.data.splits import ALIASES, SplitFiles
 from modeling_lclipseg.class_embeddings_lclipseg import check_class_names
 
 # What becomes of what is left out, but for images without a mask, which count with their split.
@@ -152,6 +152,10 @@ def _open_folder(root: Path, splits: Sequence[str] | None, classes: str | Path |
         found.splits.append(FolderSplit(split, root, pairs))
     if splits and not found.splits:
         raise unusable[0]
+    for split in ALIASES:
+        if len(same := layout.of_one_meaning(split)) > 1:
+            example = Example("", same[0], f"{named(same)} mean the same: {same[0]!r} is used")
+            found.problems.add(Kind.SAME_SPLIT, example, len(same) - 1)
     notes.note_left_out(layout.left_out())
     return found
 

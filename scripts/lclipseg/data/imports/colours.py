@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from lclipseg.console.errors import InputError, naming
+from lclipseg.console.files import read_text
 from lclipseg.data.class_list import CLASSES_FILE, IGNORE_INDEX, ClassList
 from lclipseg.data.files import IMAGE_SUFFIXES, MASK_SUFFIXES, named
 from lclipseg.data.imports.export import Export, ExportedImage, in_order
@@ -276,6 +277,6 @@ def _own_palette(source: Source) -> ClassList | None:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read as text in UTF-8: {error}") from error

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lclipseg.console.errors import InputError
+from lclipseg.console.files import read_text
 from lclipseg.data.files import IMAGE_SUFFIXES
 
 SPLIT_WORDS = {
@@ -74,7 +75,7 @@ class Source:
             if len(self._parsed) >= KEPT_FILES:
                 self._parsed.pop(next(iter(self._parsed)))
             try:
-                self._parsed[path] = json.loads(path.read_text(encoding="utf-8-sig"))
+                self._parsed[path] = json.loads(read_text(path))
             except (OSError, ValueError, RecursionError) as error:
                 raise InputError(f"{self.shown(path)} cannot be read as JSON: {error}") from error
         return self._parsed[path]

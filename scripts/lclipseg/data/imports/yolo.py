@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from lclipseg.console.errors import InputError
-from lclipseg.console.files import read_yaml
+from lclipseg.console.files import read_text, read_yaml
 from lclipseg.data.imports.export import ExportedImage, LabelledObject, ObjectExport, in_order
 from lclipseg.data.imports.shapes import CocoPolygons, OutlinedPolygon, Shape, box_corners, points_of
 from lclipseg.data.imports.source import Source, split_word
@@ -171,6 +171,6 @@ def _names(content: Any, where: str) -> dict[int, str]:
 
 def _text(path: Path, where: str) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{where} cannot be read as text in UTF-8: {error}") from error

@@ -10,6 +10,7 @@ import numpy as np
 import yaml
 
 from lclipseg.console.errors import InputError
+from lclipseg.console.files import read_text
 from lclipseg.console.paths import configuration
 from lclipseg.data.class_list import IGNORE_INDEX, ClassList
 from lclipseg.data.sources.coco import InstanceMasks, PanopticMasks
@@ -209,7 +210,7 @@ def _group(given: Any, where: str) -> re.Pattern[str] | None:
 def read_lines(path: Path) -> Sequence[str]:
     """The names in a text file of --keep, one a line."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_text(path).splitlines()
     except OSError as error:
         raise InputError(f"--keep {path} cannot be read: {error.strerror}") from error
     return [line.strip() for line in lines if line.strip()]
