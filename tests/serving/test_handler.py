@@ -80,8 +80,9 @@ def test_image_bytes_and_text_give_the_same(url):
     assert ask(url, {"inputs": f"data:image/png;base64,{TEXT}"}) == as_image
 
 
-def test_base64_text_may_have_line_ends(url):
-    assert ask(url, {"inputs": base64.encodebytes(IMAGE).decode()}) == ask(url, {"inputs": TEXT})
+@pytest.mark.parametrize("encode", [base64.encodebytes, base64.urlsafe_b64encode])
+def test_base64_text_may_have_line_ends_or_the_letters_of_addresses(url, encode):
+    assert ask(url, {"inputs": encode(IMAGE).decode()}) == ask(url, {"inputs": TEXT})
 
 
 def test_candidate_labels_replace_the_classes(url):

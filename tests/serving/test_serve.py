@@ -1,6 +1,7 @@
 """serve.py: a server with a tiny model, on a real port, asked by real clients."""
 
 import base64
+import gzip
 import http.client
 import json
 import socket
@@ -174,6 +175,11 @@ def test_threshold_leaves_segments_out(server):
         (b"street.jpg", "text/plain", "name or address"),
         (TEXT.encode(), "text/plain", "base64 text came"),
         (b"/9j/" + TEXT.encode(), "text/plain", "base64 text came"),  # as JPEG files begin
+        (base64.urlsafe_b64encode(IMAGE), "text/plain", "base64 text came"),
+        (b"image=" + TEXT.encode(), "application/x-www-form-urlencoded", "a form came"),
+        (b"data:image/png;base64," + TEXT.encode(), "text/plain", 'a "data:" address came'),
+        (gzip.compress(IMAGE), "image/png", "a body packed by gzip came"),
+        (b"%PDF-1.4 ...", "application/pdf", "a PDF came"),
         (IMAGE[:-100], "image/png", "inputs: damaged or cut short"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "image/x-eps", "inputs: not an image"),
         (b'{"inputs": ', "application/json", "the body is not JSON"),

@@ -13,6 +13,7 @@ the project, and stands in its docs/results/load.md.
 import base64
 import binascii
 import contextlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -135,11 +136,20 @@ def _from_base64(text: str) -> bytes:
     if text.startswith("data:"):
         text = text.partition(",")[2]
     try:
-        return base64.b64decode("".join(text.split()), validate=True)  # `base64 FILE` breaks its lines
+        # `base64 FILE` breaks its lines; what is made for addresses has - and _.
+        return base64.b64decode("".join(text.split()).replace("-", "+").replace("_", "/"), validate=True)
     except (binascii.Error, ValueError):
         raise ValueError(
             "`inputs` is a text, but not the base64 text of an image file; a path or an address is not read here"
         ) from None
+
+
+OTHER_KINDS = {
+    b"data:": 'a "data:" address',
+    b"\x1f\x8b": "a body packed by gzip",
+    b"PK\x03\x04": "a zip file",
+    b"%PDF": "a PDF",
+}
 
 
 def _what_came(body: bytes) -> str:
@@ -152,6 +162,10 @@ def _what_came(body: bytes) -> str:
         came = "a PNG file without its line ends came, as `curl -d @FILE` sends it"
     elif start.startswith(b"--") and b"form-data" in body[:1000].lower():
         came = "a form came (multipart/form-data, as `curl -F` sends it)"
+    elif re.match(rb"\w+=[^=]", start):
+        came = "a form came (application/x-www-form-urlencoded)"
+    elif (kind := next((kind for magic, kind in OTHER_KINDS.items() if body.startswith(magic)), None)) is not None:
+        came = f"{kind} came"
     elif start.startswith(b"{"):
         came, take = "JSON came without its header", 'add "Content-Type: application/json"'
     elif start.startswith(b"<"):
@@ -167,7 +181,7 @@ def _what_came(body: bytes) -> str:
 
 def _is_base64(body: bytes) -> bool:
     try:
-        return bool(base64.b64decode(b"".join(body.split()), validate=True))
+        return bool(base64.b64decode(b"".join(body.split()).replace(b"-", b"+").replace(b"_", b"/"), validate=True))
     except (binascii.Error, ValueError):
         return False
 
