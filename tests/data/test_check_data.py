@@ -93,6 +93,13 @@ def optimised_palette(data):
     mask.save(data / "train/masks/b.png")
 
 
+def smoothed(data):
+    """Two classes, 0 and 2, scaled as photographs are: id 1 stands along all of their edges."""
+    blocks = np.kron(np.random.default_rng(0).integers(0, 2, (10, 10)) * 2, np.ones((10, 10))).astype(np.uint8)
+    mask = Image.fromarray(blocks).resize((55, 55), Image.Resampling.BILINEAR)
+    write(data, {MASK: mask, B: make_image(20, (55, 55))})
+
+
 def damage(data: Path, what) -> None:
     if callable(what):
         what(data)
@@ -157,6 +164,7 @@ WARNINGS = [
     ({MASK: Image.new("L", SIZE, 1)}, Kind.ONE_VALUE, MASK, "every pixel is 1 ('road')"),
     ({"classes.json": '["sky", "road", "tree", "car"]'}, Kind.UNUSED_CLASS, "car", "id 3 is in no mask"),
     (optimised_palette, Kind.GREY_PALETTE, MASK, "palette shows as the grey levels 0, 1, 255"),
+    (smoothed, Kind.SMOOTHED, MASK, "nearly all pixels of 1 lie between lower and higher ids"),
     (copy_in_the_split, Kind.DUPLICATE, "train/images/a.png of 'train'", f"{B} of 'train'"),
     (copy_in_another_split, Kind.SHARED_IMAGE, "train/images/a.png of 'train'", "val/images/b.png of 'val'"),
     (
