@@ -79,14 +79,14 @@ def profile_exports(folders: Sequence[str], args: ProfileArguments) -> list[Grap
     """Run exports in turns, then each with onnxruntime's profiler."""
     graphs = [OnnxGraph(Path(folder)) for folder in folders]
     sessions = [_session(graph) for graph in graphs]
-    feeds = [_feed(graph, args) for graph in graphs]
+    feeds = [feed_of(graph, args.image, args.size) for graph in graphs]
 
     def run(index: int) -> float:
         began = time.thread_time()
         sessions[index].run(None, feeds[index])
         return 1000 * (time.thread_time() - began)
 
-    maps = [_classes(session.run(None, feed)[0]) for session, feed in zip(sessions, feeds, strict=True)]
+    maps = [classes_of(session.run(None, feed)[0]) for session, feed in zip(sessions, feeds, strict=True)]
     turns = {str(index): lambda index=index: run(index) for index in range(len(folders))}
     times = list(in_turns(turns, args.rounds, WARM_UP, PATIENCE).values())
     return [
@@ -173,17 +173,17 @@ def _session(graph: OnnxGraph, profile: str | None = None) -> Any:
     return onnxruntime.InferenceSession(str(graph.folder / MODEL_FILE), options, providers=["CPUExecutionProvider"])
 
 
-def _classes(output: np.ndarray) -> np.ndarray:
+def classes_of(output: np.ndarray) -> np.ndarray:
     """Class ids of a graph's output: logits (1, K, h, w), or a label map (H, W)."""
     return output[0].argmax(0) if output.ndim == 4 else output
 
 
-def _feed(graph: OnnxGraph, args: ProfileArguments) -> dict[str, np.ndarray]:
-    """An image of the size asked for, as the graph takes it, and the export's own classes."""
+def feed_of(graph: OnnxGraph, file: str, size: int) -> dict[str, np.ndarray]:
+    """A photograph brought to size x size pixels, as the graph takes it, and the export's own classes."""
     try:
-        image = Image.open(args.image).convert("RGB").resize((args.size, args.size))
+        image = Image.open(file).convert("RGB").resize((size, size))
     except OSError as error:
-        raise InputError(f"--image {args.image} cannot be read: {error}; give a photograph") from error
+        raise InputError(f"--image {file} cannot be read: {error}; give a photograph") from error
     if graph.record.label_map:
         values = np.asarray(image)
     else:
