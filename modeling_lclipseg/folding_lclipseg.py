@@ -47,8 +47,7 @@ class LClipSegFoldable(PreTrainedModel):
             folded.is_folded = True
             probe = _probe(self.config)
             reparameterize_model(folded.backbone, inplace=True)
-            for norm, convolution in _folding_pairs(folded, probe).items():
-                folded.set_submodule(norm, _fold(folded.get_submodule(convolution), folded.get_submodule(norm)))
+            fold_norms(folded, probe)
             expected, found = (network(probe).logits for network in (original, folded))
         error = (found - expected).abs().max() / expected.abs().max()
         if not error < TOLERANCE:
@@ -67,6 +66,20 @@ class LClipSegFoldable(PreTrainedModel):
         if mode and self.is_folded:
             raise ValueError("A folded model has no normalisations left to train: train the model it was made from.")
         return super().train(mode)
+
+
+def fold_norms(network: Any, probe: torch.Tensor) -> None:
+    """
+    Fold, in place, all batch normalisations that read what a convolution has just written. The network computes the
+    same, up to rounding; whether it does is for the caller to see, as [`LClipSegFoldable.fold`] does.
+
+    Args:
+        network (`nn.Module`): In eval mode.
+        probe (`torch.Tensor`): What it is run on, to see which layer reads what.
+    """
+    with torch.no_grad():
+        for norm, convolution in _folding_pairs(network, probe).items():
+            network.set_submodule(norm, _fold(network.get_submodule(convolution), network.get_submodule(norm)))
 
 
 def _probe(config: LClipSegConfig) -> torch.Tensor:
@@ -113,4 +126,4 @@ def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Module:
     return getattr(norm, "act", nn.Identity())
 
 
-__all__ = ["LClipSegFoldable"]
+__all__ = ["LClipSegFoldable", "fold_norms"]

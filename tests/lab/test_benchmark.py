@@ -1,6 +1,7 @@
 """The benchmark: fair turns, honest statistics, contestants that really segment. No test looks at how long it took."""
 
 import json
+import sys
 
 import pytest
 import torch
@@ -9,8 +10,10 @@ from written_export import write_export
 
 from lclipseg.console.errors import InputError
 from lclipseg.console.paths import project
-from lclipseg.lab.timing import benchmark, contestants, floor, step_speed
-from lclipseg.lab.timing.contestants import PEERS, Setting, build_contestant
+from lclipseg.lab.timing import benchmark, floor, peers, step_speed
+from lclipseg.lab.timing.contestant import Setting
+from lclipseg.lab.timing.contestants import build_contestant
+from lclipseg.lab.timing.library_peers import LIBRARY_PEERS
 from lclipseg.lab.timing.peak_memory import PeakMemory, peak_memory
 from lclipseg.lab.timing.realistic_logits import RealisticLogits
 from lclipseg.lab.timing.stopwatch import Ratio, Timing, in_turns
@@ -65,12 +68,15 @@ def test_the_interval_of_a_ratio_holds_its_median():
 
 
 OURS = ["lclipseg-mbv3s", "lclipseg-mbv3s:none", "lclipseg-mbv3s:unfolded"]
-PEERS_TO_WAIT_FOR = [pytest.param(name, marks=pytest.mark.slow) for name in sorted(set(PEERS) - {"segformer-b0"})]
+QUICK = ["segformer-b0", "lraspp-mobilenet-v3"]
+TO_WAIT_FOR = [pytest.param(name, marks=pytest.mark.slow) for name in sorted(set(peers.PEERS) - set(QUICK))]
 
 
-@pytest.mark.parametrize("name", [*OURS, "segformer-b0", *PEERS_TO_WAIT_FOR])
+@pytest.mark.parametrize("name", [*OURS, *QUICK, *TO_WAIT_FOR])
 @torch.inference_mode()
 def test_contestant_labels_every_pixel(name):
+    if name in LIBRARY_PEERS and name.startswith(("smp", "yolo")):
+        pytest.importorskip("ultralytics" if name.startswith("yolo") else "segmentation_models_pytorch")
     contestant = build_contestant(name, SMALL)
     logits = contestant.forward(contestant.prepare(Image.new("RGB", (64, 64), "grey")))
     labels = contestant.label(logits)
@@ -82,8 +88,8 @@ def test_contestant_labels_every_pixel(name):
 def test_clipseg_encoded_once_gives_the_same_logits(monkeypatch):
     torch.manual_seed(0)
     several = build_contestant("clipseg", SMALL)
-    monkeypatch.setattr(contestants.ClipSeg, "__init__", lambda self, setting: None)
-    once = contestants.ClipSegOnce(SMALL)
+    monkeypatch.setattr(peers.ClipSeg, "__init__", lambda self, setting: None)
+    once = peers.ClipSegOnce(SMALL)
     once.model, once.prompts = several.model, several.prompts
     pixel_values = several.prepare(Image.effect_noise((64, 64), 50).convert("RGB"))
     torch.testing.assert_close(once.forward(pixel_values), several.forward(pixel_values), rtol=1e-4, atol=1e-4)
@@ -96,6 +102,27 @@ def test_presets_are_fused_but_not_for_training():
     training = Setting(3, 64, SMALL.device, SMALL.dtype, for_training=True)
     assert norms(build_contestant("lclipseg-mbv3s", SMALL)) == 0
     assert norms(build_contestant("lclipseg-mbv3s", training)) > 30
+
+
+def test_peers_of_other_libraries_are_fused_and_compute_the_same_in_either_layout():
+    torch.manual_seed(0)
+    as_it_comes = build_contestant("lraspp-mobilenet-v3", SMALL)
+    torch.manual_seed(0)
+    channels_last = build_contestant("lraspp-mobilenet-v3:channels-last", SMALL)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in as_it_comes.model.modules())
+    image = Image.effect_noise((64, 64), 50).convert("RGB")
+    with torch.inference_mode():
+        expected, found = (one.forward(one.prepare(image)) for one in (as_it_comes, channels_last))
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["smp-fpn", "yolo26n-sem"])
+def test_the_line_that_installs_a_missing_peer_is_said(name, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ultralytics", None)  # as if it were not installed
+    monkeypatch.setitem(sys.modules, "segmentation_models_pytorch", None)
+    with pytest.raises(InputError, match=r"pip install (segmentation-models-pytorch|ultralytics)"):
+        build_contestant(name, SMALL)
 
 
 def test_parameters_are_those_of_the_network_as_trained():
@@ -163,8 +190,9 @@ def timed(tmp_path):
     def rows(mode: str, **options) -> list[dict]:
         brief = {"models": ["lclipseg-mbv3s"], "classes": [3], "size": 64, "rounds": 2, "warm_up": 0, "threads": 1}
         benchmark.main(mode, benchmark.BenchmarkArguments(**{**brief, "out": str(tmp_path), **options}))
-        assert (tmp_path / f"benchmark-{mode}.md").is_file()
-        return json.loads((tmp_path / f"benchmark-{mode}.json").read_text())["rows"]
+        name = f"benchmark-{mode}-64" if mode == "predict" else f"benchmark-{mode}"  # 64 is not the usual size
+        assert (tmp_path / f"{name}.md").is_file()
+        return json.loads((tmp_path / f"{name}.json").read_text())["rows"]
 
     return rows
 
@@ -174,7 +202,7 @@ def test_predict_writes_table_record_and_plot(tmp_path, timed, monkeypatch):
     rows = timed("predict", models=["lclipseg-mbv3s", "segformer-b0"])
     assert [row["model"] for row in rows] == ["lclipseg-mbv3s", "segformer-b0"]
     assert rows[0]["total_ratio"]["median"] == 1.0
-    with Image.open(tmp_path / "benchmark-predict.png") as plot:
+    with Image.open(tmp_path / "benchmark-predict-64.png") as plot:
         assert plot.width > 300
 
 

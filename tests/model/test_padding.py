@@ -33,6 +33,17 @@ def test_what_is_traced_computes_what_timm_does(kernel, stride, dilation, height
         torch.testing.assert_close(convolution(maps), expected)
 
 
+@pytest.mark.parametrize(("height", "width"), [(8, 12), (2, 2), (7, 9), (8, 9)])
+@pytest.mark.parametrize("kernel", [3, 5, (3, 5)])
+@torch.no_grad()
+def test_depthwise_convolution_predicts_what_timm_does_without_padding_a_copy(kernel, height, width):
+    convolution = Conv2dSame(3, 3, kernel, 2, groups=3).double()
+    maps = torch.randn(2, 3, height, width).double()
+    expected = convolution(maps)
+    make_padding_traceable(convolution)
+    torch.testing.assert_close(convolution(maps), expected)
+
+
 def test_convolution_that_may_have_nothing_to_pad_is_left_alone():
     convolution = Conv2dSame(2, 3, 1, 2)
     make_padding_traceable(convolution)

@@ -3,6 +3,7 @@ or the parts of one network against what the machine allows; or the label map al
 the stages of a video.
 
     python scripts/benchmark.py predict --threads 2
+    python scripts/benchmark.py predict --models lclipseg-mbv3s yolo26n-sem --classes 19 --size 1024
     python scripts/benchmark.py parts --models lclipseg-mbv3 --classes 150
     python scripts/benchmark.py label-map
     python scripts/benchmark.py steps --models lclipseg-mbv3s --classes 11 36 150 --batch_sizes 1 8 --size 256
@@ -10,7 +11,8 @@ the stages of a video.
     python scripts/benchmark.py train --data data/camvid --models lclipseg-mbv3s segformer-b0 --size 256
 
 Contestants take turns in one process. A number is the median over rounds with its quartiles; a ratio is the median of
-the rounds' own ratios with a 95 % interval. Writes OUT/benchmark-MODE.json and .md, and a plot of predictions.
+the rounds' own ratios with a 95 % interval. Writes OUT/benchmark-MODE.json and .md, and a plot of predictions; those
+at another size than 512 have it in their names.
 """
 
 import json
@@ -29,7 +31,8 @@ from lclipseg.console import arguments, environment
 from lclipseg.console.errors import InputError
 from lclipseg.console.frame import run_command
 from lclipseg.console.paths import project
-from lclipseg.lab.timing.contestants import ON_CPU, Contestant, Setting, build_contestant
+from lclipseg.lab.timing.contestant import Contestant, Setting
+from lclipseg.lab.timing.contestants import ON_CPU, build_contestant
 from lclipseg.lab.timing.floor import measure_rates, part_costs
 from lclipseg.lab.timing.label_map_speed import label_map_rows
 from lclipseg.lab.timing.peak_memory import peak_memory
@@ -64,6 +67,8 @@ PREDICT_MODELS = [
     "lclipseg-mbv3:int8",
     "lclipseg-mbv3s",
     "lclipseg-mbv3s:none",
+    "lclipseg-mbv3s:two-blocks",
+    "lraspp-mobilenet-v3",
     "segformer-b0",
     "deeplabv3-mobilevit-small",
     "deeplabv3-mobilenet-v2",
@@ -100,6 +105,7 @@ class BenchmarkArguments:
     threads: int = field(default=2, metadata={"help": "Threads of torch."})
     device: str = field(default="cpu", metadata={"help": "cpu or cuda."})
     dtype: Literal["float32", "bfloat16"] = field(default="float32", metadata={"help": "Of the networks."})
+    memory: bool = field(default=True, metadata={"help": "predict: measure memory too, in a process each."})
     compile: bool = field(default=False, metadata={"help": "Put the networks through torch.compile."})
     data: str | None = field(default=None, metadata={"help": "train: the data set, as `lclipseg train` takes it."})
     batch_size: int = field(default=8, metadata={"help": "train: images a step."})
@@ -144,9 +150,11 @@ def predict(args: BenchmarkArguments) -> None:
                 args.patience,
                 show,
             )
-        totals = {name: [sum(stages) for stages in of_one] for name, of_one in times.items()}
+        totals = {name: [sum(stages[:3]) for stages in of_one] for name, of_one in times.items()}
+        of_first = times[names[0]]
         for name, contestant in contestants.items():
-            prepare, forward, label = (Timing.of(stage) for stage in zip(*times[name], strict=True))
+            stages = list(zip(*times[name], strict=True))  # of each its rounds
+            prepare, forward, label, processor = map(Timing.of, stages)
             rows.append(
                 PredictRow(
                     model=name,
@@ -157,22 +165,28 @@ def predict(args: BenchmarkArguments) -> None:
                     forward_ms=forward,
                     label_map_ms=label,
                     total_ms=Timing.of(totals[name]),
+                    processor_ms=processor,
                     total_ratio=Ratio.of(totals[name], totals[names[0]]),
-                    forward_ratio=Ratio.of(*([stages[1] for stages in times[one]] for one in (name, names[0]))),
-                    memory_mb=peak_memory(name, setting) if args.device == "cpu" else None,
+                    forward_ratio=Ratio.of(stages[1], [stages[1] for stages in of_first]),
+                    processor_ratio=Ratio.of(stages[3], [stages[3] for stages in of_first]),
+                    memory_mb=peak_memory(name, setting) if args.memory and args.device == "cpu" else None,
                 )
             )
             print(f"{num_classes} classes, {name}: {rows[-1].total_ms.median:.1f} ms")
         del contestants
     content = {**_circumstances(args), "unsettled_share": realistic.unsettled_share, "rows": [asdict(r) for r in rows]}
-    _write(args, "predict", content, predict_markdown(content, rows))
-    save_plot(rows, Path(args.out) / "benchmark-predict.png")
+    record = "predict" if args.size == BenchmarkArguments.size else f"predict-{args.size}"
+    _write(args, record, content, predict_markdown(content, rows))
+    save_plot(rows, Path(args.out) / f"benchmark-{record}.png")
 
 
 def _predict_once(
     contestant: Contestant, image: Image.Image, realistic: RealisticLogits
-) -> tuple[float, float, float]:
-    """Milliseconds of the three stages. The label map is that of realistic logits: noise has no regions."""
+) -> tuple[float, float, float, float]:
+    """
+    Milliseconds of the three stages, and of the processor in all three. The label map is that of realistic logits:
+    noise has no regions.
+    """
     device = contestant.setting.device
     with Stopwatch(device) as prepare:
         pixel_values = contestant.prepare(image)
@@ -181,7 +195,8 @@ def _predict_once(
     logits.copy_(realistic.like(logits))
     with Stopwatch(device) as label:
         contestant.label(logits)
-    return prepare.milliseconds, forward.milliseconds, label.milliseconds
+    processor = sum(watch.processor for watch in (prepare, forward, label))
+    return prepare.milliseconds, forward.milliseconds, label.milliseconds, processor
 
 
 def train(args: BenchmarkArguments) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from lclipseg.lab.timing.contestants import ON_CPU, Setting, build_contestant
+from lclipseg.lab.timing.contestant import Setting
+from lclipseg.lab.timing.contestants import ON_CPU, build_contestant
 
 STATUS = Path("/proc/self/status")  # getrusage would count what the parent process had
 

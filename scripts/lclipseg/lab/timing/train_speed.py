@@ -9,7 +9,8 @@ from accelerate import Accelerator
 from lclipseg.data.augmentation import training_transform
 from lclipseg.data.open import load_segmentation_data
 from lclipseg.data.samples import TrainingSamples
-from lclipseg.lab.timing.contestants import Setting, build_contestant
+from lclipseg.lab.timing.contestant import Setting
+from lclipseg.lab.timing.contestants import build_contestant
 from lclipseg.lab.timing.report import TrainRow
 from lclipseg.lab.timing.stopwatch import Timing
 from lclipseg.networks.presets import IMAGENET_MEAN, IMAGENET_STD
