@@ -106,6 +106,14 @@ def test_projected_similarity_of_an_empty_pixel_is_zero_with_gradient():
     assert pixels.grad.isfinite().all()
 
 
+def test_similarity_without_gradients_gives_the_same():
+    similarity, tokens = LClipSegSimilarity(tiny_config()), torch.randn(2, 3, 16)
+    pixels, bias = torch.randn(2, 16, 4, 5), torch.randn(2, 3, 4, 5)
+    expected = similarity(pixels, tokens, bias).detach()
+    with torch.no_grad():  # it writes over what it is given
+        torch.testing.assert_close(similarity(pixels, tokens, bias), expected)
+
+
 def test_similarity_is_clamped_at_100():
     similarity = LClipSegSimilarity(tiny_config(logit_scale_init_value=math.log(1e6)))
     vector = torch.randn(1, 16)

@@ -10,9 +10,10 @@ the stages of a video.
     python scripts/benchmark.py video --models exported --size 288 --rounds 240    # made by export --label_map
     python scripts/benchmark.py train --data data/camvid --models lclipseg-mbv3s segformer-b0 --size 256
 
-Contestants take turns in one process. A number is the median over rounds with its quartiles; a ratio is the median of
-the rounds' own ratios with a 95 % interval. Writes OUT/benchmark-MODE.json and .md, and a plot of predictions; those
-at another size than 512 have it in their names.
+Networks of segmentation_models.pytorch and ultralytics (`smp-...`, `yolo26n-sem`) take part where these are installed;
+`NAME:channels-last` runs one of another library in that layout. Contestants take turns in one process. A number is the
+median over rounds with its quartiles; a ratio is the median of the rounds' own ratios with a 95 % interval. Writes
+OUT/benchmark-MODE.json and .md, and a plot of predictions; those at another size than 512 have it in their names.
 """
 
 import json
