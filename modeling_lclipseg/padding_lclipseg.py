@@ -2,7 +2,9 @@
 
 timm's networks from TensorFlow (`tf_...`) pad each strided convolution by as much as the size of its input needs, now
 more and now less. In a graph for any size that is a formula with remainders and maxima, inside the next layer's and so
-on, which takes torch minutes or for ever to simplify. Here the sides that come out are plain quotients.
+on, which takes torch minutes or for ever to simplify. Here the sides are written by the index of their last pixel:
+after strides of 2 and 2 it is `(side - 1) // 4`, one quotient as behind any other convolution, where sides themselves
+stay quotients of quotients, `((side + 1) // 2 + 1) // 2`.
 """
 
 import torch
@@ -18,12 +20,15 @@ class LClipSegConv2dSame(Conv2dSame):
         """`maps` (B, C, H, W) give (B, C', H / stride, W / stride), rounded up."""
         if not torch.compiler.is_compiling():
             return self._without_copy(maps) if self._pads_by_its_kernel(maps) else super().forward(maps)
-        kernels = [step * (side - 1) + 1 for side, step in zip(self.kernel_size, self.dilation, strict=True)]
-        padded = F.pad(maps, (kernels[1], kernels[1], kernels[0], kernels[0]))
-        for axis, kernel, stride in zip((2, 3), kernels, self.stride, strict=True):
-            side = maps.shape[axis]
-            whole = ((side + stride - 1) // stride - 1) * stride + kernel  # what the convolution wants to see
-            padded = padded.narrow(axis, kernel - (whole - side) // 2, whole)
+        spans = [step * (side - 1) + 1 for side, step in zip(self.kernel_size, self.dilation, strict=True)]
+        # Before and after as much as there may ever be, and one more: where now something and now nothing is cut off,
+        # torch.export asks which, and its graph takes one of both.
+        edges = [((span - 1) // 2, span // 2 + 1) for span in spans]
+        padded = F.pad(maps, (*edges[1], *edges[0]))
+        for axis, span, stride in zip((2, 3), spans, self.stride, strict=True):
+            last = maps.shape[axis] - 1
+            surplus = (last % stride + span % 2) // 2
+            padded = padded.narrow(axis, surplus, last // stride * stride + span)
         return F.conv2d(padded, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
 
     def _pads_by_its_kernel(self, maps: torch.Tensor) -> bool:

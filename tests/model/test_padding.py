@@ -84,6 +84,15 @@ def test_one_graph_takes_any_size():
     assert len(graphs) == 1
 
 
+def test_sides_behind_several_convolutions_are_one_quotient():
+    """As behind any other convolution; else each layer nests them deeper."""
+    network, graphs = Strided().eval(), Graphs()
+    make_padding_traceable(network)
+    graphs.compile(network, dynamic=True)(torch.randn(2, 3, 64, 96))
+    maps = [node.meta["example_value"] for node in graphs[0].graph.nodes if node.target is torch.conv2d]
+    assert [[str(side).count("//") for side in found.shape[-2:]] for found in maps] == [[1, 1], [1, 1]]
+
+
 @pytest.mark.slow
 def test_network_that_ships_exports_for_any_size(pixel_values):
     model, dynamic = tiny_model(backbone_config=SHIPPED), torch.export.Dim.DYNAMIC
