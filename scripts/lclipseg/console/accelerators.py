@@ -5,20 +5,10 @@ from pathlib import Path
 
 # What drivers of NVIDIA (also on Jetson and in WSL), AMD, Intel, Habana, Google, Huawei, Cambricon and Moore Threads
 # put into /dev; more than needed, since an accelerator that is there must never be denied.
-DEVICES: tuple[str, ...] = (
-    "nvidia*",
-    "nvhost*",
-    "nvgpu*",
-    "nvmap",
-    "dxg",
-    "kfd",
-    "dri",
-    "accel*",
-    "vfio",
-    "hl*",
-    "davinci*",
+DEVICES = (
+    *("nvidia*", "nvhost*", "nvgpu*", "nvmap", "dxg", "kfd", "dri", "accel*", "vfio", "hl*", "davinci*"),
+    *("cambricon*", "mtgpu*"),
 )
-DEVICES += ("cambricon*", "mtgpu*")
 
 
 def surely_none(devices: Path = Path("/dev"), system: str = sys.platform) -> bool:
