@@ -64,7 +64,7 @@ def test_a_missing_file_is_not_taken_for_a_word(source):
 
 
 def test_a_file_that_is_no_text_is_an_error_that_names_it(tmp_path):
-    (tmp_path / "words.txt").write_bytes(b"\xff\xfe\x00\x80")
+    (tmp_path / "words.txt").write_bytes(b"\x80\xff\x00")
     with pytest.raises(InputError, match=r"words\.txt cannot be read as UTF-8 text"):
         read_words(str(tmp_path / "words.txt"))
 

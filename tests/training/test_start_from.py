@@ -14,7 +14,7 @@ from transformers import AutoModelForSemanticSegmentation
 from lclipseg.console.errors import InputError
 from lclipseg.data.class_list import ClassList
 from lclipseg.networks.class_embeddings import EVERYDAY_WORDS
-from lclipseg.training.arguments import DataArguments, ModelArguments, RunArguments, check_together
+from lclipseg.training.arguments import ModelArguments, RunArguments, settle_defaults
 from lclipseg.training.start import Start, begin
 from modeling_lclipseg import WordBank
 
@@ -85,7 +85,7 @@ def test_classes_of_the_data_take_their_vectors_from_the_bank(workspace, trained
 )
 def test_rate_and_statistics_are_gentle_with_a_checkpoint_that_is_taken_whole(model, given, settled):
     run_arguments = RunArguments(output_dir="run", **given)
-    check_together(ModelArguments(**model), DataArguments(data=["data"]), run_arguments)
+    settle_defaults(ModelArguments(**model), run_arguments)
     assert (run_arguments.learning_rate, run_arguments.batch_norm) == settled
 
 

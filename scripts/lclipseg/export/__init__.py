@@ -1,1 +1,1 @@
-"""ONNX graphs, in float32 and int8."""
+"""ONNX graphs, in float32 and int8, and what other converters take."""

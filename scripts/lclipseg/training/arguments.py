@@ -351,29 +351,28 @@ class RunArguments:
         _check(self, lambda value: 0 <= value < 1, "0, or a decay below 1, such as 0.999", "ema")
 
 
+def settle_defaults(model_arguments: ModelArguments, run_arguments: RunArguments) -> None:
+    """Set the defaults that depend on what a run begins with."""
+    is_whole = model_arguments.start_from and not (model_arguments.guidance or model_arguments.config)
+    for name, value in (FROM_CHECKPOINT if is_whole else FROM_PRESET).items():
+        if getattr(run_arguments, name) is None:
+            setattr(run_arguments, name, value)
+
+
 def check_together(
     model_arguments: ModelArguments, data_arguments: DataArguments, run_arguments: RunArguments
 ) -> None:
     """
     Before anything is loaded: what a recipe may leave out, a folder that holds a run, a batch that no statistics can
-    be made of. Sets the defaults that depend on what the run begins with.
+    be made of, and at the end what is not at hand. Settles the defaults first.
     """
-    is_whole = model_arguments.start_from and not (model_arguments.guidance or model_arguments.config)
-    for name, value in (FROM_CHECKPOINT if is_whole else FROM_PRESET).items():
-        if getattr(run_arguments, name) is None:
-            setattr(run_arguments, name, value)
+    settle_defaults(model_arguments, run_arguments)
     for name, value in (("data", data_arguments.data), ("output_dir", run_arguments.output_dir)):
         if not value:
             raise InputError(f"--{name} is missing; see --help.")
-    for source in data_arguments.data:
-        check_source_exists(source)
-    if model_arguments.start_from is not None and not Path(model_arguments.start_from).expanduser().exists():
-        check_at_hand(model_arguments.start_from)
     output = Path(run_arguments.output_dir)
     if not run_arguments.resume and any((output / name).is_dir() for name in (LAST, f"{LAST}.old")):
         raise InputError(f"{output} holds a run already. Give --resume true to go on, or another --output_dir.")
-    if model_arguments.start_from is None and not run_arguments.resume:
-        check_weights_at_hand(model_arguments.model or DEFAULT_PRESET, model_arguments.backbone_weights)
     needs_bank = model_arguments.vector_noise or model_arguments.negative_words
     if needs_bank and (model_arguments.bank is None or model_arguments.guidance == "none"):
         raise InputError("--vector_noise and --negative_words need --bank FILE, and a guidance with text.")
@@ -391,3 +390,9 @@ def check_together(
             f"one crop of {data_arguments.crop_size} pixels has a single value a channel at stride 32, which no batch "
             "statistics can be made of; give --batch_size 2, a larger --crop_size, or --batch_norm frozen."
         )
+    for source in data_arguments.data:
+        check_source_exists(source)
+    if model_arguments.start_from is not None and not Path(model_arguments.start_from).expanduser().exists():
+        check_at_hand(model_arguments.start_from)
+    if model_arguments.start_from is None and not run_arguments.resume:
+        check_weights_at_hand(model_arguments.model or DEFAULT_PRESET, model_arguments.backbone_weights)
