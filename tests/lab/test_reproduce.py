@@ -123,6 +123,14 @@ def test_data_sets_that_are_asked_for_are_scored_by_words(workspace):
     assert set(line["asked"]["other"]["per_class"]) == {"dog", "road", "Car"}
 
 
+def test_a_run_that_is_asked_has_a_line_of_its_own_however_many_sets_it_is_asked_for(workspace):
+    hashes = []
+    for asked in ([], ["toy"], ["toy", "other"]):
+        write_table(workspace, asked=asked, variants={"fusion": {"guidance": "fusion"}})
+        hashes.append(grid.Comparison.load("toy").cells("cpu")[0].hash)
+    assert hashes[0] != hashes[1] == hashes[2]
+
+
 def test_a_recipe_of_several_data_sets_names_them(workspace):
     (workspace / "recipes" / "toy-cpu.yaml").write_text(yaml.safe_dump({**RECIPE, "data": ["data/a", "else/b"]}))
     (cell,) = grid.Comparison.load("toy").cells("cpu")
