@@ -1,6 +1,7 @@
 """What values the tensors of a network have for real images: of these int8 can tell 256 apart."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,17 +44,32 @@ def calibration_feeds(
     ]
 
 
-def value_ranges(
-    network: onnx.ModelProto, feeds: Sequence[Mapping[str, np.ndarray]], tensors: Sequence[str]
-) -> dict[str, tuple[float, float]]:
+@dataclass(frozen=True)
+class Seen:
     """
-    Between which two values nearly all of a tensor's lie. A few extreme ones of MobileNetV3's maps would stretch the
-    range of all others.
+    What a map was like.
+
+    Args:
+        low, high (`float`): Nearly all of its values lie between these. A few extreme ones of MobileNetV3's maps would
+            stretch the range of all others.
+        means (`numpy.ndarray` of shape `(channels,)`): Of each channel, over places and images.
+    """
+
+    low: float
+    high: float
+    means: np.ndarray
+
+
+def observe(
+    network: onnx.ModelProto, feeds: Sequence[Mapping[str, np.ndarray]], tensors: Sequence[str]
+) -> dict[str, Seen]:
+    """
+    Look at the maps of a network for some images.
 
     Args:
         network (`onnx.ModelProto`): In float32.
         feeds (sequence of `dict[str, numpy.ndarray]`): Its inputs for some images.
-        tensors (sequence of `str`): The float32 tensors inside.
+        tensors (sequence of `str`): Float32 tensors of shape `(1, channels, height, width)` inside.
     """
     import onnxruntime
 
@@ -65,16 +81,18 @@ def value_ranges(
     )
     session = onnxruntime.InferenceSession(watched.SerializeToString(), providers=["CPUExecutionProvider"])
     draw = np.random.default_rng(0)
-    seen: dict[str, list[np.ndarray]] = {name: [] for name in tensors}
+    samples: dict[str, list[np.ndarray]] = {name: [] for name in tensors}
+    means: dict[str, list[np.ndarray]] = {name: [] for name in tensors}
     for feed in feeds:
         for name, values in zip(tensors, session.run(list(tensors), feed), strict=True):
             flat = values.ravel()
-            seen[name].append(flat if flat.size <= SAMPLE else flat[draw.integers(flat.size, size=SAMPLE)])
+            samples[name].append(flat if flat.size <= SAMPLE else flat[draw.integers(flat.size, size=SAMPLE)])
+            means[name].append(values.mean(axis=(0, 2, 3)))
     outside = (1 - SHARE) / 2
-    return {
-        name: tuple(np.quantile(np.concatenate(values), (outside, 1 - outside)).tolist())
-        for name, values in seen.items()
+    ranges = {
+        name: np.quantile(np.concatenate(values), (outside, 1 - outside)).tolist() for name, values in samples.items()
     }
+    return {name: Seen(*ranges[name], np.mean(means[name], axis=0)) for name in tensors}
 
 
 def _images(source: str) -> Iterator[Image.Image]:
@@ -98,4 +116,4 @@ def _spread(count: int) -> list[int]:
     return sorted({round(index) for index in np.linspace(0, count - 1, IMAGES)})
 
 
-__all__ = ["calibration_feeds", "value_ranges"]
+__all__ = ["Seen", "calibration_feeds", "observe"]
