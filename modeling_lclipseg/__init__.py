@@ -4,8 +4,8 @@ The model proper is kept under 1,300 lines. Its modules, NAME_lclipseg, in the o
 `modeling`, `loss`, `heads`, `decoder`, `similarity`, `fusion`, `attention`, `outputs`. Around it stand another head
 (`denseclip`), the class lists (`vocabulary`, `class_embeddings`, `word_bank`, `names`), a checkpoint with other
 classes (`loading`), the copy for inference (`folding`), a form of TensorFlow's padding for graphs (`padding`), and
-images on their way in and out (`image_processing`, `post_processing`, `processing`, `pipeline`, `inputs`, `sizing`,
-`label_map`, `visualization`). `code` is about what a checkpoint says of its code.
+images on their way in and out (`image_processing`, `post_processing`, `processing`, `pipeline`, `opening`, `inputs`,
+`sizing`, `label_map`, `visualization`). `code` is about what a checkpoint says of its code.
 """
 
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForSemanticSegmentation, AutoProcessor

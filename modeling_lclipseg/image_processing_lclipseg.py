@@ -22,7 +22,8 @@ from transformers.processing_utils import ImagesKwargs, Unpack
 from transformers.utils import TensorType
 
 from .code_lclipseg import NamesItsCode
-from .inputs_lclipseg import flatten_images, open_image, open_url, to_image_array, to_mask
+from .inputs_lclipseg import flatten_images, to_image_array, to_mask
+from .opening_lclipseg import open_image, open_url
 from .post_processing_lclipseg import SemanticPostProcessing
 from .sizing_lclipseg import Sizing
 

@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from transformers import ImageSegmentationPipeline
 
-from .inputs_lclipseg import open_url, to_rgb_image
+from .inputs_lclipseg import to_rgb_image
+from .opening_lclipseg import open_url
 from .visualization_lclipseg import class_segments
 from .word_bank_lclipseg import WordBank
 

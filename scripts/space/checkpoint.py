@@ -40,7 +40,7 @@ class Checkpoint:
         self.image_processor = AutoImageProcessor.from_pretrained(source, **options)
 
     def part(self, reference: str) -> Any:
-        """A function or class of the package, by module and name: `"inputs_lclipseg.open_image"`."""
+        """A function or class of the package, by module and name: `"opening_lclipseg.open_image"`."""
         if not self._is_installed:
             return get_class_from_dynamic_module(reference, self.source, revision=self.revision)
         module, _, name = reference.partition(".")

@@ -84,7 +84,7 @@ class SegmentationDemo:
         self.image_processor = checkpoint.image_processor
         self._check_class_names = checkpoint.part("class_embeddings_lclipseg.check_class_names")
         self._fold_name = checkpoint.part("class_embeddings_lclipseg.fold_name")
-        self._open_image = checkpoint.part("inputs_lclipseg.open_image")
+        self._open_image = checkpoint.part("opening_lclipseg.open_image")
         self._to_rgb_image = checkpoint.part("inputs_lclipseg.to_rgb_image")
         self._draw_overlay = checkpoint.part("visualization_lclipseg.draw_overlay")
         self.class_shares = checkpoint.part("visualization_lclipseg.class_shares")

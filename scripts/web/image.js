@@ -1,4 +1,4 @@
-/** Images: decoded as modeling_lclipseg/inputs_lclipseg.py does it, and limited in size. */
+/** Images: decoded as modeling_lclipseg does it (opening_lclipseg.py, inputs_lclipseg.py), and limited in size. */
 
 import { UserError } from "./user_error.js";
 

@@ -34,7 +34,7 @@ from lclipseg.prediction import checkpoint_segmenter, files
 from lclipseg.prediction.arguments import SegmentArguments
 from lclipseg.prediction.evaluate import evaluate_model
 from modeling_lclipseg import LClipSegImageProcessor
-from modeling_lclipseg.inputs_lclipseg import open_image
+from modeling_lclipseg.opening_lclipseg import open_image
 from modeling_lclipseg.pipeline_lclipseg import LClipSegPipeline
 
 SIZE = (48, 32)  # width, height

@@ -20,7 +20,7 @@ from lclipseg.console.extras import EXTRAS
 from lclipseg.console.nearest import nearest
 from lclipseg.data.open import load_segmentation_data
 from lclipseg.prediction.arguments import MAX_PIXELS
-from modeling_lclipseg.inputs_lclipseg import DEFAULT_MAX_PIXELS
+from modeling_lclipseg.opening_lclipseg import DEFAULT_MAX_PIXELS
 
 ROOT = Path(__file__).resolve().parents[2]
 TORCH = ("torch", "torchvision", "transformers", "timm", "huggingface_hub")  # the extra of that name
@@ -85,7 +85,7 @@ found = lclipseg.segment({image!r}, model={folder!r})
 assert found.shares == {{"red": 1.0}} and found.overlay(legend=False).width == 64
 assert not loaded(), loaded()
 import modeling_lclipseg
-from modeling_lclipseg.inputs_lclipseg import open_image
+from modeling_lclipseg.opening_lclipseg import open_image
 from lclipseg.console import torch_free
 assert loaded() and open_image is torch_free.open_image
 from transformers import AutoConfig

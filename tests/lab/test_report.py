@@ -285,6 +285,20 @@ def test_page_links_to_files_that_exist(tmp_path):
     assert all((tmp_path / "docs" / link).resolve().is_file() for link in links)
 
 
+def test_starts_with_few_labels_have_a_section_and_a_plot(tmp_path):
+    results = tmp_path / "docs" / "results"
+    results.mkdir(parents=True)
+    runs = [("imagenet", 5, 0.4), ("mine", 5, 0.5), ("imagenet", 20, 0.5), ("mine", 20, 0.55)]
+    lines = [
+        {"data": "streets", "start": start, "images": images, "seed": 0, "label": "default", "mean_iou": mean_iou}
+        for start, images, mean_iou in runs
+    ]
+    (results / report.FEW_LABELS_FILE).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    page = write(tmp_path, method_lines())
+    assert rows_of(page, "minus imagenet")["streets, mine"][0] == "+10.00 (1 pair, no interval)"
+    assert (results / "plots" / "gain-by-labels.png").is_file()
+
+
 def test_same_lines_make_the_same_files(tmp_path):
     def written() -> dict[str, bytes]:
         write(tmp_path, method_lines())

@@ -10,7 +10,8 @@ from photos import noise, pixel_values, save_photo_on_its_side
 from PIL import Image
 
 from modeling_lclipseg.image_processing_lclipseg import to_image_tensor
-from modeling_lclipseg.inputs_lclipseg import open_image, open_url, to_rgb_image
+from modeling_lclipseg.inputs_lclipseg import to_rgb_image
+from modeling_lclipseg.opening_lclipseg import open_image, open_url
 
 # ------------------------------------------------------------------------------------------------------------- images
 

@@ -27,7 +27,8 @@ from lclipseg.prediction.metrics import ConfusionMatrix
 from modeling_lclipseg import LClipSegImageProcessor
 from modeling_lclipseg.class_embeddings_lclipseg import check_class_names, fold_name
 from modeling_lclipseg.image_processing_lclipseg import to_image_tensor
-from modeling_lclipseg.inputs_lclipseg import open_image, to_mask, to_rgb_image
+from modeling_lclipseg.inputs_lclipseg import to_mask, to_rgb_image
+from modeling_lclipseg.opening_lclipseg import open_image
 
 FEW, MANY = 20, 600
 

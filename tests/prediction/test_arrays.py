@@ -27,7 +27,8 @@ from lclipseg.prediction.graph_segmenter import GraphSegmenter
 from lclipseg.prediction.open import open_segmenter
 from lclipseg.prediction.segment import segment_images
 from modeling_lclipseg import LClipSegImageProcessor, WordBank
-from modeling_lclipseg.inputs_lclipseg import open_image, to_rgb_image
+from modeling_lclipseg.inputs_lclipseg import to_rgb_image
+from modeling_lclipseg.opening_lclipseg import open_image
 from modeling_lclipseg.outputs_lclipseg import LClipSegSemanticSegmenterOutput
 
 SETTINGS = [

@@ -28,7 +28,7 @@ def _without_the_package() -> Iterator[None]:
 
 
 with _without_the_package():
-    from modeling_lclipseg.inputs_lclipseg import open_image, to_mask, to_rgb_image
+    from modeling_lclipseg.inputs_lclipseg import to_mask, to_rgb_image
     from modeling_lclipseg.names_lclipseg import (
         SHORTEST_CENTER,
         check_bank_tower,
@@ -43,6 +43,7 @@ with _without_the_package():
         some,
         unfamiliar,
     )
+    from modeling_lclipseg.opening_lclipseg import open_image
     from modeling_lclipseg.sizing_lclipseg import Size, Sizing
     from modeling_lclipseg.visualization_lclipseg import (
         ClassShare,

@@ -20,7 +20,8 @@ from torch.utils.data import Subset
 from lclipseg.console.errors import InputError, naming
 from lclipseg.data.class_list import CLASSES_FILE, IGNORE_INDEX, ClassList
 from lclipseg.data.layout import ALL_PROBLEMS
-from modeling_lclipseg.inputs_lclipseg import open_image, to_mask, to_rgb_image
+from modeling_lclipseg.inputs_lclipseg import to_mask, to_rgb_image
+from modeling_lclipseg.opening_lclipseg import open_image
 
 
 class UnreadableError(InputError):

@@ -23,7 +23,7 @@ from lclipseg.data.class_list import CLASSES_FILE, ClassList
 from lclipseg.data.files import check_source_exists
 from lclipseg.data.labelled import Sample, SegmentationData, UnreadableError, check_sample
 from lclipseg.data.splits import same_split
-from modeling_lclipseg.inputs_lclipseg import open_image
+from modeling_lclipseg.opening_lclipseg import open_image
 
 MASK_COLUMNS = ("mask", "label", "segmentation_map", "annotation", "mask.png", "seg.png", "label.png", "png")
 IMAGE_COLUMNS = ("image", "jpg", "jpeg", "webp", "image.jpg", "image.png", "png")  # but the first: of WebDataset

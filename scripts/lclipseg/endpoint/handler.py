@@ -51,7 +51,7 @@ class EndpointHandler:
         model: Any = self.segment.model
         with contextlib.suppress(ValueError):  # an unusual backbone is served as it is
             self.segment.model = model.fold()
-        self.open_image = get_class_from_dynamic_module("inputs_lclipseg.open_image", folder)
+        self.open_image = get_class_from_dynamic_module("opening_lclipseg.open_image", folder)
 
     def __call__(self, data: Mapping[str, Any]) -> list[dict[str, Any]]:
         """
@@ -81,7 +81,7 @@ def read_request(
 
     Args:
         data (`Any`): What came in; see [`EndpointHandler`].
-        open_image (`Callable`): The one of inputs_lclipseg.py.
+        open_image (`Callable`): The one of opening_lclipseg.py.
         own_classes (`int`): How many classes the model has where the request names none.
 
     Raises:

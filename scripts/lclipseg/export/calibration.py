@@ -15,7 +15,8 @@ from lclipseg.data.open import load_segmentation_data
 from lclipseg.export.label_map import PIXEL_VALUES
 from lclipseg.networks.export_record import CLASS_EMBEDDINGS
 from modeling_lclipseg import LClipSegForSemanticSegmentation
-from modeling_lclipseg.inputs_lclipseg import open_image, to_rgb_image
+from modeling_lclipseg.inputs_lclipseg import to_rgb_image
+from modeling_lclipseg.opening_lclipseg import open_image
 
 IMAGES = 32
 SAMPLE = 4096  # values of a tensor that are looked at, of each image
@@ -89,10 +90,11 @@ def observe(
             samples[name].append(flat if flat.size <= SAMPLE else flat[draw.integers(flat.size, size=SAMPLE)])
             means[name].append(values.mean(axis=(0, 2, 3)))
     outside = (1 - SHARE) / 2
-    ranges = {
-        name: np.quantile(np.concatenate(values), (outside, 1 - outside)).tolist() for name, values in samples.items()
-    }
-    return {name: Seen(*ranges[name], np.mean(means[name], axis=0)) for name in tensors}
+    seen = {}
+    for name in tensors:
+        low, high = np.quantile(np.concatenate(samples[name]), (outside, 1 - outside)).tolist()
+        seen[name] = Seen(low, high, np.mean(means[name], axis=0))
+    return seen
 
 
 def _images(source: str) -> Iterator[Image.Image]:

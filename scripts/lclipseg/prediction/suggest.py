@@ -18,7 +18,8 @@ from lclipseg.networks.exported import OnnxSegmenter
 from lclipseg.prediction.arguments import SuggestArguments
 from lclipseg.prediction.inputs import found_images
 from lclipseg.prediction.segment import uncertainty
-from modeling_lclipseg.inputs_lclipseg import open_image, to_rgb_image
+from modeling_lclipseg.inputs_lclipseg import to_rgb_image
+from modeling_lclipseg.opening_lclipseg import open_image
 
 logger = logging.getLogger("lclipseg")
 

@@ -16,7 +16,8 @@ from PIL import ExifTags, Image
 
 from lclipseg.data.check.problems import Example, Kind, Problems, RawFile
 from lclipseg.data.check.source import SplitSource
-from modeling_lclipseg.inputs_lclipseg import open_header, open_image, to_mask, to_rgb_image
+from modeling_lclipseg.inputs_lclipseg import to_mask, to_rgb_image
+from modeling_lclipseg.opening_lclipseg import open_header, open_image
 
 PAIRS = 100  # of a split, drawn at random
 FEWEST = 2  # of a data set: a single mask may be a chance

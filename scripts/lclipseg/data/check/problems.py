@@ -16,7 +16,8 @@ from PIL import ExifTags, Image
 
 from lclipseg.data.class_list import CLASSES_FILE, ClassList
 from lclipseg.data.labelled import map_ids
-from modeling_lclipseg.inputs_lclipseg import open_header, open_image, to_mask, to_rgb_image
+from modeling_lclipseg.inputs_lclipseg import to_mask, to_rgb_image
+from modeling_lclipseg.opening_lclipseg import open_header, open_image
 
 MAX_EXAMPLES = 20
 MAX_WRONG_IDS = 1000  # a depth map in place of a mask has thousands of them

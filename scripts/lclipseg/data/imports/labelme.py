@@ -11,7 +11,7 @@ from lclipseg.console.errors import InputError
 from lclipseg.data.imports.export import ExportedImage, LabelledObject, ObjectExport, in_order, member, pixel_size
 from lclipseg.data.imports.shapes import Bitmap, OutlinedBox, OutlinedPolygon, Shape, points_of
 from lclipseg.data.imports.source import Source
-from modeling_lclipseg.inputs_lclipseg import open_image
+from modeling_lclipseg.opening_lclipseg import open_image
 
 PEEKED = 5  # JSON files that are looked into to recognise the format
 BACKGROUND = "_background_"  # what LabelMe's own converter calls it

@@ -21,7 +21,7 @@ from lclipseg.data.prepare import prepare
 from lclipseg.data.sources.recipe import read_lines
 from lclipseg.data.whole_folder import made_whole, scratch_beside
 from modeling_lclipseg.class_embeddings_lclipseg import fold_name
-from modeling_lclipseg.inputs_lclipseg import open_header
+from modeling_lclipseg.opening_lclipseg import open_header
 
 logger = logging.getLogger("lclipseg")
 

@@ -9,7 +9,8 @@ from PIL import Image
 from lclipseg.console.errors import InputError, naming
 from lclipseg.data.labelled import UnreadableError
 from lclipseg.data.sources.numbering import Numbering
-from modeling_lclipseg.inputs_lclipseg import open_image, to_mask
+from modeling_lclipseg.inputs_lclipseg import to_mask
+from modeling_lclipseg.opening_lclipseg import open_image
 
 
 def decoded(file: Path) -> Image.Image:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
 from lclipseg.lab.comparisons.finished import FinishedTable
 from lclipseg.lab.comparisons.grid import Cell
@@ -12,10 +12,20 @@ from lclipseg.lab.comparisons.tables import markdown_table, show_difference, sho
 ABOUT = """\
 Every class by its words alone, whole lists. A word is **seen** where one of the training sets has a class of that word
 (of whatever look); seen and unseen words are those of the sets that training did not have, H is the harmonic mean of
-the two. A set that it had is marked *."""
+the two. A set that it had is marked *. Transfer is the mean over the sets that it did not have and over long lists
+({long}), closed lists are the other ones."""
 
 Line = Mapping[str, Any]
 Measure = Callable[[Line], float | None]
+
+
+class ListGain(NamedTuple):
+    """What the reference gains on one list of classes."""
+
+    name: str
+    classes: int
+    known: bool  # whether training had the data set
+    gain: PairedDifference
 
 
 def asked_tables(finished: FinishedTable) -> str:
@@ -24,19 +34,32 @@ def asked_tables(finished: FinishedTable) -> str:
     sets = list(finished.table.asked)
     names = [name.removesuffix("-everyday") + ("*" if name in known else "") for name in sets]
     of_sets = {shown: _of_set(name) for shown, name in zip(names, sets, strict=True)}
+    transfer = [name for name in sets if name not in known or name in finished.table.long]
     measures = {
-        "new sets": _mean_of([name for name in sets if name not in known]),
-        "known sets*": _mean_of([name for name in sets if name in known]),
+        "transfer": _mean_of(transfer),
+        "closed lists*": _mean_of([name for name in sets if name not in transfer]),
         "seen words": lambda line: word_means(line, known)[0],
         "unseen words": lambda line: word_means(line, known)[1],
         "H": lambda line: harmonic_mean(*word_means(line, known)),
     }
     return "\n\n".join([
-        ABOUT,
+        ABOUT.format(long=", ".join(finished.table.long) or "none here"),
         _table("mIoU", finished, of_sets, _spread),
         _table("mean over", finished, measures, _spread),
         _table(f"minus {finished.table.reference}", finished, measures, _difference),
     ])  # fmt: skip
+
+
+def gains_by_list(finished: FinishedTable, rival: str) -> list[ListGain]:
+    """The reference minus another variant on each list, over pairs that share the seed; shortest list first."""
+    known, found = _cell(finished).trained_on, []
+    for name in finished.table.asked:
+        ours, theirs = (_values(finished, one, _of_set(name)) for one in (finished.table.reference, rival))
+        gain = PairedDifference.between(ours, theirs)
+        if gain is not None:
+            scores = next(line["asked"][name] for line in finished.lines.values() if name in line["asked"])
+            found.append(ListGain(name.removesuffix("-everyday"), len(scores["per_class"]), name in known, gain))
+    return sorted(found, key=lambda one: one.classes)
 
 
 def word_means(line: Line, known: Sequence[str]) -> tuple[float | None, float | None]:

@@ -11,10 +11,8 @@ result is a line of --results and is not made again; options behind `--options` 
 import itertools
 import json
 import shutil
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 import torch
@@ -25,13 +23,12 @@ from lclipseg.console.errors import InputError
 from lclipseg.console.frame import run_command
 from lclipseg.console.markdown import replace_between
 from lclipseg.data.open import load_segmentation_data
-from lclipseg.lab.comparisons.tables import markdown_table
+from lclipseg.lab.comparisons.labels import DEFAULT, read_lines, table_of_starts
 from lclipseg.networks.checkpoints import load_model
 from lclipseg.prediction.evaluate import evaluate_model
 from lclipseg.training.arguments import DataArguments, ModelArguments, RunArguments
 from lclipseg.training.session import train
 
-DEFAULT = "default"  # label of runs by the defaults of `lclipseg train`
 SUMMARY_BEGIN = "<!-- few labels: begin (scripts/few_labels.py --summary) -->"
 SUMMARY_END = "<!-- few labels: end -->"
 SHORT = [
@@ -71,11 +68,11 @@ class FewLabelsArguments:
 def main(data: list[str], args: FewLabelsArguments) -> None:
     """Train and score every start that has no result yet, and print the table; or renew the one of `args.summary`."""
     results = Path(args.results)
-    lines = [json.loads(line) for line in results.read_text("utf-8").splitlines()] if results.is_file() else []
+    lines = read_lines(results)
     names = [Path(source).name for source in data]
     if args.summary is not None:
         starts = [line for line in lines if line["start"] in args.starts and line["label"] == args.label]
-        replace_between(Path(args.summary), SUMMARY_BEGIN, SUMMARY_END, table(starts, names, args.images))
+        replace_between(Path(args.summary), SUMMARY_BEGIN, SUMMARY_END, table_of_starts(starts, names, args.images))
         return
     for source, images, seed, start in itertools.product(data, args.images, range(args.seeds), args.starts):
         key = {"data": Path(source).name, "start": start, "images": images, "seed": seed, "label": args.label}
@@ -87,7 +84,7 @@ def main(data: list[str], args: FewLabelsArguments) -> None:
         with results.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         print(f"{key}: test mIoU {100 * line['mean_iou']:.1f}", flush=True)
-    print(table(lines, names, args.images))
+    print(table_of_starts(lines, names, args.images))
 
 
 def _run(data: str, start: str, images: int, seed: int, args: FewLabelsArguments) -> dict[str, Any]:
@@ -121,25 +118,6 @@ def _run(data: str, start: str, images: int, seed: int, args: FewLabelsArguments
     }
     shutil.rmtree(folder)
     return record
-
-
-def table(lines: Sequence[Mapping[str, Any]], data: Sequence[str], images: Sequence[int]) -> str:
-    """Mean and standard deviation over the seeds, in points: a row for each set and number, a column a start."""
-    starts = list(dict.fromkeys((line["start"], line["label"]) for line in lines if line["data"] in data))
-    rows = []
-    for wanted in itertools.product(data, images):
-        cells = []
-        for start in starts:
-            found = [
-                100 * line["mean_iou"]
-                for line in lines
-                if ((line["data"], line["images"]), (line["start"], line["label"])) == (wanted, start)
-            ]
-            spread = f" ± {stdev(found):.1f}" if len(found) > 1 else ""
-            cells.append(f"{mean(found):.1f}{spread} ({len(found)})" if found else "–")
-        rows.append([f"{wanted[0]}, {wanted[1]} images", *cells])
-    names = [start if label == DEFAULT else f"{start}, {label}" for start, label in starts]
-    return markdown_table(["test mIoU", *names], rows)
 
 
 def parse(argv: list[str] | None = None) -> tuple[list[str], FewLabelsArguments]:

@@ -94,6 +94,8 @@ class Comparison:
         reference (`str`): The variant that the others are compared with, pair by pair.
         held_out (`list[str]`, *optional*): Lists of classes that training does not see, one run for each.
         asked (`list[str]`, *optional*): Data sets whose classes every run is asked for by their words.
+        long (`list[str]`, *optional*): Those of them that count as transfer for the length of their lists, although
+            the runs were trained on them.
     """
 
     name: str
@@ -106,6 +108,7 @@ class Comparison:
     reference: str
     held_out: Sequence[str | None] = field(default=(None,))
     asked: Sequence[str] = ()
+    long: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if self.reference not in self.variants:

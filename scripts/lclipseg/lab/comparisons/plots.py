@@ -1,4 +1,4 @@
-"""Plots of the methods' scores as PNG: mean IoU against cost, and the reference's gain class by class."""
+"""Plots as PNG: mean IoU against cost; gains class by class, by list of classes, and by number of labels."""
 
 import textwrap
 from pathlib import Path
@@ -9,7 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from lclipseg.lab.comparisons.asked import gains_by_list
 from lclipseg.lab.comparisons.finished import FinishedTable
+from lclipseg.lab.comparisons.labels import Gains
 from lclipseg.lab.comparisons.spread import Spread
 
 WIDTH = 9.0  # inches: 900 pixels at 100 dots an inch
@@ -37,12 +39,12 @@ def plot_scores_and_costs(finished: FinishedTable, path: Path) -> None:
                     gmacs = _gmacs(finished, data, backbone, variant)
                     panel.errorbar(gmacs, 100 * spread.mean, error, capsize=3, markersize=7, alpha=0.85, **style)
         panel.set(title=data, xlabel="GMACs of one prediction", ylabel="test mIoU, %")
-        _tidy(panel)
+        tidy(panel)
     handles = [_key(variant, marker=markers[variant], color="0.35") for variant in finished.variants]
     shown = [backbone for backbone in colours if any(place.backbone == backbone for place in finished.lines)]
     handles += [_key(backbone, marker="o", color=colours[backbone]) for backbone in shown]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 4), frameon=False)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_class_gains(finished: FinishedTable, data: str, path: Path) -> bool:
@@ -70,9 +72,9 @@ def plot_class_gains(finished: FinishedTable, data: str, path: Path) -> bool:
         panel.axvline(0, color="black", linewidth=0.8)
         title = "\n".join(textwrap.wrap(f"{reference} minus {rival}", width=16))  # what a panel holds
         panel.set(title=title, xlabel="gain in IoU, points", ylim=(-0.7, len(names) - 0.3))
-        _tidy(panel)
+        tidy(panel)
     figure.suptitle(data)
-    _save(figure, path)
+    save_figure(figure, path)
     return True
 
 
@@ -86,6 +88,57 @@ def class_gains(finished: FinishedTable, data: str, rival: str) -> dict[str, Spr
             if ours[name] is not None and theirs[name] is not None:
                 gains.setdefault(name, {}).setdefault(backbone, []).append(ours[name] - theirs[name])
     return {name: Spread.within(list(by_backbone.values())) for name, by_backbone in gains.items()}
+
+
+def plot_gains_by_list(finished: FinishedTable, path: Path) -> bool:
+    """
+    What the reference gains over each other variant on each list of classes that it is asked for, against the number
+    of classes; filled where training had the data set. Means over pairs that share the seed.
+
+    Returns:
+        `bool`: whether there was a pair.
+    """
+    rivals = {name: gains_by_list(finished, name) for name in finished.variants if name != finished.table.reference}
+    rivals = {name: gains for name, gains in rivals.items() if gains}
+    if not rivals:
+        return False
+    figure = Figure(figsize=(WIDTH, 4.0), dpi=DOTS_PER_INCH, layout="constrained")
+    panel = figure.subplots()
+    for (rival, gains), colour in zip(rivals.items(), _repeated(COLOURS, len(rivals)), strict=True):
+        for one in gains:
+            fill = colour if one.known else "none"
+            panel.plot(one.classes, 100 * one.gain.mean, "o", color=colour, markerfacecolor=fill, markersize=7)
+        panel.plot([], [], "o", color=colour, label=f"{finished.table.reference} minus {rival}")
+    panel.axhline(0, color="black", linewidth=0.8)
+    panel.set(xscale="log", xlabel="classes in the list", ylabel="gain in mIoU, points")
+    for one in next(iter(rivals.values())):
+        place = {"xy": (one.classes, 0), "xytext": (0, 4), "textcoords": "offset points"}
+        panel.annotate(one.name, **place, rotation=90, fontsize=7, color="0.4")
+    panel.legend(frameon=False)
+    tidy(panel)
+    save_figure(figure, path)
+    return True
+
+
+def plot_gains_by_labels(gains: Gains, path: Path) -> None:
+    """Gain over ImageNet weights against the number of labelled images, a line for each data set and start; error
+    bars are 95 % intervals over the seeds."""
+    figure = Figure(figsize=(WIDTH, 4.0), dpi=DOTS_PER_INCH, layout="constrained")
+    panel = figure.subplots()
+    for place, (name, by_images) in enumerate(gains.items()):
+        numbers = [number * 1.04 ** (place - len(gains) / 2) for number in by_images]  # side by side
+        means = [100 * one.mean for one in by_images.values()]
+        errors = [100 * (one.interval[1] - one.mean) if one.interval else 0.0 for one in by_images.values()]
+        style = {"marker": MARKERS[place % len(MARKERS)], "color": COLOURS[place % len(COLOURS)]}
+        panel.errorbar(numbers, means, errors, capsize=3, label=name, alpha=0.85, **style)
+    panel.axhline(0, color="black", linewidth=0.8)
+    ticks = sorted({number for by_images in gains.values() for number in by_images})
+    panel.set(xscale="log", xlabel="labelled images", ylabel="gain in mIoU, points")
+    panel.set_xticks(ticks, [str(number) for number in ticks], minor=False)
+    panel.minorticks_off()
+    panel.legend(frameon=False)
+    tidy(panel)
+    save_figure(figure, path)
 
 
 def _gmacs(finished: FinishedTable, data: str, backbone: str, variant: str) -> float:
@@ -102,12 +155,12 @@ def _key(label: str, **style: Any) -> Line2D:
     return Line2D([], [], linestyle="none", label=label, **style)
 
 
-def _tidy(panel: Axes) -> None:
+def tidy(panel: Axes) -> None:
     panel.grid(color="0.9")
     panel.set_axisbelow(True)
     panel.spines[["top", "right"]].set_visible(False)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, metadata={"Software": None})  # without the version, the same numbers make the same file

@@ -31,7 +31,8 @@ from lclipseg.prediction.metrics import percent
 from lclipseg.prediction.segment import segment_images
 from modeling_lclipseg import LClipSegForSemanticSegmentation
 from modeling_lclipseg.class_embeddings_lclipseg import fold_name
-from modeling_lclipseg.inputs_lclipseg import open_image, to_rgb_image
+from modeling_lclipseg.inputs_lclipseg import to_rgb_image
+from modeling_lclipseg.opening_lclipseg import open_image
 from modeling_lclipseg.sizing_lclipseg import Size
 from modeling_lclipseg.visualization_lclipseg import UNLABELLED_COLOUR, class_palette
 
