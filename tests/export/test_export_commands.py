@@ -103,6 +103,18 @@ def test_export_beside_weights_of_any_kind_or_into_a_file_is_refused(checkpoint,
         exported(checkpoint, tmp_path / name)
 
 
+def test_export_at_another_size_prepares_images_at_it(checkpoint, open_graph, tmp_path):
+    with same_network(open_graph):
+        small, kept = (exported(checkpoint, tmp_path / edge, "--shortest_edge", edge) for edge in ("32", "0"))
+    sizes = [load_runnable(folder)[1].sizing.resized(64, 96) for folder in (small, kept)]
+    assert sizes == [(32, 48), (64, 96)]
+
+
+def test_size_below_zero_is_refused(checkpoint, tmp_path):
+    with pytest.raises(InputError, match="--shortest_edge -1: give 0 or more"):
+        exported(checkpoint, tmp_path / "out", "--shortest_edge", "-1")
+
+
 def test_export_over_an_earlier_one_is_allowed(checkpoint, open_graph, tmp_path):
     folder = shutil.copytree(open_graph, tmp_path / "export")
     (folder / MODEL_FILE).write_bytes(b"an earlier graph")

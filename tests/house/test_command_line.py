@@ -204,6 +204,14 @@ def test_module_of_no_extra_keeps_its_traceback():
     assert done.returncode == 1 and "Traceback" in done.stderr
 
 
+def test_reader_that_goes_away_ends_a_command_without_a_traceback():
+    code = "from lclipseg.console.frame import run_command\nrun_command(lambda: print('x' * 1_000_000))\n"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.read(1)
+        process.stdout.close()
+        assert process.stderr.read() == b"" and process.wait() == 1
+
+
 MODULES = {"opencv-python-headless": "cv2"}  # where it is not called as what is installed
 
 

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from lclipseg.console.errors import InputError
-from lclipseg.networks.build import build_image_processor
+from lclipseg.networks.build import build_image_processor, with_shortest_edge
 from lclipseg.networks.presets import IMAGENET_MEAN, load_preset, preset_names
 from modeling_lclipseg import LClipSegForSemanticSegmentation
 
@@ -69,3 +69,9 @@ def test_preset_of_another_form_is_refused(tmp_path):
     (tmp_path / "own.yaml").write_text("backbone: resnet50\n")
     with pytest.raises(InputError, match=r"own\.yaml is not a preset"):
         load_preset(str(tmp_path / "own.yaml"))
+
+
+def test_network_built_for_one_size_gets_no_other():
+    processor = build_image_processor(load_preset("lclipseg-efficientformerv2-s0"), None)
+    with pytest.raises(InputError, match="--shortest_edge 96: this network is built for 512 x 512 pixels alone"):
+        with_shortest_edge(processor, 96)

@@ -15,7 +15,8 @@ logger = logging.getLogger("lclipseg")
 def run_command(main: Callable[[], object]) -> None:
     """
     Run a command's `main`. An [`InputError`], or a library of an extra that is not installed, ends it with a message
-    on stderr and exit status 2, without a traceback; any other exception is a defect of ours and keeps its traceback.
+    on stderr and exit status 2, without a traceback; a reader of its output that goes away (`| head`) ends it with 1
+    and no message; any other exception is a defect of ours and keeps its traceback.
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logger.setLevel(logging.INFO)
@@ -23,6 +24,10 @@ def run_command(main: Callable[[], object]) -> None:
     _hide_progress_of_libraries()
     try:
         main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python writes when it ends
+        sys.exit(1)
     except InputError as error:
         _end(_own_message(error))
     except ModuleNotFoundError as error:

@@ -21,6 +21,13 @@ class ExportArguments:
     vocabulary: Literal["open", "baked"] = field(
         default="open", metadata={"help": "Class embeddings as an input of the graph, or the classes fixed inside."}
     )
+    shortest_edge: int | None = field(
+        default=None,
+        metadata={
+            "help": "Shorter side in pixels that images are brought to: less is faster and less exact. 0: they keep "
+            "their size. Default: the checkpoint's."
+        },
+    )
     label_map: bool = field(
         default=False, metadata={"help": "Pre- and post-processing inside: from a uint8 RGB image to a label map."}
     )
@@ -48,6 +55,8 @@ class ExportArguments:
     def __post_init__(self) -> None:
         if not LOWEST_OPSET <= self.opset <= HIGHEST_OPSET:
             raise InputError(f"--opset {self.opset}: give {LOWEST_OPSET} to {HIGHEST_OPSET}")
+        if self.shortest_edge is not None and self.shortest_edge < 0:
+            raise InputError(f"--shortest_edge {self.shortest_edge}: give 0 or more")
         if self.bank is not None and self.classes is None:
             raise InputError("--bank gives vectors to the words of --classes; add --classes")
         if self.int8 != (self.calibration is not None):

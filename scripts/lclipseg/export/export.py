@@ -10,6 +10,7 @@ from lclipseg.export.calibration import calibration_feeds
 from lclipseg.export.finish import describe, finished, licence_beside
 from lclipseg.export.int8 import quantize
 from lclipseg.export.rewriting import enlarge_scores_side_by_side
+from lclipseg.networks.build import with_shortest_edge
 from lclipseg.networks.checkpoints import load_model, weights_sha256
 from lclipseg.networks.class_embeddings import comma_separated, take_classes
 from lclipseg.networks.export_record import MODEL_FILE, ExportRecord
@@ -32,6 +33,8 @@ def export_model(model_source: str, args: ExportArguments) -> ExportRecord:
     out = Path(args.out).expanduser()
     exporting.check_out(out)
     model, image_processor = load_model(model_source, args.revision)
+    if args.shortest_edge is not None:
+        image_processor = with_shortest_edge(image_processor, args.shortest_edge)
     if args.classes is not None:
         given = f"--classes {args.classes!r}"
         take_classes(model, comma_separated(args.classes), given=given, bank=args.bank)

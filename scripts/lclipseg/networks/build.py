@@ -156,8 +156,24 @@ def build_image_processor(preset: Preset, shortest_edge: int | None) -> LClipSeg
         return LClipSegImageProcessor(size={"longest_edge": side}, pad_size=pad_size, image_mean=mean, image_std=std)
     if shortest_edge is None:
         return LClipSegImageProcessor(do_resize=False, image_mean=mean, image_std=std)
-    size = {"shortest_edge": shortest_edge, "longest_edge": 4 * shortest_edge}
-    return LClipSegImageProcessor(size=size, image_mean=mean, image_std=std)
+    return LClipSegImageProcessor(size=_edges(shortest_edge), image_mean=mean, image_std=std)
+
+
+def with_shortest_edge(processor: LClipSegImageProcessor, shortest_edge: int) -> LClipSegImageProcessor:
+    """The processor with another shorter side in pixels; 0 keeps the size of images.
+
+    Raises:
+        [`InputError`]: it pads to one size, which its backbone is built for.
+    """
+    if processor.pad_size is not None:
+        height, width = processor.pad_size["height"], processor.pad_size["width"]
+        raise InputError(f"--shortest_edge {shortest_edge}: this network is built for {height} x {width} pixels alone")
+    options = {"do_resize": True, "size": _edges(shortest_edge)} if shortest_edge else {"do_resize": False}
+    return type(processor)(**{**processor.to_dict(), **options})
+
+
+def _edges(shortest_edge: int) -> dict[str, int]:
+    return {"shortest_edge": shortest_edge, "longest_edge": 4 * shortest_edge}
 
 
 def config_fields(settings: Sequence[str]) -> dict[str, Any]:

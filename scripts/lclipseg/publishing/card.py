@@ -27,7 +27,7 @@ from lclipseg.prediction.metrics import percent
 from lclipseg.publishing.command_line import command_line, training_command
 from lclipseg.publishing.facts import FOLDER, Facts, Source, load_facts, tower_parameters
 from lclipseg.publishing.run import TrainedRun
-from modeling_lclipseg import LClipSegForSemanticSegmentation
+from modeling_lclipseg import LClipSegConfig, LClipSegForSemanticSegmentation
 
 TASK = "image-segmentation"
 TAGS = [TASK, "semantic-segmentation", "custom_code", "clip"]
@@ -147,7 +147,7 @@ def trained_card(
         "parameters_with_tower": with_tower and f"{(count + with_tower) / 1e6:.2f}",
         "tower": plain(tower),
         "megabytes": f"{run.weights_bytes / 1e6:.1f}",
-        "cost": _cost(run, preset, len(model.config.class_names)),
+        "cost": _cost(run, preset, model.config),
         "open_vocabulary": model.open_vocabulary,
         "num_classes": len(model.config.class_names),
     }
@@ -358,7 +358,7 @@ def example_path(path: str) -> str:
     return f"examples/{Path(path).name}"
 
 
-def _cost(run: TrainedRun, preset: Preset, num_classes: int) -> dict[str, str] | None:
+def _cost(run: TrainedRun, preset: Preset, config: LClipSegConfig) -> dict[str, str] | None:
     """What docs/results/costs.json has measured of this very network, if it has."""
     arguments = run.arguments
     root = checkout()
@@ -366,13 +366,16 @@ def _cost(run: TrainedRun, preset: Preset, num_classes: int) -> dict[str, str] |
     if records is None or not records.is_file():
         return None
     costs = read_json(records)
+    num_classes = len(config.class_names)
     asked = {"backbone": preset.name, "num_classes": num_classes}
     rows = [row for row in costs["rows"] if asked.items() <= row.items()]
     if not rows:
         return None
-    # By what it amounts to, since many a field of the configuration makes no other network.
-    config = {"guidance": run.guidance, **config_fields(arguments.get("config") or [])}
-    counted = count(preset.name, config, costs["size"], num_classes)
+    # By what it amounts to, since many a field of the configuration makes no other network. A run that starts from a
+    # checkpoint has its number of blocks, too, which its own options need not name.
+    fields = {"num_fusion_layers": config.num_fusion_layers} if arguments.get("start_from") else {}
+    fields |= {"guidance": run.guidance, **config_fields(arguments.get("config") or [])}
+    counted = count(preset.name, fields, costs["size"], num_classes)
     row = next((row for row in rows if (row["parameters"], row["macs"]) == (counted.parameters, counted.macs)), None)
     if row is None:
         return None

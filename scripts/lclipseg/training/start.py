@@ -112,9 +112,7 @@ def _from_checkpoint(
         # Not `set_classes`, which takes vectors of the text tower alone: learned ones may have moved away from it.
         model.begin_classes(classes.names, (classes.names, vectors)).remember_classes()
     if shortest_edge is not None:
-        size = {"shortest_edge": shortest_edge, "longest_edge": 4 * shortest_edge}
-        options = {"do_resize": True, "size": size} if shortest_edge else {"do_resize": False}
-        processor = type(processor)(**{**processor.to_dict(), **options})
+        processor = build.with_shortest_edge(processor, shortest_edge)
     origin = {
         "started_from": {"model": source, "weights_sha256": weights_sha256(source)},
         "preset": _preset_of(Path(source)),

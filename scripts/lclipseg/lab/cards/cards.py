@@ -81,7 +81,7 @@ def checkpoint_card(folder: Path, record: dict, results: Path) -> str:
     found = [content for path in sorted(results.glob("*.json")) if (content := read_json(path)).get("model") == place]
     found = [content for content in found if set(content) >= RESULT_KEYS]
     names = record["arguments"]["data"]
-    if isinstance(names, list):
+    if isinstance(names, list) and len(names) > 1:
         found += everyday_results(results / EVERYDAY_FILE, folder.name, [Path(name).name for name in names])
     if not found:
         raise InputError(f"{results} has no results of {place}; see `lclipseg evaluate --out`")
