@@ -1,6 +1,7 @@
 """Plots as PNG: mean IoU against cost; gains class by class, by list of classes, and by number of labels."""
 
 import textwrap
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -9,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from lclipseg.lab.comparisons.asked import gains_by_list
+from lclipseg.lab.comparisons.asked import ListGain
 from lclipseg.lab.comparisons.finished import FinishedTable
 from lclipseg.lab.comparisons.labels import Gains
 from lclipseg.lab.comparisons.spread import Spread
@@ -90,34 +91,27 @@ def class_gains(finished: FinishedTable, data: str, rival: str) -> dict[str, Spr
     return {name: Spread.within(list(by_backbone.values())) for name, by_backbone in gains.items()}
 
 
-def plot_gains_by_list(finished: FinishedTable, path: Path) -> bool:
-    """
-    What the reference gains over each other variant on each list of classes that it is asked for, against the number
-    of classes; filled where training had the data set. Means over pairs that share the seed.
-
-    Returns:
-        `bool`: whether there was a pair.
-    """
-    rivals = {name: gains_by_list(finished, name) for name in finished.variants if name != finished.table.reference}
-    rivals = {name: gains for name, gains in rivals.items() if gains}
-    if not rivals:
-        return False
+def plot_gains_by_list(gains: Mapping[str, Sequence[ListGain]], path: Path) -> None:
+    """Gain on each list of classes against its number of classes, a colour for each entry of `gains`; filled where
+    training had the data set."""
     figure = Figure(figsize=(WIDTH, 4.0), dpi=DOTS_PER_INCH, layout="constrained")
     panel = figure.subplots()
-    for (rival, gains), colour in zip(rivals.items(), _repeated(COLOURS, len(rivals)), strict=True):
-        for one in gains:
+    for (label, by_list), colour in zip(gains.items(), _repeated(COLOURS, len(gains)), strict=True):
+        for one in by_list:
             fill = colour if one.known else "none"
             panel.plot(one.classes, 100 * one.gain.mean, "o", color=colour, markerfacecolor=fill, markersize=7)
-        panel.plot([], [], "o", color=colour, label=f"{finished.table.reference} minus {rival}")
+            if len(gains) == 1:
+                place = {"xy": (one.classes, 100 * one.gain.mean), "xytext": (7, -3), "textcoords": "offset points"}
+                panel.annotate(one.name, **place, fontsize=7, color="0.4")
+        panel.plot([], [], "o", color=colour, label=label)
     panel.axhline(0, color="black", linewidth=0.8)
     panel.set(xscale="log", xlabel="classes in the list", ylabel="gain in mIoU, points")
-    for one in next(iter(rivals.values())):
-        place = {"xy": (one.classes, 0), "xytext": (0, 4), "textcoords": "offset points"}
-        panel.annotate(one.name, **place, rotation=90, fontsize=7, color="0.4")
+    ticks = [5, 10, 20, 50, 100]
+    panel.set_xticks(ticks, [str(tick) for tick in ticks])
+    panel.minorticks_off()
     panel.legend(frameon=False)
     tidy(panel)
     save_figure(figure, path)
-    return True
 
 
 def plot_gains_by_labels(gains: Gains, path: Path) -> None:
