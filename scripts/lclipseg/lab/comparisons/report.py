@@ -80,6 +80,12 @@ sets in one text space, 2,200 steps of 48 crops ([everyday.yaml](../configuratio
 by words ([{name}]({lines}), by `python scripts/everyday.py`). One run each: differences of a point may be chance.
 A set in the mix is marked *."""
 
+ALIGNMENT_ABOUT = """\
+Of the network with two blocks and seed 0 above, on the three sets that it never saw: for every labelled place the
+share of the other words that look less like it than the word of its own class, 0.5 by chance. Dots: before the blocks,
+by the affinity; arrows: behind them, by the logits (`python scripts/alignment.py RUN/last --data ... --trained ...
+--plot docs/results/plots/alignment.png`)."""
+
 FEW_LABELS_ABOUT = """\
 Test mIoU after 150 steps on so many labelled images: a start from another checkpoint minus one from ImageNet weights,
 over pairs that share data, labels and seed ([{name}]({lines}), by `python scripts/few_labels.py`). `left-out-mbv3s`
@@ -178,7 +184,7 @@ class _Page:
                 f"To run them: `{_command(table.name, self.budget)}`."
             )
         if table.asked:
-            return [*parts, *self.gains_by_list(finished)]
+            return [*parts, *self.gains_by_list(finished), *self.alignment()]
         return [*parts, *self.details(finished)] if table.name == IN_DETAIL else parts
 
     def gains_by_list(self, finished: FinishedTable) -> list[str]:
@@ -195,6 +201,17 @@ class _Page:
         plot = self.plots / f"gain-by-list-{finished.table.name}.png"
         plot_gains_by_list(gains, plot)
         return [f"![Gain by list of classes]({self.link(plot)})", LIST_NOTE]
+
+    def alignment(self) -> list[str]:
+        """The figure of scripts/alignment.py, where there is one."""
+        plot = self.plots / "alignment.png"
+        if not plot.is_file():
+            return []
+        return [
+            "### Pixels and words, before and behind the blocks",
+            ALIGNMENT_ABOUT,
+            f"![Alignment]({self.link(plot)})",
+        ]
 
     def long_lists(self, path: Path) -> list[str]:
         """What blocks gain on the lists of the everyday checkpoints; nothing where there are no such results."""
