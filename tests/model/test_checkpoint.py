@@ -28,6 +28,11 @@ def test_weights_are_under_8_megabytes_and_hold_no_tower():
         assert not [name for name in file.keys() if name.startswith("text_model")]  # noqa: SIM118  not a dict
 
 
+def test_all_checkpoints_together_are_under_30_megabytes():
+    sizes = [path.stat().st_size for path in CHECKPOINT.parent.glob("*/model.safetensors")]
+    assert len(sizes) > 1 and max(sizes) < 8e6 and sum(sizes) < 30e6
+
+
 def test_photograph_of_a_street_has_its_sky_above_its_road(loaded):
     model, processor = loaded
     ids = segment_images(model, processor, [Image.open(ROOT / "docs" / "demo" / "street.jpg")])[0].numpy()
