@@ -97,11 +97,12 @@ def plot_gains_by_list(gains: Mapping[str, Sequence[ListGain]], path: Path) -> N
     figure = Figure(figsize=(WIDTH, 4.0), dpi=DOTS_PER_INCH, layout="constrained")
     panel = figure.subplots()
     for (label, by_list), colour in zip(gains.items(), _repeated(COLOURS, len(gains)), strict=True):
-        for one in by_list:
+        for index, one in enumerate(by_list):
             fill = colour if one.known else "none"
             panel.plot(one.classes, 100 * one.gain.mean, "o", color=colour, markerfacecolor=fill, markersize=7)
             if len(gains) == 1:
-                place = {"xy": (one.classes, 100 * one.gain.mean), "xytext": (7, -3), "textcoords": "offset points"}
+                offset = (7, -9 if index % 2 else 4)  # names of neighbours above and below each other
+                place = {"xy": (one.classes, 100 * one.gain.mean), "xytext": offset, "textcoords": "offset points"}
                 panel.annotate(one.name, **place, fontsize=7, color="0.4")
         panel.plot([], [], "o", color=colour, label=label)
     panel.axhline(0, color="black", linewidth=0.8)
