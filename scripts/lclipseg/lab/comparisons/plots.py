@@ -102,8 +102,8 @@ def plot_gains_by_list(gains: Mapping[str, Sequence[ListGain]], path: Path) -> N
             panel.plot(one.classes, 100 * one.gain.mean, "o", color=colour, markerfacecolor=fill, markersize=7)
             if len(gains) == 1:
                 offset = (7, -9 if index % 2 else 4)  # names of neighbours above and below each other
-                place = {"xy": (one.classes, 100 * one.gain.mean), "xytext": offset, "textcoords": "offset points"}
-                panel.annotate(one.name, **place, fontsize=7, color="0.4")
+                place = (one.classes, 100 * one.gain.mean)
+                panel.annotate(one.name, place, offset, textcoords="offset points", fontsize=7, color="0.4")
         panel.plot([], [], "o", color=colour, label=label)
     panel.axhline(0, color="black", linewidth=0.8)
     panel.set(xscale="log", xlabel="classes in the list", ylabel="gain in mIoU, points")
@@ -124,7 +124,7 @@ def plot_gains_by_labels(gains: Gains, path: Path) -> None:
         numbers = [number * 1.04 ** (place - len(gains) / 2) for number in by_images]  # side by side
         means = [100 * one.mean for one in by_images.values()]
         errors = [100 * (one.interval[1] - one.mean) if one.interval else 0.0 for one in by_images.values()]
-        style = {"marker": MARKERS[place % len(MARKERS)], "color": COLOURS[place % len(COLOURS)]}
+        style: dict[str, Any] = {"marker": MARKERS[place % len(MARKERS)], "color": COLOURS[place % len(COLOURS)]}
         panel.errorbar(numbers, means, errors, capsize=3, label=name, alpha=0.85, **style)
     panel.axhline(0, color="black", linewidth=0.8)
     ticks = sorted({number for by_images in gains.values() for number in by_images})
