@@ -373,8 +373,10 @@ def _cost(run: TrainedRun, preset: Preset, config: LClipSegConfig) -> dict[str, 
         return None
     # By what it amounts to, since many a field of the configuration makes no other network. A run that starts from a
     # checkpoint has its number of blocks, too, which its own options need not name.
-    fields = {"num_fusion_layers": config.num_fusion_layers} if arguments.get("start_from") else {}
-    fields |= {"guidance": run.guidance, **config_fields(arguments.get("config") or [])}
+    fields: dict[str, Any] = {"guidance": run.guidance}
+    if arguments.get("start_from"):
+        fields["num_fusion_layers"] = config.num_fusion_layers
+    fields |= config_fields(arguments.get("config") or [])
     counted = count(preset.name, fields, costs["size"], num_classes)
     row = next((row for row in rows if (row["parameters"], row["macs"]) == (counted.parameters, counted.macs)), None)
     if row is None:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -125,8 +126,9 @@ def _scores(
     model: LClipSegForSemanticSegmentation, inputs: Mapping[str, torch.Tensor], vectors: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The affinity (K, h, w) and the logits (K, H, W) of an image."""
-    affinities = []
-    handle = model.head.fusion.similarity.register_forward_hook(lambda *call: affinities.append(call[-1][0].clone()))
+    affinities: list[torch.Tensor] = []
+    head: Any = model.head
+    handle = head.fusion.similarity.register_forward_hook(lambda *call: affinities.append(call[-1][0].clone()))
     try:
         logits = model(**inputs, class_embeddings=vectors).logits[0]
     finally:
