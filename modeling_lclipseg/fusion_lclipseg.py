@@ -3,8 +3,8 @@
 Our reconstruction of the fusion module that *CLIP for Lightweight Semantic Segmentation* (Jin and Yang, PRCV 2023,
 arXiv 2310.07394) describes in its abstract: a CNN branch over image features in parallel with a transformer branch
 over text embeddings, joined by a two-way bridge. A block here is that, in the order of Mobile-Former (CVPR 2022), with
-class embeddings in place of its learned tokens. The default configuration has no block: over all our comparisons it
-scored as well, at less cost (docs/lab-notes.md says where a block was better).
+class embeddings in place of its learned tokens. The default configuration has no block: over our comparisons on closed
+lists it scored as well, at less cost (docs/results.md says where blocks were better).
 
 The bridge is ours: one affinity, the scaled cosine between pixels and classes, computed once and crossed in both
 directions by every block. A class reads the pixels that look like it, a pixel reads the classes that it looks like

@@ -6,6 +6,7 @@ import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
 
+from lclipseg.export import int8
 from lclipseg.export.rewriting import make
 from lclipseg.export.rounding import correct_biases, rounded
 
@@ -57,3 +58,29 @@ def test_a_convolution_that_stays_in_float_keeps_its_bias():
     )
     correct_biases(graph, ["another"], {"x": np.ones(1, np.float32)})
     assert list(graph.node[0].input) == ["x", "weights"]
+
+
+def test_quantised_network_has_rounded_weights_and_corrected_biases(monkeypatch):
+    monkeypatch.setattr(int8, "FIRST_IN_FLOAT", 0)
+    draw = np.random.default_rng(0)
+    weights = draw.normal(size=(4, 3, 1, 1)).astype(np.float32)
+    x = draw.uniform(0, 2, size=(1, 3, 8, 8)).astype(np.float32)
+    first, second = make("Conv", ["pixel_values", "w"], "x"), make("Conv", ["x", "weights"], "y")
+    first.name, second.name = "first", "second"
+    tensors = {"w": np.eye(3, dtype=np.float32)[:, :, None, None], "weights": weights}
+    graph = helper.make_graph(
+        [first, second],
+        "test",
+        [helper.make_tensor_value_info("pixel_values", FLOAT, [1, 3, 8, 8])],
+        [helper.make_tensor_value_info("y", FLOAT, [1, 4, 8, 8])],
+        [numpy_helper.from_array(value, name) for name, value in tensors.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    found = int8.quantize(model, [{"pixel_values": x}]).graph
+    values = {tensor.name: numpy_helper.to_array(tensor) for tensor in found.initializer}
+    scale = values["weights_scale"][:, None, None, None]
+    assert values["weights_quantized"] * scale == pytest.approx(rounded(weights), abs=1e-6)
+    added = ((rounded(weights) - weights)[:, :, 0, 0] * x.mean(axis=(0, 2, 3))).sum(axis=1)
+    bias = values["y_bias_quantized"] * values["y_bias_quantized_scale"]
+    # int32 has steps of the two scales' product, which is far below what rounding adds.
+    assert np.abs(added).max() > 1e-4 and bias == pytest.approx(-added, abs=1e-4)

@@ -22,7 +22,9 @@ def correct_biases(graph: onnx.GraphProto, nodes: Collection[str], means: Mappin
     """
     changes = Rewriting(graph)
     for node in graph.node:
-        if node.op_type != "Conv" or node.name not in nodes or node.input[1] not in changes.constants:
+        if node.op_type != "Conv" or node.name not in nodes:
+            continue
+        if not all(name in changes.constants for name in node.input[1:]):
             continue
         weights = changes.constants[node.input[1]]
         bias = changes.constants[node.input[2]] if len(node.input) > 2 else np.zeros(len(weights), np.float32)

@@ -19,7 +19,7 @@ from lclipseg.console.markdown import replace_between
 from lclipseg.console.paths import project
 from lclipseg.lab.comparisons.asked import asked_tables, gains_by_list
 from lclipseg.lab.comparisons.finished import FinishedTable
-from lclipseg.lab.comparisons.grid import BUDGETS, Comparison, ResultLines
+from lclipseg.lab.comparisons.grid import BUDGETS, RECIPES, Comparison, ResultLines
 from lclipseg.lab.comparisons.labels import gains_over_imagenet, read_lines, table_of_gains
 from lclipseg.lab.comparisons.lists import gains_of_pairs, pairs_of_lists, table_of_pairs
 from lclipseg.lab.comparisons.plots import (
@@ -76,7 +76,7 @@ A circle a data set and rival, filled where training had the data set; means ove
 
 LISTS_ABOUT = """\
 The everyday checkpoint of MobileNetV3-small, with two two-way blocks, and the same training without any: eight data
-sets in one text space, 2,200 steps of 48 crops ([everyday.yaml](../configuration/recipes/everyday.yaml)), test mIoU
+sets in one text space, 2,200 steps of 48 crops ([everyday.yaml]({recipe})), test mIoU
 by words ([{name}]({lines}), by `python scripts/everyday.py`). One run each: differences of a point may be chance.
 A set in the mix is marked *."""
 
@@ -222,8 +222,9 @@ class _Page:
             return []
         plot = self.plots / "gain-by-list.png"
         plot_gains_by_list({"two blocks minus no block": gains_of_pairs(pairs)}, plot)
+        links = {"lines": self.link(path), "recipe": self.link(RECIPES / "everyday.yaml")}
         return [
-            "## On lists of few and of many classes", LISTS_ABOUT.format(name=path.name, lines=self.link(path)),
+            "## On lists of few and of many classes", LISTS_ABOUT.format(name=path.name, **links),
             table_of_pairs(pairs), f"![Gain by list of classes]({self.link(plot)})",
         ]  # fmt: skip
 
@@ -233,7 +234,8 @@ class _Page:
         if not gains:
             return []
         plot = self.plots / "gain-by-labels.png"
-        plot_gains_by_labels({name: by_images for name, by_images in gains.items() if len(by_images) > 1}, plot)
+        several = {name: by_images for name, by_images in gains.items() if len(by_images) > 1}
+        plot_gains_by_labels(several or gains, plot)
         table = table_of_gains(gains)
         return [
             "## With few labelled images", FEW_LABELS_ABOUT.format(name=path.name, lines=self.link(path)), table,
